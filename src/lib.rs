@@ -1,0 +1,49 @@
+//! The wire contract of Runloom: the generated gRPC types, and a typed client that rejoins a dropped stream by itself.
+//!
+//! ```no_run
+//! use futures_util::StreamExt;
+//! use runloom::{Client, v1::{RunSpec, StreamMode, stream_run_response::Payload}};
+//!
+//! # async fn example() -> Result<(), runloom::Error> {
+//! let client = Client::connect("127.0.0.1:50051").await?;
+//! let run = RunSpec::graph("agent")
+//!     .with_input(serde_json::json!({"messages": [{"role": "user", "content": "hi"}]}))
+//!     .with_modes([StreamMode::Messages, StreamMode::Values]);
+//! let mut parts = client.stream_run(run);
+//! while let Some(part) = parts.next().await {
+//!     match part?.payload {
+//!         Some(Payload::MessageChunk(chunk)) => println!("{}: {:?}", chunk.node, chunk.content),
+//!         Some(Payload::End(end)) => end.into_result()?,
+//!         _ => {}
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! | module | what |
+//! | --- | --- |
+//! | [`v1`] | every message, enum, client and server of package `runloom.v1`, as `proto/` has it |
+//! | [`client`] | [`Client`] and [`RunStream`] |
+//! | [`json`] | `Json` on the wire and `serde_json::Value` inside: the one place that knows the rules |
+//! | [`reason`] | [`v1::ErrorReason`] with its names and status codes |
+
+pub mod client;
+mod error;
+pub mod json;
+pub mod reason;
+mod run_spec;
+
+pub use client::{Client, ClientOptions, RetryPolicy, RunStream};
+pub use error::{Error, FieldViolation};
+
+/// Package `runloom.v1`, generated from `proto/runloom/v1`; its comments are the reference.
+///
+/// `google.rpc.Status` is [`tonic_types::Status`]; well-known types are those of `prost_types`.
+#[allow(clippy::all)]
+pub mod v1 {
+    tonic::include_proto!("runloom.v1");
+}
+
+/// The descriptors of `runloom.v1` and all that it imports: an encoded `google.protobuf.FileDescriptorSet`, for reflection.
+pub const FILE_DESCRIPTOR_SET: &[u8] = tonic::include_file_descriptor_set!("runloom_descriptors");
