@@ -1,0 +1,87 @@
+#!/usr/bin/env bash
+# Generates the clients in other languages from proto/ into target/clients. Their code is not kept: it follows from proto/ and the versions pinned here.
+#
+#   clients/generate.sh          generate, into target/clients/go and target/clients/typescript
+#   clients/generate.sh --check  lint, format and compatibility check of proto/, generate into a temporary folder, compile every client there
+#
+# Needs Go and Node with npm, and the registries that these are set up with; installs the rest into target/tools.
+set -euo pipefail
+
+BUF=v1.72.0
+PROTOC_GEN_GO=v1.36.11
+PROTOC_GEN_GO_GRPC=v1.6.1
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+tools=$PWD/target/tools
+typescript=$PWD/clients/typescript
+export PATH="$tools/bin:$tools/typescript/node_modules/.bin:$PATH"
+
+say() { printf '== %s\n' "$*"; }
+
+# A tool in Go, unless this version of it is there.
+install_go() {
+  local package=$1 version=$2 mark
+  mark="$tools/bin/.$(basename "$package")-$version"
+  [[ -e $mark ]] && return
+  say "installing $package $version"
+  GOBIN="$tools/bin" go install "$package@$version"
+  touch "$mark"
+}
+
+# The generator and the compiler for TypeScript, unless they are as the lock file says.
+install_typescript() {
+  local home=$tools/typescript
+  cmp -s "$typescript/package-lock.json" "$home/package-lock.json" && [[ -e $home/.installed ]] && return
+  say "installing the tools for TypeScript"
+  rm -rf "$home"
+  mkdir -p "$home"
+  cp "$typescript"/{package.json,package-lock.json} "$home/"
+  (cd "$home" && npm ci --no-audit --no-fund --loglevel=error)
+  touch "$home/.installed"
+}
+
+# Every client, into a folder.
+generate() {
+  local out=$1
+  rm -rf "$out/go" "$out/typescript"
+  mkdir -p "$out/go" "$out/typescript"
+  buf generate --output "$out"
+  cp clients/go/go.mod clients/go/go.sum "$out/go/"
+  cp "$typescript"/{package.json,package-lock.json,tsconfig.json} "$out/typescript/"
+}
+
+mkdir -p "$tools/bin"
+install_go github.com/bufbuild/buf/cmd/buf "$BUF"
+install_go google.golang.org/protobuf/cmd/protoc-gen-go "$PROTOC_GEN_GO"
+install_go google.golang.org/grpc/cmd/protoc-gen-go-grpc "$PROTOC_GEN_GO_GRPC"
+install_typescript
+
+case ${1-} in
+  '')
+    generate target/clients
+    say "target/clients/go and target/clients/typescript are new"
+    ;;
+  --check)
+    say "buf lint"
+    buf lint
+    say "buf format"
+    buf format --diff --exit-code
+    if tag=$(git describe --tags --abbrev=0 2>/dev/null); then
+      say "buf breaking, against $tag"
+      buf breaking --against ".git#tag=$tag"
+    fi
+    out=$(mktemp -d "$PWD/target/clients-check.XXXXXX")
+    trap 'rm -rf "$out"' EXIT
+    generate "$out"
+    say "go build and vet"
+    (cd "$out/go" && go build ./... && go vet ./...)
+    say "tsc"
+    ln -s "$tools/typescript/node_modules" "$out/typescript/node_modules"
+    (cd "$out/typescript" && tsc --noEmit)
+    say "the contract is clean, and its clients compile"
+    ;;
+  *)
+    echo "usage: clients/generate.sh [--check]" >&2
+    exit 2
+    ;;
+esac
