@@ -47,3 +47,20 @@ pub mod v1 {
 
 /// The descriptors of `runloom.v1` and all that it imports: an encoded `google.protobuf.FileDescriptorSet`, for reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = tonic::include_file_descriptor_set!("runloom_descriptors");
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+
+    /// Reflection needs every file that the services reach, and nothing of the comments.
+    #[test]
+    fn descriptors_are_whole() {
+        let set = prost_types::FileDescriptorSet::decode(super::FILE_DESCRIPTOR_SET).expect("a descriptor set");
+        let services: Vec<_> = set.file.iter().flat_map(|file| &file.service).map(|service| service.name()).collect();
+        assert_eq!(services.len(), 4, "{services:?}");
+        for import in set.file.iter().flat_map(|file| &file.dependency) {
+            assert!(set.file.iter().any(|file| file.name() == import), "{import} is missing");
+        }
+        assert!(set.file.iter().all(|file| file.source_code_info.is_none()));
+    }
+}

@@ -37,7 +37,10 @@ pub struct RunStream {
     position: Position,
     state: State,
     retry: RetryPolicy,
+    /// In a row, without a sign of life between them.
     failures: u32,
+    /// Whether a part came since the stream was opened last.
+    greeted: bool,
 }
 
 /// What a stream is of.
@@ -75,7 +78,7 @@ impl RunStream {
         retry: RetryPolicy,
         open: impl Fn(&Position) -> Opening + Send + Sync + 'static,
     ) -> Self {
-        Self { open: Box::new(open), scope, position, state: State::Start, retry, failures: 0 }
+        Self { open: Box::new(open), scope, position, state: State::Start, retry, failures: 0, greeted: false }
     }
 
     /// The run that the last part was of; None before the first part.
@@ -115,10 +118,12 @@ impl RunStream {
 
     /// Takes a part in: false if it was there before.
     fn accept(&mut self, part: &StreamRunResponse) -> bool {
+        let greeted = std::mem::replace(&mut self.greeted, true);
         if !self.position.accept(part) {
             return false;
         }
-        if part.seq > 0 || matches!(part.payload, Some(Payload::Progress(_))) {
+        // What every opening begins with is no sign of life: a server may fail right after it, each time.
+        if part.seq > 0 || greeted {
             self.failures = 0;
         }
         if let (Scope::Run, Some(Payload::End(_))) = (self.scope, &part.payload) {
@@ -178,6 +183,7 @@ impl Stream for RunStream {
                 State::Opening(opening) => match ready!(opening.as_mut().poll(cx)) {
                     Ok(parts) => {
                         this.state = State::Reading(Box::new(parts.into_inner()));
+                        this.greeted = false;
                         continue;
                     }
                     Err(status) => status.into(),

@@ -199,6 +199,10 @@ fn end(run: &str, seq: u64) -> StreamRunResponse {
     part(run, seq, Payload::End(End { state: RunState::Succeeded.into(), ..Default::default() }))
 }
 
+fn progress(cursor: &str) -> StreamRunResponse {
+    StreamRunResponse { cursor: cursor.to_owned(), ..part("", 0, Payload::Progress(Progress {})) }
+}
+
 fn draining() -> Status {
     Status::with_error_details(
         Code::Unavailable,
@@ -273,13 +277,17 @@ async fn a_server_that_makes_no_progress_is_given_up() {
     assert!(parts.next().await.is_none());
     assert_eq!(parts.cursor(), Some("r@7"));
     assert_eq!(script.asked().len(), 4, "once, and three times again");
+
+    let (script, client) =
+        Script::client((0..9).map(|_| Opened(vec![progress("t@0")], Ending::Fails(draining())))).await;
+    let (seen, error) = read(client.stream_thread("t")).await;
+    assert_eq!((seen.len(), error.unwrap().code(), script.asked().len()), (4, Code::Unavailable, 4));
 }
 
 #[tokio::test]
 async fn a_thread_is_followed_from_run_to_run() {
-    let progress = StreamRunResponse { cursor: "t@0".to_owned(), ..part("", 0, Payload::Progress(Progress {})) };
     let (script, client) = Script::client([
-        Opened(vec![progress], Ending::Cut),
+        Opened(vec![progress("t@0")], Ending::Cut),
         Opened(vec![metadata("a", 1), end("a", 2), metadata("b", 1)], Ending::Cut),
         Opened(
             vec![rejoined("b", 1), metadata("b", 1), end("b", 2)],
