@@ -1,0 +1,212 @@
+//! The messages reducer, and messages as LangChain's JSON.
+
+use std::{collections::HashMap, sync::Arc};
+
+use uuid::Uuid;
+
+use super::reducer::Reduced;
+use crate::{
+    List, Object, Value,
+    checkpoint::{Change, ListEdit},
+    value,
+};
+
+/// The id that, on a `remove` message, takes away all that came before.
+const REMOVE_ALL: &str = "__remove_all__";
+
+/// Where each message stands, by id: kept beside the channel while a run goes, so that an append looks nothing up in
+/// the list.
+#[derive(Default, Clone)]
+pub(crate) struct MessageIndex {
+    at: HashMap<Arc<str>, usize, foldhash::fast::RandomState>,
+}
+
+impl MessageIndex {
+    fn of(list: &List) -> Self {
+        Self { at: list.iter().enumerate().filter_map(|(i, m)| Some((id(m)?.clone(), i))).collect() }
+    }
+}
+
+fn id(message: &Value) -> Option<&Arc<str>> {
+    match message.get("id") {
+        Some(Value::String(id)) => Some(id),
+        _ => None,
+    }
+}
+
+/// A message in LangChain's JSON from any of the forms in which one is written: a text, `[role, content]`, an object
+/// with `role` or `type`. It is given an id if it has none.
+pub fn coerce_message(message: &Value) -> Result<Value, String> {
+    let plain = |kind: &str, content: Value| {
+        let mut o = Object::default();
+        o.insert("type", kind);
+        o.insert("content", content);
+        o
+    };
+    let given = match message {
+        Value::String(_) => plain("human", message.clone()),
+        Value::List(pair) if pair.len() == 2 => match (pair.get(0), pair.get(1)) {
+            (Some(Value::String(role)), Some(content)) => plain(role, content.clone()),
+            _ => return Err("a message written as a list is [role, content]".to_owned()),
+        },
+        Value::Object(o) => o.clone(),
+        other => return Err(format!("a message is an object, a string or [role, content], not {}", other.kind())),
+    };
+    let role = given.get("role").or_else(|| given.get("type")).and_then(Value::as_str).ok_or_else(|| {
+        "a message needs a `role` or a `type`: one of human, ai, system, tool, remove (or user, assistant, developer)"
+            .to_owned()
+    })?;
+    let kind = match role {
+        "user" | "human" => "human",
+        "assistant" | "ai" | "AIMessageChunk" => "ai",
+        "system" | "developer" => "system",
+        "tool" => "tool",
+        "remove" => "remove",
+        "function" => "function",
+        other => return Err(format!("there is no message role `{other}`")),
+    };
+    let is_normal = given.get("type").and_then(Value::as_str) == Some(kind) && given.contains_key("id") && given.contains_key("response_metadata");
+    if is_normal && matches!(given.get("id"), Some(Value::String(_))) && !given.contains_key("role") {
+        return Ok(message.clone());
+    }
+    let take = |key: &str, otherwise: Value| match given.get(key) {
+        None | Some(Value::Null) => otherwise,
+        Some(v) => v.clone(),
+    };
+    let mut o = Object::default();
+    o.insert("content", take("content", Value::string("")));
+    o.insert("additional_kwargs", take("additional_kwargs", Value::object()));
+    o.insert("response_metadata", take("response_metadata", Value::object()));
+    o.insert("type", kind);
+    o.insert("name", given.get("name").cloned().unwrap_or_default());
+    o.insert(
+        "id",
+        match given.get("id") {
+            None | Some(Value::Null) => Value::from(Uuid::new_v4().to_string()),
+            Some(id) => id.clone(),
+        },
+    );
+    match kind {
+        "ai" => {
+            o.insert("tool_calls", tool_calls(&given)?);
+            o.insert("invalid_tool_calls", take("invalid_tool_calls", value!([])));
+            o.insert("usage_metadata", given.get("usage_metadata").cloned().unwrap_or_default());
+        }
+        "tool" => {
+            let call = given.get("tool_call_id").cloned();
+            o.insert("tool_call_id", call.ok_or("a message of type tool needs a `tool_call_id`")?);
+            o.insert("artifact", given.get("artifact").cloned().unwrap_or_default());
+            o.insert("status", take("status", Value::string("success")));
+        }
+        _ => {}
+    }
+    let known = ["role", "tool_call_chunks", "chunk_position"];
+    for (key, value) in given.iter() {
+        if !o.contains_key(key) && !known.contains(&&**key) {
+            o.insert(key.clone(), value.clone());
+        }
+    }
+    Ok(Value::Object(o))
+}
+
+/// Tool calls in LangChain's form, also from OpenAI's `{id, function: {name, arguments}}`.
+fn tool_calls(message: &Object) -> Result<Value, String> {
+    let Some(Value::List(calls)) = message.get("tool_calls") else { return Ok(value!([])) };
+    let mut list = List::default();
+    for call in calls.iter() {
+        let (name, args) = match call.get("function") {
+            Some(f) => {
+                let text = f.get_str("arguments").unwrap_or("{}");
+                let args = Value::parse(text).map_err(|e| format!("a tool call's arguments are no JSON: {e}"))?;
+                (f.get("name").cloned().unwrap_or_default(), args)
+            }
+            None => (
+                call.get("name").cloned().unwrap_or_default(),
+                call.get("args").cloned().unwrap_or_else(Value::object),
+            ),
+        };
+        let mut o = Object::default();
+        o.insert("name", name);
+        o.insert("args", args);
+        o.insert("id", call.get("id").cloned().unwrap_or_default());
+        o.insert("type", "tool_call");
+        list.push(Value::Object(o));
+    }
+    Ok(Value::List(list))
+}
+
+/// Messages from a list, or from one message.
+pub fn coerce_messages(value: &Value) -> Result<List, String> {
+    match value {
+        Value::List(list) => list.iter().map(coerce_message).collect::<Result<Vec<_>, _>>().map(List::from),
+        Value::Null => Ok(List::default()),
+        one => Ok([coerce_message(one)?].into_iter().collect()),
+    }
+}
+
+/// Applies writes to a list of messages.
+pub(super) fn reduce(
+    before: Option<Value>,
+    writes: &[&Value],
+    index: &mut Option<MessageIndex>,
+    replaced: bool,
+) -> Result<Reduced, String> {
+    let mut list = match before {
+        Some(Value::List(list)) => list,
+        None => List::default(),
+        Some(other) => return Err(format!("it holds {}, and `messages` needs a list", other.kind())),
+    };
+    let mut edits = Vec::new();
+    let mut whole = replaced;
+    let at = index.get_or_insert_with(|| MessageIndex::of(&list));
+    for write in writes {
+        let new = coerce_messages(write)?;
+        let clear = new.iter().rposition(|m| m.get_str("type") == Some("remove") && m.get_str("id") == Some(REMOVE_ALL));
+        if let Some(clear) = clear {
+            list = new.iter_from(clear + 1).cloned().collect();
+            *at = MessageIndex::of(&list);
+            edits.clear();
+            whole = true;
+            continue;
+        }
+        let mut gone: Vec<usize> = Vec::new();
+        for message in new.iter() {
+            let Some(id) = id(message) else { return Err("a message's id must be a string".to_owned()) };
+            let is_remove = message.get_str("type") == Some("remove");
+            match at.at.get(id) {
+                Some(&i) if is_remove => gone.push(i),
+                Some(&i) => {
+                    gone.retain(|g| *g != i);
+                    list.set(i, message.clone());
+                    edits.push(ListEdit::Replace(i, message.clone()));
+                }
+                None if is_remove => {
+                    return Err(format!("Attempting to delete a message with an ID that doesn't exist ('{id}')"));
+                }
+                None => {
+                    at.at.insert(id.clone(), list.len());
+                    list.push(message.clone());
+                    edits.push(ListEdit::Push(message.clone()));
+                }
+            }
+        }
+        if !gone.is_empty() {
+            gone.sort_unstable();
+            gone.dedup();
+            let edit = ListEdit::Remove(gone);
+            list = edit.apply(list).map_err(|e| e.to_string())?;
+            edits.push(edit);
+            *at = MessageIndex::of(&list);
+        }
+    }
+    let value = Value::List(list);
+    let change = if whole {
+        Change::Set(value.clone())
+    } else if edits.iter().all(|e| matches!(e, ListEdit::Push(_))) {
+        let added = edits.into_iter().filter_map(|e| if let ListEdit::Push(m) = e { Some(m) } else { None });
+        Change::Append(Value::List(added.collect()))
+    } else {
+        Change::Edit(edits)
+    };
+    Ok(Reduced { value: Some(value), change })
+}

@@ -1,0 +1,144 @@
+//! What a run is given beside its input.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    CheckpointId, Command, Object, RunId, ThreadId, Value,
+    checkpoint::Durability,
+    stream::{EventFilter, Mode, Modes},
+};
+
+/// The limit of supersteps where a run names none, as LangGraph has it.
+pub const DEFAULT_RECURSION_LIMIT: u32 = 10_007;
+
+/// The input of a run.
+#[derive(Clone, Debug, Default)]
+pub enum Input {
+    /// None: go on where the thread stopped.
+    #[default]
+    Resume,
+    /// An object by channel.
+    Values(Value),
+    /// A command: answers, an update, where to go.
+    Command(Command),
+}
+
+impl From<Value> for Input {
+    fn from(values: Value) -> Self {
+        Self::Values(values)
+    }
+}
+
+impl From<Command> for Input {
+    fn from(command: Command) -> Self {
+        Self::Command(command)
+    }
+}
+
+/// Nodes to stop before or after.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Breakpoints {
+    /// None.
+    #[default]
+    None,
+    /// Every node: `"*"`.
+    All,
+    /// These.
+    Nodes(Vec<Arc<str>>),
+}
+
+impl Breakpoints {
+    /// Whether a node is one.
+    pub fn has(&self, node: &str) -> bool {
+        match self {
+            Self::None => false,
+            Self::All => true,
+            Self::Nodes(nodes) => nodes.iter().any(|n| &**n == node),
+        }
+    }
+}
+
+/// What a run is given beside its input. `RunConfig::default()` runs a graph without a thread and tells updates.
+#[derive(Clone, Debug)]
+pub struct RunConfig {
+    /// The thread; none runs without checkpoints.
+    pub thread_id: Option<ThreadId>,
+    /// The run's id; none makes one.
+    pub run_id: Option<RunId>,
+    /// Which attempt of the run this is, from 1.
+    pub attempt: u32,
+    /// The checkpoint to start from; none means the latest.
+    pub checkpoint_id: Option<CheckpointId>,
+    /// The most supersteps.
+    pub recursion_limit: u32,
+    /// The most tasks at once; none means all of a step.
+    pub max_concurrency: Option<usize>,
+    /// Tags of the run, which everything in it inherits.
+    pub tags: Vec<Arc<str>>,
+    /// Metadata of the run, kept with its checkpoints.
+    pub metadata: Object,
+    /// Settings that nodes may read.
+    pub configurable: Object,
+    /// The run's context.
+    pub context: Value,
+    /// Nodes to stop before.
+    pub interrupt_before: Option<Breakpoints>,
+    /// Nodes to stop after.
+    pub interrupt_after: Option<Breakpoints>,
+    /// When checkpoints have to be on disk.
+    pub durability: Durability,
+    /// What the run tells.
+    pub modes: Modes,
+    /// Whether subgraphs tell too. (Events of subgraphs always do.)
+    pub subgraphs: bool,
+    /// Which events the run tells.
+    pub events: EventFilter,
+    /// Refuses answers to questions that are not open. Otherwise they are passed over, as LangGraph does.
+    pub strict_answers: bool,
+    /// Cancels the run.
+    pub cancel: CancellationToken,
+    /// The longest the run may take.
+    pub timeout: Option<Duration>,
+}
+
+impl Default for RunConfig {
+    fn default() -> Self {
+        Self {
+            thread_id: None,
+            run_id: None,
+            attempt: 1,
+            checkpoint_id: None,
+            recursion_limit: DEFAULT_RECURSION_LIMIT,
+            max_concurrency: None,
+            tags: Vec::new(),
+            metadata: Object::default(),
+            configurable: Object::default(),
+            context: Value::Null,
+            interrupt_before: None,
+            interrupt_after: None,
+            durability: Durability::default(),
+            modes: Mode::Updates.into(),
+            subgraphs: false,
+            events: EventFilter::default(),
+            strict_answers: false,
+            cancel: CancellationToken::new(),
+            timeout: None,
+        }
+    }
+}
+
+impl RunConfig {
+    /// On a thread.
+    pub fn thread(thread_id: ThreadId) -> Self {
+        Self { thread_id: Some(thread_id), ..Self::default() }
+    }
+
+    /// With these modes.
+    #[must_use]
+    pub fn modes(mut self, modes: impl Into<Modes>) -> Self {
+        self.modes = modes.into();
+        self
+    }
+}

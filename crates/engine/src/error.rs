@@ -1,0 +1,179 @@
+//! What can go wrong in a graph, and what to do about it.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use crate::{CheckpointId, stream::Interrupt};
+
+/// An error of a graph, at its compilation or in a run.
+// The fields are named in the messages.
+#[allow(missing_docs)]
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The graph does not hold together; every fault found, not the first.
+    #[error("graph `{graph}` is not valid: {}", .problems.join("; "))]
+    GraphInvalid { graph: String, problems: Vec<String> },
+    /// The input has the wrong shape.
+    #[error("graph `{graph}`: input{}: {message}", .field.as_ref().map(|f| format!(" `{f}`")).unwrap_or_default())]
+    InvalidInput { graph: String, field: Option<String>, message: String },
+    /// A run without input on a thread that has nothing to go on with.
+    #[error("graph `{graph}`: there is no input, and the thread has no checkpoint to go on from; give the run an input")]
+    EmptyInput { graph: String },
+    /// A write that its channel cannot take.
+    #[error("graph `{graph}`: channel `{channel}`: {message}")]
+    InvalidUpdate { graph: String, channel: String, message: String },
+    /// A state update by hand that names no node, or a wrong one.
+    #[error("graph `{graph}`: {message}")]
+    InvalidStateUpdate { graph: String, message: String },
+    /// The graph took as many steps as the run allows.
+    #[error(
+        "Recursion limit of {limit} reached without hitting a stop condition. You can increase the limit by setting \
+         the `recursion_limit` config key. (graph `{graph}`)"
+    )]
+    RecursionLimit { graph: String, limit: u32 },
+    /// A node failed.
+    #[error("{error}")]
+    Node { graph: String, node: String, error: NodeFailure },
+    /// The run took longer than its own limit.
+    #[error("graph `{graph}`: the run timed out after {after:?}; `run_timeout` sets the limit")]
+    RunTimeout { graph: String, after: Duration },
+    /// The run was cancelled.
+    #[error("graph `{graph}`: the run was cancelled")]
+    Cancelled { graph: String },
+    /// The checkpoint asked for is not there.
+    #[error("there is no checkpoint {0} on this thread")]
+    CheckpointNotFound(CheckpointId),
+    /// Something that needs checkpoints was asked of a graph that has no checkpointer, or of a run without a thread.
+    #[error("graph `{graph}`: {what} needs a checkpointer and a thread id")]
+    NoCheckpointer { graph: String, what: &'static str },
+    /// An answer was given, but it is not clear to which of the open questions.
+    #[error(
+        "there are {} open questions; answer by id: {}",
+        .open.len(), .open.iter().map(|i| i.id.as_ref()).collect::<Vec<_>>().join(", ")
+    )]
+    AmbiguousAnswer { open: Vec<Interrupt> },
+    /// An answer to a question that is not open.
+    #[error("no open question has the id `{id}`; open are: {}", .open.join(", "))]
+    UnknownQuestion { id: String, open: Vec<String> },
+    /// A command for a parent graph reached the outermost graph.
+    #[error("graph `{graph}`: node `{node}` sent a command to the parent graph, but there is none")]
+    NoParent { graph: String, node: String },
+    /// The checkpoint does not fit the graph as it is now.
+    #[error("the thread's checkpoint does not fit graph `{graph}`: {message}")]
+    Incompatible { graph: String, message: String },
+    /// Checkpoints could not be read or written.
+    #[error("graph `{graph}`: {error}")]
+    Checkpointer { graph: String, error: CheckpointError },
+}
+
+impl Error {
+    /// The error's type as LangGraph's clients know it: `GraphRecursionError`, `InvalidUpdateError`, a node's own.
+    pub fn kind(&self) -> &str {
+        match self {
+            Self::GraphInvalid { .. } | Self::InvalidInput { .. } | Self::Incompatible { .. } => "ValueError",
+            Self::EmptyInput { .. } => "EmptyInputError",
+            Self::InvalidUpdate { .. } | Self::InvalidStateUpdate { .. } | Self::NoParent { .. } => {
+                "InvalidUpdateError"
+            }
+            Self::RecursionLimit { .. } => "GraphRecursionError",
+            Self::Node { error, .. } => &error.kind,
+            Self::RunTimeout { .. } => "TimeoutError",
+            Self::Cancelled { .. } => "CancelledError",
+            Self::CheckpointNotFound(_) | Self::Checkpointer { .. } => "CheckpointError",
+            Self::NoCheckpointer { .. } | Self::AmbiguousAnswer { .. } => "RuntimeError",
+            Self::UnknownQuestion { .. } => "UnknownInterruptError",
+        }
+    }
+}
+
+/// Checkpoints could not be read or written. The driver's own error is in the log, not here.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum CheckpointError {
+    /// The store does not answer, or the disk is full.
+    #[error("the checkpoint store is not available: {0}")]
+    Unavailable(String),
+    /// What is stored cannot be read back.
+    #[error("a stored checkpoint cannot be read: {0}")]
+    Corrupt(String),
+    /// The write came from an attempt that has been superseded.
+    #[error("this attempt of the run has been superseded by a later one")]
+    Superseded,
+}
+
+/// Why a node failed, as it is recorded and shown.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct NodeFailure {
+    /// The error's type: `ValueError`, `TimeoutError`, the name of a Rust type.
+    pub kind: Arc<str>,
+    /// What went wrong.
+    pub message: Arc<str>,
+    /// False where a retry policy must leave it alone.
+    #[serde(default = "yes")]
+    pub retryable: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl fmt::Display for NodeFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+/// What a node returns where it does not succeed.
+///
+/// Any `std::error::Error` becomes a failure by `?`, with the name of its type as kind.
+#[derive(Debug)]
+pub enum NodeError {
+    /// It failed.
+    Failed(NodeFailure),
+    /// It asked a question that has no answer yet. Made by [`Context::interrupt`](crate::Context::interrupt) only.
+    Interrupted(Vec<Interrupt>),
+    /// It sends the parent graph a command. Made by a subgraph only.
+    Parent(Box<crate::Command>),
+    /// The run is being cancelled.
+    Cancelled,
+    /// An error of the engine itself within the node: a subgraph's step limit, an invalid write.
+    Engine(Box<Error>),
+}
+
+impl NodeError {
+    /// A failure with a type's name and a message.
+    pub fn new(kind: impl AsRef<str>, message: impl AsRef<str>) -> Self {
+        Self::Failed(NodeFailure {
+            kind: Arc::from(kind.as_ref()),
+            message: Arc::from(message.as_ref()),
+            retryable: true,
+        })
+    }
+
+    /// A failure with a message; its kind is `ValueError`.
+    pub fn msg(message: impl AsRef<str>) -> Self {
+        Self::new("ValueError", message)
+    }
+
+    /// The same, but not to be retried.
+    pub fn permanent(self) -> Self {
+        match self {
+            Self::Failed(f) => Self::Failed(NodeFailure { retryable: false, ..f }),
+            other => other,
+        }
+    }
+}
+
+impl<E: std::error::Error + 'static> From<E> for NodeError {
+    fn from(error: E) -> Self {
+        let any: &(dyn std::error::Error + 'static) = &error;
+        if let Some(engine) = any.downcast_ref::<Error>() {
+            return match engine {
+                Error::Cancelled { .. } => Self::Cancelled,
+                other => Self::Engine(Box::new(other.clone())),
+            };
+        }
+        let name = std::any::type_name::<E>();
+        let name = name.split('<').next().unwrap_or(name);
+        Self::new(name.rsplit("::").next().unwrap_or(name), error.to_string())
+    }
+}

@@ -1,0 +1,30 @@
+//! Graphs of nodes over a shared state, run in supersteps, checkpointed, and streamed while they run.
+
+pub mod channel;
+pub mod checkpoint;
+pub mod command;
+mod config;
+mod error;
+pub mod graph;
+mod ids;
+pub mod items;
+pub mod model;
+mod run;
+pub mod stream;
+pub mod value;
+
+pub use channel::{ChannelSpec, Reducer};
+pub use command::{Answer, Command, END, Goto, Output, START, Update, overwrite};
+pub use config::{Breakpoints, DEFAULT_RECURSION_LIMIT, Input, RunConfig};
+pub use error::{CheckpointError, Error, NodeError, NodeFailure};
+pub use graph::{
+    CachePolicy, FromState, Graph, GraphBuilder, Node, NodeSpec, RetryPolicy, Route, Runtime, State, StateGraph,
+    StateView, node,
+};
+pub use ids::{CheckpointId, Clock, RunId, SystemClock, TaskId, ThreadId};
+pub use run::{Context, Finished, RunStream, StateUpdate, MapInput, MapOutput, SubgraphNode, is_question_id, subgraph};
+pub use runloom_engine_macros::State;
+pub use value::{List, Object, Value, from_value, to_value};
+
+#[doc(hidden)]
+pub use serde_json::json as __json;

@@ -1,0 +1,316 @@
+//! Calls a node makes: models that stream, tools, retrievers; each with its events.
+
+use std::{future::Future, sync::Arc};
+
+use futures_util::StreamExt;
+
+use super::context::Context;
+use crate::{
+    List, NodeError, NodeFailure, Object, Value,
+    model::{ChatModel, ChatRequest, Delta, ModelInfo, Usage},
+    stream::{Chunk, Event, EventData, EventKind, MessagePart, Mode, Payload},
+    value,
+};
+
+/// A message as it is put together from deltas.
+#[derive(Default)]
+struct Message {
+    text: String,
+    reasoning: String,
+    blocks: Vec<Value>,
+    calls: Vec<(Option<Arc<str>>, Option<Arc<str>>, String)>,
+    indexes: Vec<u32>,
+    usage: Option<Usage>,
+    response_metadata: Object,
+}
+
+impl Message {
+    fn add(&mut self, delta: &Delta) {
+        self.text.push_str(&delta.text);
+        self.reasoning.push_str(&delta.reasoning);
+        self.blocks.extend(delta.blocks.iter().cloned());
+        for piece in &delta.tool_calls {
+            let at = self.indexes.iter().position(|i| *i == piece.index).unwrap_or_else(|| {
+                self.indexes.push(piece.index);
+                self.calls.push((None, None, String::new()));
+                self.calls.len() - 1
+            });
+            let call = &mut self.calls[at];
+            call.0 = call.0.take().or_else(|| piece.id.clone());
+            call.1 = call.1.take().or_else(|| piece.name.clone());
+            call.2.push_str(&piece.args);
+        }
+        if let Some(usage) = delta.usage {
+            *self.usage.get_or_insert_default() += usage;
+        }
+        for (key, value) in delta.response_metadata.iter().flat_map(Object::iter) {
+            self.response_metadata.insert(key.clone(), value.clone());
+        }
+    }
+
+    /// The whole message, in LangChain's JSON.
+    fn finish(self, id: &str) -> Value {
+        let content = if self.reasoning.is_empty() && self.blocks.is_empty() {
+            Value::from(self.text)
+        } else {
+            let mut blocks = List::default();
+            if !self.reasoning.is_empty() {
+                blocks.push(value!({"type": "reasoning", "reasoning": self.reasoning}));
+            }
+            if !self.text.is_empty() {
+                blocks.push(value!({"type": "text", "text": self.text}));
+            }
+            blocks.extend(self.blocks);
+            Value::List(blocks)
+        };
+        let (mut calls, mut invalid) = (List::default(), List::default());
+        for (call_id, name, args) in self.calls {
+            let text = if args.trim().is_empty() { "{}" } else { &args };
+            let parsed = Value::parse(text).ok().filter(|v| v.as_object().is_some());
+            let mut call = Object::default();
+            call.insert("name", Value::from(name));
+            let valid = parsed.is_some();
+            call.insert("args", parsed.unwrap_or_else(|| Value::from(args)));
+            call.insert("id", Value::from(call_id));
+            if valid {
+                call.insert("type", "tool_call");
+                calls.push(Value::Object(call));
+            } else {
+                call.insert("error", "the arguments are not a JSON object");
+                call.insert("type", "invalid_tool_call");
+                invalid.push(Value::Object(call));
+            }
+        }
+        let mut o = Object::default();
+        o.insert("content", content);
+        o.insert("additional_kwargs", Value::object());
+        o.insert("response_metadata", Value::Object(self.response_metadata));
+        o.insert("type", "ai");
+        o.insert("name", Value::Null);
+        o.insert("id", id);
+        o.insert("tool_calls", Value::List(calls));
+        o.insert("invalid_tool_calls", Value::List(invalid));
+        o.insert("usage_metadata", self.usage.map(usage_metadata).unwrap_or_default());
+        Value::Object(o)
+    }
+}
+
+/// Usage in LangChain's form.
+pub(crate) fn usage_metadata(usage: Usage) -> Value {
+    let mut o = value!({
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "total_tokens": usage.input_tokens + usage.output_tokens,
+    });
+    if let Value::Object(o) = &mut o {
+        if usage.cached_tokens > 0 {
+            o.insert("input_token_details", value!({"cache_read": usage.cached_tokens}));
+        }
+        if usage.reasoning_tokens > 0 {
+            o.insert("output_token_details", value!({"reasoning": usage.reasoning_tokens}));
+        }
+    }
+    o
+}
+
+impl Chunk {
+    /// True where a piece carries nothing: no text, no reasoning, no tool call, no usage.
+    pub fn is_empty(&self) -> bool {
+        match self {
+            Self::Whole(_) => false,
+            Self::Delta { text, reasoning, blocks, tool_calls, usage, .. } => {
+                text.is_empty()
+                    && reasoning.is_empty()
+                    && blocks.is_empty()
+                    && tool_calls.is_empty()
+                    && usage.is_none()
+            }
+        }
+    }
+}
+
+impl Context {
+    /// Calls a chat model and streams what it says (modes `messages` and `events`). Gives the whole message.
+    ///
+    /// `tags` are the call's own, beside the node's: what event filters and clients pick it out by.
+    pub async fn chat(
+        &self,
+        model: &dyn ChatModel,
+        request: ChatRequest,
+        tags: &[Arc<str>],
+    ) -> Result<Value, NodeError> {
+        let task = &self.task;
+        let level = &task.level;
+        let call = level.run.clock.uuid();
+        let id: Arc<str> = format!("lc_run--{call}").into();
+        let name: Arc<str> = model.name().into();
+        let info = Arc::new(model.info());
+        let wants = |kind| task.wants_event(kind, &name, tags);
+        let is_quiet = tags.iter().chain(task.node_tags.iter()).any(|t| &**t == "nostream");
+        let wants_tokens = level.wants(Mode::Messages) && !is_quiet;
+        let wants_stream = wants(EventKind::ChatModelStream);
+        let input = (wants(EventKind::ChatModelStart) || wants(EventKind::ChatModelEnd)).then(|| {
+            let messages = request.messages.iter().cloned().collect::<List>();
+            Value::Object([("messages", Value::from(vec![Value::List(messages)]))].into_iter().collect())
+        });
+        if wants(EventKind::ChatModelStart) {
+            self.model_event(EventKind::ChatModelStart, &name, call, tags, &info, EventData {
+                input: input.clone(),
+                ..EventData::default()
+            });
+        }
+        let call_tags: Arc<[Arc<str>]> = if wants_tokens { tags.into() } else { Arc::default() };
+        let mut stream = model.stream(request);
+        let mut message = Message::default();
+        let mut is_complete = false;
+        while let Some(delta) = stream.next().await {
+            let delta = match delta {
+                Ok(delta) => delta,
+                Err(error) => {
+                    let failure = NodeFailure {
+                        kind: "ModelError".into(),
+                        message: error.to_string().into(),
+                        retryable: error.retryable,
+                    };
+                    return Err(NodeError::Failed(failure));
+                }
+            };
+            message.add(&delta);
+            is_complete |= delta.last;
+            if wants_tokens || wants_stream {
+                let chunk = Arc::new(Chunk::Delta {
+                    id: id.clone(),
+                    name: None,
+                    text: delta.text.into(),
+                    reasoning: delta.reasoning.into(),
+                    blocks: delta.blocks,
+                    tool_calls: delta.tool_calls,
+                    usage: delta.usage,
+                    response_metadata: delta.response_metadata,
+                    last: delta.last,
+                });
+                if !level.run.config.events.skips(&chunk) || chunk.is_last() {
+                    if wants_tokens {
+                        task.tell(Payload::Message(MessagePart {
+                            chunk: chunk.clone(),
+                            meta: task.meta(),
+                            model: Some(info.clone()),
+                            tags: call_tags.clone(),
+                        }));
+                    }
+                    if wants_stream && !level.run.config.events.skips(&chunk) {
+                        self.model_event(EventKind::ChatModelStream, &name, call, tags, &info, EventData {
+                            chunk: Some(chunk),
+                            ..EventData::default()
+                        });
+                    }
+                }
+                self.breathe().await;
+            } else {
+                level.run.pulse.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            }
+        }
+        if !is_complete {
+            return Err(NodeError::new("ModelError", format!("{name}: the model's stream ended in the middle")));
+        }
+        if let Some(usage) = message.usage {
+            *level.run.usage.lock() += usage;
+        }
+        let whole = message.finish(&id);
+        if wants_tokens {
+            level.run.told.lock().insert(id);
+        }
+        if wants(EventKind::ChatModelEnd) {
+            self.model_event(EventKind::ChatModelEnd, &name, call, tags, &info, EventData {
+                input,
+                output: Some(whole.clone()),
+                ..EventData::default()
+            });
+        }
+        Ok(whole)
+    }
+
+    fn model_event(
+        &self,
+        kind: EventKind,
+        name: &Arc<str>,
+        id: uuid::Uuid,
+        tags: &[Arc<str>],
+        info: &Arc<ModelInfo>,
+        data: EventData,
+    ) {
+        let task = &self.task;
+        let payload = Payload::Event(Event {
+            kind,
+            name: name.clone(),
+            run_id: id,
+            parent_ids: task.child_parents(),
+            tags: task.child_tags(tags),
+            meta: task.meta(),
+            model: Some(info.clone()),
+            data,
+        });
+        task.tell(payload);
+    }
+
+    /// Runs a tool with its events. `call` is the work; what it gives is the tool's output, as the events show it.
+    pub async fn tool<F>(&self, name: impl Into<Arc<str>>, input: Value, call: F) -> Result<Value, NodeError>
+    where
+        F: Future<Output = Result<Value, NodeError>>,
+    {
+        let kinds = [EventKind::ToolStart, EventKind::ToolEnd, EventKind::ToolError];
+        self.traced(kinds, name.into(), input, call).await
+    }
+
+    /// Runs a retriever with its events: `query` in, documents out.
+    pub async fn retriever<F>(&self, name: impl Into<Arc<str>>, query: &str, call: F) -> Result<Value, NodeError>
+    where
+        F: Future<Output = Result<Value, NodeError>>,
+    {
+        let kinds = [EventKind::RetrieverStart, EventKind::RetrieverEnd, EventKind::ToolError];
+        self.traced(kinds, name.into(), value!({"query": query}), call).await
+    }
+
+    async fn traced<F>(
+        &self,
+        [start, end, error]: [EventKind; 3],
+        name: Arc<str>,
+        input: Value,
+        call: F,
+    ) -> Result<Value, NodeError>
+    where
+        F: Future<Output = Result<Value, NodeError>>,
+    {
+        let task = &self.task;
+        if !task.level.run.modes.has(Mode::Events) {
+            return call.await;
+        }
+        let id = task.level.run.clock.uuid();
+        task.tell_event(start, &name, id, &[], || EventData { input: Some(input.clone()), ..EventData::default() });
+        let result = call.await;
+        match &result {
+            Ok(output) => task.tell_event(end, &name, id, &[], || EventData {
+                input: Some(input),
+                output: Some(output.clone()),
+                ..EventData::default()
+            }),
+            Err(NodeError::Failed(failure)) => task.tell_event(error, &name, id, &[], || EventData {
+                input: Some(input),
+                error: Some(failure.clone()),
+                ..EventData::default()
+            }),
+            Err(_) => {}
+        }
+        result
+    }
+}
+
+impl Chunk {
+    /// True for the last piece of a message, and for a whole one.
+    pub fn is_last(&self) -> bool {
+        match self {
+            Self::Whole(_) => true,
+            Self::Delta { last, .. } => *last,
+        }
+    }
+}

@@ -1,0 +1,325 @@
+//! What a node is given beside the state: a way to tell, to ask, to call models and tools, to be cancelled.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::scope::{Level, question_id};
+use crate::{
+    NodeError, Object, RunId, TaskId, ThreadId, Value,
+    checkpoint::TaskRecord,
+    items::ItemStore,
+    stream::{Event, EventData, EventKind, Interrupt, Mode, Payload, SnapshotRef, TaskMeta, TaskRef},
+};
+
+/// A node's way to the run it is in. Cheap to clone; valid as long as the node runs.
+#[derive(Clone)]
+pub struct Context {
+    pub(crate) task: Arc<TaskScope>,
+}
+
+/// One attempt of a task.
+pub(crate) struct TaskScope {
+    pub level: Arc<Level>,
+    pub id: TaskId,
+    pub node: Arc<str>,
+    pub step: i64,
+    /// 1 for the first try under the retry policy.
+    pub attempt: u32,
+    pub triggers: Arc<[Arc<str>]>,
+    pub path: TaskPath,
+    pub node_tags: Arc<[Arc<str>]>,
+    pub node_metadata: Object,
+    /// The state before the step.
+    pub base: SnapshotRef,
+    /// The task's id in events, made when one is wanted.
+    pub event_id: Uuid,
+    pub asked: Mutex<Asked>,
+    pub meta: Mutex<Option<Arc<TaskMeta>>>,
+    /// True where the task runs again after a stop, and its subgraphs go on from their checkpoints.
+    pub resuming: bool,
+    /// How many subgraphs it has run.
+    pub subgraphs: std::sync::atomic::AtomicUsize,
+    pub spoke: AtomicBool,
+}
+
+/// Where a task stands in its step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum TaskPath {
+    /// Triggered, by the number of its node.
+    Pull(usize),
+    /// Sent, by its place among the Sends.
+    Push(usize),
+}
+
+/// The questions of a task and their answers.
+#[derive(Default)]
+pub(crate) struct Asked {
+    /// How many this attempt has asked.
+    pub count: usize,
+    /// The answers so far, in order.
+    pub answers: Vec<Value>,
+    /// The last question asked, which a history shows even once it is answered.
+    pub interrupts: Vec<Interrupt>,
+    /// The run that gave the last answer.
+    pub answered_by: Option<RunId>,
+}
+
+impl TaskScope {
+    /// The task's own namespace: `parent|node:id`.
+    pub fn ns(&self) -> String {
+        if self.level.ns.is_empty() {
+            format!("{}:{}", self.node, self.id)
+        } else {
+            format!("{}|{}:{}", self.level.ns, self.node, self.id)
+        }
+    }
+
+    pub fn path_value(&self) -> Value {
+        match self.path {
+            TaskPath::Pull(_) => Value::from(vec![Value::from("__pregel_pull"), Value::from(&self.node)]),
+            TaskPath::Push(i) => {
+                Value::from(vec![Value::from("__pregel_push"), Value::from(i), Value::Bool(false)])
+            }
+        }
+    }
+
+    pub fn task_ref(&self) -> TaskRef {
+        TaskRef { id: self.id, node: self.node.clone(), attempt: self.attempt }
+    }
+
+    /// What the task's parts share, made once.
+    pub fn meta(&self) -> Arc<TaskMeta> {
+        self.meta
+            .lock()
+            .get_or_insert_with(|| {
+                let mut metadata = self.level.metadata.clone();
+                for (key, value) in self.node_metadata.iter() {
+                    metadata.insert(key.clone(), value.clone());
+                }
+                Arc::new(TaskMeta {
+                    task: Some(self.task_ref()),
+                    step: self.step,
+                    triggers: self.triggers.clone(),
+                    path: self.path_value(),
+                    checkpoint_ns: self.ns().into(),
+                    metadata,
+                    tags: self.level.tags.iter().chain(self.node_tags.iter()).cloned().collect(),
+                })
+            })
+            .clone()
+    }
+
+    /// The ids of what is inside this task has as parents.
+    pub fn child_parents(&self) -> Arc<[Uuid]> {
+        self.level.parents.iter().copied().chain([self.event_id]).collect()
+    }
+
+    pub fn tell(&self, payload: Payload) {
+        self.spoke.store(true, Ordering::Relaxed);
+        self.level.tell(self.step, Some(self.task_ref()), Some(self.base.clone()), payload);
+    }
+
+    /// Tells an event of something inside the task, where it is wanted.
+    pub fn tell_event(
+        &self,
+        kind: EventKind,
+        name: &Arc<str>,
+        id: Uuid,
+        own_tags: &[Arc<str>],
+        data: impl FnOnce() -> EventData,
+    ) {
+        if !self.wants_event(kind, name, own_tags) {
+            return;
+        }
+        let payload = Payload::Event(Event {
+            kind,
+            name: name.clone(),
+            run_id: id,
+            parent_ids: self.child_parents(),
+            tags: self.child_tags(own_tags),
+            meta: self.meta(),
+            model: None,
+            data: data(),
+        });
+        self.tell(payload);
+    }
+
+    pub fn wants_event(&self, kind: EventKind, name: &str, own_tags: &[Arc<str>]) -> bool {
+        let level = &self.level;
+        level.run.modes.has(Mode::Events)
+            && level.run.config.events.admits(
+                kind,
+                name,
+                Some(&self.node),
+                &level.ns,
+                level.tags.iter().chain(self.node_tags.iter()).chain(own_tags),
+            )
+    }
+
+    /// `seq:step:1`, and what comes down from the run and the node.
+    pub fn child_tags(&self, own: &[Arc<str>]) -> Arc<[Arc<str>]> {
+        let inherited = self.level.tags.iter().chain(self.node_tags.iter()).chain(own).cloned();
+        [Arc::from("seq:step:1")].into_iter().chain(inherited).collect()
+    }
+
+    /// Begins to keep what the task has been answered so far.
+    fn keep_answers(&self) {
+        let level = &self.level;
+        let (Some(saver), Some(thread)) = (&level.graph.runtime.checkpointer, level.run.config.thread_id) else { return };
+        if let (Some(checkpoint), false) = (self.base.checkpoint, level.run.keeps_only_the_end()) {
+            // The acknowledgement comes with that of the task's own record, which is written after it.
+            drop(saver.put_task(thread, &level.ns, checkpoint, self.record()));
+        }
+    }
+
+    /// What is kept of the task's questions and answers.
+    pub fn record(&self) -> TaskRecord {
+        let asked = self.asked.lock();
+        TaskRecord {
+            task: self.id,
+            node: self.node.clone(),
+            outcome: None,
+            interrupts: asked.interrupts.clone(),
+            answers: asked.answers.clone(),
+            answered_by: asked.answered_by,
+        }
+    }
+}
+
+impl Context {
+    /// Emits custom data into the stream, at once (mode `custom`).
+    pub fn emit(&self, data: impl Into<Value>) {
+        if self.task.level.wants(Mode::Custom) {
+            self.task.tell(Payload::Custom(data.into()));
+        } else {
+            self.task.level.run.pulse.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether anybody wants custom data: what is costly to make can be left out where nobody does.
+    pub fn wants_custom(&self) -> bool {
+        self.task.level.wants(Mode::Custom)
+    }
+
+    /// Sends a custom event (mode `events`, kind `on_custom_event`).
+    pub fn event(&self, name: impl Into<Arc<str>>, data: impl Into<Value>) {
+        let task = &self.task;
+        let name = name.into();
+        if !task.wants_event(EventKind::Custom, &name, &[]) {
+            return;
+        }
+        // A custom event is the node's own: its id is the node's, its parents are the node's.
+        let payload = Payload::Event(Event {
+            kind: EventKind::Custom,
+            name,
+            run_id: task.event_id,
+            parent_ids: task.level.parents.clone(),
+            tags: task.level.tags.iter().chain(task.node_tags.iter()).cloned().collect(),
+            meta: task.meta(),
+            model: None,
+            data: EventData { custom: Some(data.into()), ..EventData::default() },
+        });
+        task.tell(payload);
+    }
+
+    /// Asks a person. Without an answer the run stops here, and on resume the node runs again from its start, when
+    /// this call gives the answer: `let answer = cx.interrupt(question)?;`
+    pub fn interrupt(&self, value: impl Into<Value>) -> Result<Value, NodeError> {
+        let task = &self.task;
+        let run = &task.level.run;
+        let mut asked = task.asked.lock();
+        let index = asked.count;
+        asked.count += 1;
+        if let Some(answer) = asked.answers.get(index) {
+            return Ok(answer.clone());
+        }
+        let ns = task.ns();
+        let id = question_id(&ns, index);
+        let by_id = |id: &str| run.answers.by_id.iter().find(|(i, _)| &**i == id).map(|(_, v)| v.clone());
+        let answer = by_id(&id).or_else(|| run.answers.bare.lock().take());
+        if let Some(answer) = answer {
+            asked.answers.push(answer.clone());
+            asked.answered_by = Some(RunId(run.run_id));
+            drop(asked);
+            // Kept at once: an answer is given once, however often the run is taken up again.
+            task.keep_answers();
+            return Ok(answer);
+        }
+        let question = Interrupt { id, value: value.into() };
+        asked.interrupts = vec![question.clone()];
+        Err(NodeError::Interrupted(vec![question]))
+    }
+
+    /// The items kept beside the threads, where the server keeps any.
+    pub fn items(&self) -> Option<&Arc<dyn ItemStore>> {
+        self.task.level.graph.runtime.items.as_ref()
+    }
+
+    /// True once the run is being cancelled.
+    pub fn is_cancelled(&self) -> bool {
+        self.task.level.run.cancel.is_cancelled()
+    }
+
+    /// Resolves when the run is being cancelled. Not needed to be cancelled: a cancelled run drops its nodes.
+    pub async fn cancelled(&self) {
+        self.task.level.run.cancel.cancelled().await;
+    }
+
+    /// The run's cancellation, for work that is spawned elsewhere.
+    pub fn cancellation(&self) -> CancellationToken {
+        self.task.level.run.cancel.child_token()
+    }
+
+    /// The task's id: the same after a restart, so it serves as an idempotency key for calls outside.
+    pub fn task_id(&self) -> TaskId {
+        self.task.id
+    }
+
+    /// The node's name.
+    pub fn node(&self) -> &Arc<str> {
+        &self.task.node
+    }
+
+    /// The superstep.
+    pub fn step(&self) -> i64 {
+        self.task.step
+    }
+
+    /// 1 for the first try of this node, 2 for the next.
+    pub fn attempt(&self) -> u32 {
+        self.task.attempt
+    }
+
+    /// The thread, where the run has one.
+    pub fn thread_id(&self) -> Option<ThreadId> {
+        self.task.level.run.config.thread_id
+    }
+
+    /// The run.
+    pub fn run_id(&self) -> RunId {
+        RunId(self.task.level.run.run_id)
+    }
+
+    /// The run's context; null where it has none.
+    pub fn context(&self) -> &Value {
+        &self.task.level.run.config.context
+    }
+
+    /// The run's settings.
+    pub fn configurable(&self) -> &Object {
+        &self.task.level.run.config.configurable
+    }
+
+    /// Lets the reader take what has been told, where much has: for loops that tell without waiting for anything.
+    pub async fn breathe(&self) {
+        if self.task.level.run.queue.len() >= 64 {
+            tokio::task::yield_now().await;
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! Running a graph: supersteps, tasks, questions, checkpoints, and the stream that pulls them.
+
+mod calls;
+mod channels;
+mod context;
+mod control;
+mod finish;
+mod scope;
+mod start;
+mod stream;
+mod subgraph;
+mod superstep;
+mod task;
+mod update;
+mod view;
+mod writes;
+
+pub use context::Context;
+pub use scope::is_question_id;
+pub use stream::{Finished, RunStream};
+pub use subgraph::{MapInput, MapOutput, SubgraphNode, subgraph};
+pub use update::StateUpdate;

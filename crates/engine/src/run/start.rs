@@ -1,0 +1,243 @@
+//! How a run begins: with new input, with a command, by going on where the thread stopped, or from an older checkpoint.
+
+use super::{
+    channels::Channels,
+    control::Next,
+    finish::Saver,
+    superstep::{Superstep, command_writes},
+    writes::TaskWrites,
+};
+use crate::{
+    Answer, Command, Error, Input, NodeError, RunId, TaskId,
+    checkpoint::{Outcome, Saved, Source, TaskRecord},
+    stream::Interrupt,
+};
+
+impl Superstep {
+    /// Brings the graph to where its first step can be planned.
+    pub async fn start(&mut self, input: Input) -> Result<(), NodeError> {
+        match input {
+            Input::Values(values) if !self.goes_on() => self.take_input(values),
+            Input::Command(command) if !self.has_begun() => self.take_command(command),
+            // The same run again, after a crash: its input has been taken.
+            Input::Values(_) | Input::Command(_) | Input::Resume => self.go_on(),
+        }
+    }
+
+    /// Whether this very run has made the checkpoint that it starts from: then it goes on from there.
+    fn has_begun(&self) -> bool {
+        let run = RunId(self.level.run.run_id);
+        self.level.run.config.attempt > 1 && self.saver.last.as_ref().is_some_and(|c| c.run_id == Some(run))
+    }
+
+    /// Whether a given input is not to be taken: it was before, or the graph is a subgraph that goes on.
+    fn goes_on(&self) -> bool {
+        self.has_begun() || (self.resuming && self.level.depth > 0 && self.saver.last.is_some())
+    }
+
+    /// New input: what was pending is dropped, the input waits to be applied.
+    fn take_input(&mut self, values: crate::Value) -> Result<(), NodeError> {
+        if values.as_object().is_none() {
+            return Err(Error::InvalidInput {
+                graph: self.level.graph.name().to_string(),
+                field: None,
+                message: format!("expected an object by channel, and was given {}", values.kind()),
+            }
+            .into());
+        }
+        self.apply_command_record()?;
+        let mut applied = super::channels::Applied::default();
+        self.resuming = false;
+        self.next.begin_step();
+        self.next.deferred.clear();
+        self.records.clear();
+        self.channels.expire(&self.level.graph.clone(), &mut applied);
+        self.next.input = Some(values);
+        self.saver.prepare(&self.level, &mut self.channels);
+        self.saver.put(&self.level, &self.channels, &self.next, self.step, Source::Input, applied.changes);
+        self.step += 1;
+        Ok(())
+    }
+
+    /// Nothing new: the stopped step goes on; from an older checkpoint, on a branch of its own.
+    fn go_on(&mut self) -> Result<(), NodeError> {
+        if self.saver.last.is_none() && self.level.graph.runtime.checkpointer.is_some() {
+            return Err(Error::EmptyInput { graph: self.level.graph.name().to_string() }.into());
+        }
+        if self.saver.last.is_none() {
+            return Err(Error::NoCheckpointer { graph: self.level.graph.name().to_string(), what: "a run without input" }
+                .into());
+        }
+        self.apply_command_record()?;
+        self.fork_where_addressed(false);
+        self.resuming = true;
+        self.tell_values(None);
+        Ok(())
+    }
+
+    /// A command: answers to questions, an update, where to go.
+    fn take_command(&mut self, command: Command) -> Result<(), NodeError> {
+        let graph = self.level.graph.clone();
+        let name = || graph.name().to_string();
+        if command.parent {
+            return Err(Error::NoParent { graph: name(), node: "the run's command".to_owned() }.into());
+        }
+        let is_empty = command.update.is_none() && command.goto.is_empty();
+        if self.saver.last.is_none() && is_empty {
+            return Err(Error::EmptyInput { graph: name() }.into());
+        }
+        if let Some(answer) = &command.resume {
+            if !self.saver.keeps() {
+                return Err(Error::NoCheckpointer { graph: name(), what: "an answer" }.into());
+            }
+            self.take_answer(answer)?;
+        }
+        let is_answer = command.resume.is_some();
+        let writes = command_writes(&graph, Command { resume: None, ..command })?;
+        if !writes.list.is_empty() {
+            if self.saver.last.is_some() && !self.forks(is_answer) {
+                let record = TaskRecord {
+                    task: TaskId(uuid::Uuid::nil()),
+                    node: crate::START.into(),
+                    outcome: Some(Outcome::Done(writes.save(&graph))),
+                    interrupts: Vec::new(),
+                    answers: Vec::new(),
+                    answered_by: None,
+                };
+                self.records.retain(|r| r.task != record.task);
+                self.records.push(record.clone());
+                self.saver.put_task(&self.level, record);
+                self.apply_command_record()?;
+            } else {
+                self.apply_command_writes(&writes)?;
+            }
+        } else {
+            self.apply_command_record()?;
+        }
+        if self.saver.last.is_none() {
+            // The first thing on this thread: a checkpoint to go on from.
+            self.saver.prepare(&self.level, &mut self.channels);
+            self.saver.put(&self.level, &self.channels, &self.next, self.step, Source::Input, Vec::new());
+            self.step += 1;
+        } else {
+            self.fork_where_addressed(is_answer);
+        }
+        self.resuming = true;
+        self.tell_values(None);
+        Ok(())
+    }
+
+    fn open_questions(&self) -> Vec<Interrupt> {
+        self.records.iter().flat_map(|r| r.open().iter().cloned()).collect()
+    }
+
+    fn take_answer(&mut self, answer: &Answer) -> Result<(), NodeError> {
+        let open = self.open_questions();
+        let run = &self.level.run;
+        match answer {
+            Answer::One(_) if open.len() > 1 => Err(Error::AmbiguousAnswer { open }.into()),
+            Answer::One(value) => {
+                let mine = Some(RunId(run.run_id));
+                let is_given = self.records.iter().any(|r| r.answered_by == mine && mine.is_some());
+                if !(run.config.attempt > 1 && is_given) {
+                    *run.answers.bare.lock() = Some(value.clone());
+                }
+                Ok(())
+            }
+            Answer::ById(answers) if run.config.strict_answers => {
+                match answers.iter().find(|(id, _)| open.iter().all(|q| q.id != *id)) {
+                    Some((id, _)) => Err(Error::UnknownQuestion {
+                        id: id.to_string(),
+                        open: open.iter().map(|q| q.id.to_string()).collect(),
+                    }
+                    .into()),
+                    None => Ok(()),
+                }
+            }
+            Answer::ById(_) => Ok(()),
+        }
+    }
+
+    /// Applies what an earlier command brought, if the checkpoint still waits for it.
+    fn apply_command_record(&mut self) -> Result<(), NodeError> {
+        let at = self.records.iter().position(|r| r.task.0.is_nil());
+        let Some(Outcome::Done(kept)) = at.and_then(|at| self.records[at].outcome.clone()) else {
+            return Ok(());
+        };
+        let writes = TaskWrites::restore(&self.level.graph, None, &kept);
+        self.apply_command_writes(&writes)
+    }
+
+    /// Applies writes that are nobody's step: what is triggered stays so.
+    fn apply_command_writes(&mut self, writes: &TaskWrites) -> Result<(), NodeError> {
+        let graph = self.level.graph.clone();
+        let applied = self.channels.apply(&graph, &writes.refs())?;
+        self.next.follow(&graph, writes);
+        self.saver.dirty(&self.channels, &applied.changes);
+        Ok(())
+    }
+
+    /// Whether the run starts a branch: from an addressed checkpoint, unless that was made to be gone on from.
+    fn forks(&self, is_answer: bool) -> bool {
+        let Some(last) = &self.saver.last else { return false };
+        let is_time_travel = self.level.depth == 0 && self.level.run.config.checkpoint_id.is_some() && !is_answer;
+        is_time_travel && (!matches!(last.source, Source::Update | Source::Fork) || self.saver.superseded)
+    }
+
+    fn fork_where_addressed(&mut self, is_answer: bool) {
+        let is_addressed = self.level.depth == 0 && self.level.run.config.checkpoint_id.is_some();
+        let is_time_travel = is_addressed && !is_answer;
+        self.replaying = is_time_travel || (is_addressed && self.saver.superseded);
+        if self.forks(is_answer) {
+            self.records.clear();
+            self.saver.prepare(&self.level, &mut self.channels);
+            self.saver.put(&self.level, &self.channels, &self.next, self.step, Source::Fork, Vec::new());
+            self.step += 1;
+        }
+    }
+}
+
+/// A graph as its checkpoint left it, ready to be started.
+pub(crate) fn restore(
+    level: std::sync::Arc<super::scope::Level>,
+    saved: Option<Saved>,
+    superseded: bool,
+    resuming: bool,
+) -> Result<Superstep, Error> {
+    let graph = &level.graph;
+    let limit = i64::from(level.run.config.recursion_limit);
+    let Some(saved) = saved else {
+        let saver = Saver::new(&level, None, None);
+        return Ok(Superstep {
+            channels: Channels::start(graph),
+            next: Next::new(graph),
+            saver,
+            step: -1,
+            stop: limit,
+            records: Vec::new(),
+            resuming,
+            replaying: false,
+            level,
+        });
+    };
+    let mut saver = Saver::new(&level, Some(saved.checkpoint.id), saved.checkpoint.parent);
+    saver.superseded = superseded;
+    let step = saved.checkpoint.step + 1;
+    let next = Next::restore(graph, &saved.checkpoint.control)?;
+    let channels = Channels::restore(graph, &saved.checkpoint);
+    saver.last = Some(std::sync::Arc::new(crate::checkpoint::Checkpoint {
+        values: Default::default(),
+        ..saved.checkpoint
+    }));
+    Ok(Superstep {
+        channels,
+        next,
+        saver,
+        step,
+        stop: step + limit + 1,
+        records: saved.tasks,
+        resuming,
+        replaying: false,
+        level,
+    })
+}

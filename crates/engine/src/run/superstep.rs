@@ -1,0 +1,456 @@
+//! The loop: what is to run, runs; what it wrote is applied; a checkpoint is made; again.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use futures_util::stream::{FuturesUnordered, StreamExt};
+
+use super::{
+    channels::Channels,
+    context::TaskPath,
+    control::Next,
+    finish::Saver,
+    scope::{Level, Questions},
+    task::{Ended, Task},
+    writes::TaskWrites,
+};
+use crate::{
+    Breakpoints, Error, Graph, Input, NodeError, Object, START, TaskId, Value,
+    checkpoint::{CheckpointView, Outcome, Source, TaskRecord},
+    command::Command,
+    graph::StateView,
+    stream::{EventData, EventKind, Mode, Modes, Payload, UpdatePart, ValuesPart},
+};
+
+/// One graph on its way through its supersteps.
+pub(crate) struct Superstep {
+    pub level: Arc<Level>,
+    pub channels: Channels,
+    pub next: Next,
+    /// The step that comes next; the one before has been applied.
+    pub step: i64,
+    /// The last step that may begin.
+    pub stop: i64,
+    pub saver: Saver,
+    /// What is known of the tasks of the coming step, from an earlier stop.
+    pub records: Vec<TaskRecord>,
+    /// True until the first step has run, where the graph goes on from a stop.
+    pub resuming: bool,
+    /// True where the finished tasks of the stopped step are to run again: on a replay.
+    pub replaying: bool,
+}
+
+/// How a graph's run ended.
+#[derive(Debug)]
+pub(crate) enum Stopped {
+    /// Nothing is left to run.
+    Done,
+    /// It asks; or, without questions, it stands at a breakpoint.
+    Interrupted(Questions),
+}
+
+impl Superstep {
+    fn graph(&self) -> &Graph {
+        &self.level.graph
+    }
+
+    /// Runs the graph to its end, or to where it stops.
+    pub async fn run(mut self, input: Input) -> (Result<Stopped, NodeError>, Channels) {
+        let level = self.level.clone();
+        level.tell_chain(EventKind::ChainStart, self.step, None, || EventData {
+            input: Some(match &input {
+                Input::Values(v) => v.clone(),
+                Input::Resume | Input::Command(_) => Value::Null,
+            }),
+            ..EventData::default()
+        });
+        let stopped = self.drive(input).await;
+        let kept = self.saver.finish(&self.level, &self.channels, &self.next, &stopped).await;
+        let stopped = match (stopped, kept) {
+            (Ok(stopped), Err(error)) => {
+                drop(stopped);
+                Err(NodeError::Engine(Box::new(error)))
+            }
+            (stopped, _) => stopped,
+        };
+        let data = match &stopped {
+            Err(NodeError::Failed(failure)) => {
+                let failure = failure.clone();
+                level.tell_chain(EventKind::ChainError, self.step, None, || EventData {
+                    error: Some(failure),
+                    ..EventData::default()
+                });
+                return (stopped, self.channels);
+            }
+            Err(_) => return (stopped, self.channels),
+            Ok(_) => || EventData { output: Some(Value::Object(self.output())), ..EventData::default() },
+        };
+        level.tell_chain(EventKind::ChainEnd, self.step, Some(self.channels.snapshot()), data);
+        (stopped, self.channels)
+    }
+
+    /// The output channels.
+    pub fn output(&self) -> Object {
+        output_of(&self.level.graph, &self.channels)
+    }
+
+    async fn drive(&mut self, input: Input) -> Result<Stopped, NodeError> {
+        self.start(input).await?;
+        loop {
+            // Lets the reader take what has been told, before more is.
+            if self.level.run.queue.len() > 0 {
+                tokio::task::yield_now().await;
+            }
+            if self.step > self.stop {
+                self.tell_checkpoint();
+                return Err(Error::RecursionLimit {
+                    graph: self.graph().name().to_string(),
+                    limit: self.level.run.config.recursion_limit,
+                }
+                .into());
+            }
+            if let Some(input) = self.next.input.take() {
+                self.tell_checkpoint_of_input(&input);
+                self.enter(input)?;
+                continue;
+            }
+            let mut tasks = self.plan()?;
+            self.tell_checkpoint();
+            if tasks.is_empty() {
+                return Ok(Stopped::Done);
+            }
+            if !self.resuming && self.breaks_before(&tasks) {
+                self.tell_breakpoint();
+                return Ok(Stopped::Interrupted(Vec::new()));
+            }
+            self.reuse(&mut tasks);
+            self.tell_starts(&tasks);
+            let ended = self.execute(tasks).await?;
+            if let Some(questions) = self.questions(&ended) {
+                self.tell_stopped_values(&ended);
+                return Ok(Stopped::Interrupted(questions));
+            }
+            let stops = self.breaks_after(&ended);
+            self.apply(ended).await?;
+            self.resuming = false;
+            self.replaying = false;
+            if stops {
+                self.tell_checkpoint();
+                self.tell_breakpoint();
+                return Ok(Stopped::Interrupted(Vec::new()));
+            }
+        }
+    }
+
+    /// The task `__start__`: applies the input, and goes where START leads.
+    fn enter(&mut self, input: Value) -> Result<(), NodeError> {
+        let graph = self.level.graph.clone();
+        let Value::Object(fields) = &input else {
+            return Err(Error::InvalidInput {
+                graph: graph.name().to_string(),
+                field: None,
+                message: format!("expected an object by channel, and was given {}", input.kind()),
+            }
+            .into());
+        };
+        let inner = &graph.inner;
+        let mut writes = TaskWrites::default();
+        for (name, value) in fields.iter() {
+            // What is not in the graph's input is passed over, as LangGraph does.
+            if let Some(channel) = inner.channel_ids.get(name).filter(|c| inner.input.contains(c)) {
+                writes.list.push(super::writes::TaskWrite::Channel(*channel, value.clone()));
+            }
+        }
+        let mut applied = self.channels.apply(&graph, &writes.refs())?;
+        self.channels.expire(&graph, &mut applied);
+        let id = self.task_id(START, TaskPath::Pull(usize::MAX));
+        let out = super::task::leave(&self.level, &inner.start, START, id, self.step, self.channels.snapshot(), &writes)?;
+        self.next.begin_step();
+        self.next.follow(&graph, &out);
+        self.next.last.push(None);
+        self.next.settle();
+        let record = TaskRecord {
+            task: id,
+            node: START.into(),
+            outcome: Some(Outcome::Done(writes.save(&graph))),
+            interrupts: Vec::new(),
+            answers: Vec::new(),
+            answered_by: None,
+        };
+        self.saver.put_task(&self.level, record);
+        self.finish_step(applied, Source::Loop);
+        Ok(())
+    }
+
+    /// What a finished step leaves: values told, a checkpoint saved, the step counted.
+    fn finish_step(&mut self, applied: super::channels::Applied, source: Source) {
+        let output = applied.output;
+        self.saver.prepare(&self.level, &mut self.channels);
+        if output {
+            self.tell_values(None);
+        }
+        self.saver.put(&self.level, &self.channels, &self.next, self.step, source, applied.changes);
+        self.step += 1;
+    }
+
+    /// The id of a task of the coming step: the same whenever the same step is planned again.
+    pub fn task_id(&self, node: &str, path: TaskPath) -> TaskId {
+        task_id(&self.level.ns, self.saver.identity(), self.step, node, path)
+    }
+
+    /// The tasks of the coming step: the Sends in their order, then the triggered nodes by name.
+    pub fn plan(&self) -> Result<Vec<Task>, NodeError> {
+        let inner = &self.graph().inner;
+        let mut tasks = Vec::with_capacity(self.next.sends.len() + self.next.triggered.len());
+        for (at, (node, input)) in self.next.sends.iter().enumerate() {
+            let path = TaskPath::Push(at);
+            let id = self.task_id(&inner.nodes[*node].name, path);
+            tasks.push(Task::new(*node, path, id, StateView::Input(input.clone())));
+        }
+        for node in &self.next.triggered {
+            let path = TaskPath::Pull(*node);
+            let id = self.task_id(&inner.nodes[*node].name, path);
+            tasks.push(Task::new(*node, path, id, StateView::State(self.channels.snapshot().clone())));
+        }
+        Ok(tasks)
+    }
+
+    /// Hands finished tasks of an earlier stop what they wrote, and the others the answers they have had.
+    fn reuse(&mut self, tasks: &mut [Task]) {
+        if self.records.is_empty() {
+            return;
+        }
+        let graph = self.level.graph.clone();
+        for task in tasks {
+            let Some(record) = self.records.iter().find(|r| r.task == task.id) else { continue };
+            match &record.outcome {
+                Some(Outcome::Done(writes)) if !self.replaying => {
+                    task.ended = Some(Ended::Done(TaskWrites::restore(&graph, Some(task.node), writes)));
+                    task.cached = true;
+                }
+                _ if !self.replaying || !self.resuming => task.earlier = Some(record.clone()),
+                _ => task.earlier = Some(TaskRecord { answers: Vec::new(), ..record.clone() }),
+            }
+        }
+    }
+
+    /// Runs the tasks that have not ended, side by side. An error of one cancels the others.
+    async fn execute(&mut self, mut tasks: Vec<Task>) -> Result<Vec<Task>, NodeError> {
+        let base = self.channels.snapshot().clone();
+        // Cached ones are told first, as they were: in the order of the step.
+        for task in tasks.iter().filter(|t| t.ended.is_some()) {
+            self.tell_end(task, &base);
+        }
+        let mut waiting: VecDeque<usize> = (0..tasks.len()).filter(|i| tasks[*i].ended.is_none()).collect();
+        if let [only] = waiting.make_contiguous() {
+            let only = *only;
+            let ended = super::task::run(&self.level, &tasks[only], self.step, &base, self.resuming).await;
+            self.settle(&mut tasks[only], ended, &base)?;
+            return Ok(tasks);
+        }
+        let limit = self.level.run.config.max_concurrency.unwrap_or(usize::MAX).max(1);
+        let mut running = FuturesUnordered::new();
+        let level = self.level.clone();
+        let (step, resuming) = (self.step, self.resuming);
+        let start = |i: usize, task: &Task| {
+            let (level, task, base) = (level.clone(), task.clone(), base.clone());
+            async move { (i, super::task::run(&level, &task, step, &base, resuming).await) }
+        };
+        while running.len() < limit
+            && let Some(i) = waiting.pop_front()
+        {
+            running.push(start(i, &tasks[i]));
+        }
+        while let Some((i, ended)) = running.next().await {
+            // Dropping `running` on an error cancels the siblings.
+            self.settle(&mut tasks[i], ended, &base)?;
+            if let Some(i) = waiting.pop_front() {
+                running.push(start(i, &tasks[i]));
+            }
+        }
+        Ok(tasks)
+    }
+
+    /// A task has ended: what it did is kept at once, and told.
+    fn settle(
+        &mut self,
+        task: &mut Task,
+        ended: (Ended, TaskRecord),
+        base: &crate::stream::SnapshotRef,
+    ) -> Result<(), NodeError> {
+        let (ended, record) = ended;
+        self.saver.put_task(&self.level, record);
+        task.ended = Some(ended);
+        self.tell_end(task, base);
+        match &task.ended {
+            Some(Ended::Failed(error)) => Err(error.share()),
+            _ => Ok(()),
+        }
+    }
+
+    /// The open questions of a step, if any task asked one.
+    fn questions(&self, tasks: &[Task]) -> Option<Questions> {
+        let asked = tasks.iter().filter_map(|t| if let Some(Ended::Asked(q)) = &t.ended { Some(q) } else { None });
+        let questions: Questions = asked.flatten().cloned().collect();
+        let any = tasks.iter().any(|t| matches!(t.ended, Some(Ended::Asked(_))));
+        any.then_some(questions)
+    }
+
+    /// Applies what the tasks wrote, in the order of their paths.
+    async fn apply(&mut self, mut tasks: Vec<Task>) -> Result<(), NodeError> {
+        let graph = self.level.graph.clone();
+        if tasks.len() > 1 {
+            tasks.sort_by_key(|t| t.path);
+        }
+        let mut all: Vec<(usize, TaskWrites)> = Vec::with_capacity(tasks.len());
+        for task in tasks {
+            if let Some(Ended::Done(writes)) = task.ended {
+                all.push((task.node, writes));
+            }
+        }
+        let refs: Vec<_> = all.iter().flat_map(|(_, w)| w.channels()).collect();
+        let mut applied = self.channels.apply(&graph, &refs)?;
+        self.channels.expire(&graph, &mut applied);
+        self.next.begin_step();
+        for (node, writes) in &all {
+            self.next.follow(&graph, writes);
+            if self.next.last.last() != Some(&Some(*node)) {
+                self.next.last.push(Some(*node));
+            }
+        }
+        self.next.settle();
+        self.records.clear();
+        self.finish_step(applied, Source::Loop);
+        self.saver.pace(&self.level).await?;
+        Ok(())
+    }
+
+    fn breaks_before(&self, tasks: &[Task]) -> bool {
+        let run = &self.level.run.config;
+        let points = match &run.interrupt_before {
+            Some(points) if self.level.depth == 0 => points,
+            _ => &self.graph().inner.interrupt_before,
+        };
+        self.breaks(points, tasks)
+    }
+
+    fn breaks_after(&self, tasks: &[Task]) -> bool {
+        let run = &self.level.run.config;
+        let points = match &run.interrupt_after {
+            Some(points) if self.level.depth == 0 => points,
+            _ => &self.graph().inner.interrupt_after,
+        };
+        self.breaks(points, tasks)
+    }
+
+    fn breaks(&self, points: &Breakpoints, tasks: &[Task]) -> bool {
+        !matches!(points, Breakpoints::None)
+            && tasks.iter().any(|t| points.has(&self.graph().inner.nodes[t.node].name))
+    }
+
+    /// Tells the state, where it is wanted.
+    pub fn tell_values(&self, interrupts: Option<Questions>) {
+        if self.level.wants(Mode::Values) {
+            let step = if interrupts.is_some() { self.step } else { self.step.max(-1) };
+            tell_values(&self.level, step, self.channels.snapshot().clone(), interrupts);
+        }
+    }
+
+    /// At a stop: the state with what finished siblings wrote, once more.
+    fn tell_stopped_values(&self, tasks: &[Task]) {
+        if !self.level.wants(Mode::Values) || self.level.depth > 0 {
+            return;
+        }
+        let graph = self.graph();
+        let mut writes: Vec<_> = Vec::new();
+        for task in tasks {
+            if let Some(Ended::Done(w)) = &task.ended {
+                writes.extend(w.channels());
+            }
+        }
+        if writes.iter().any(|(c, _)| graph.inner.is_output[*c])
+            && let Ok(snapshot) = self.channels.with(graph, &writes)
+        {
+            let mut snapshot = Arc::unwrap_or_clone(snapshot);
+            // No checkpoint holds this state.
+            snapshot.checkpoint = None;
+            tell_values(&self.level, self.step, Arc::new(snapshot), None);
+        }
+    }
+
+    fn tell_breakpoint(&self) {
+        if self.level.wants(Mode::Updates) && self.level.depth == 0 {
+            self.level.tell(self.step, None, None, Payload::Update(UpdatePart::Interrupt(Arc::default())));
+        }
+    }
+
+    /// Tells the checkpoint before the coming step, where it is wanted.
+    fn tell_checkpoint(&self) {
+        if self.level.wants_any([Mode::Checkpoints, Mode::Debug].into()) && self.saver.keeps() {
+            let view = self.view();
+            self.tell_view(view);
+        }
+    }
+
+    fn tell_checkpoint_of_input(&mut self, input: &Value) {
+        if self.level.wants_any([Mode::Checkpoints, Mode::Debug].into()) && self.saver.keeps() {
+            self.next.input = Some(input.clone());
+            let view = self.view();
+            self.next.input = None;
+            self.tell_view(view);
+        }
+    }
+
+    fn tell_view(&self, view: CheckpointView) {
+        let base = Some(self.channels.snapshot().clone());
+        self.level.tell(self.step - 1, None, base, Payload::Checkpoint(Arc::new(view)));
+    }
+}
+
+fn tell_values(level: &Level, step: i64, snapshot: crate::stream::SnapshotRef, interrupts: Option<Questions>) {
+    let payload = Payload::Values(ValuesPart {
+        snapshot: snapshot.clone(),
+        output: level.graph.inner.output_names.clone(),
+        interrupts: interrupts.map(Into::into),
+    });
+    level.tell(step, None, Some(snapshot), payload);
+}
+
+/// The output channels of a graph.
+pub(crate) fn output_of(graph: &Graph, channels: &Channels) -> Object {
+    let state = channels.snapshot();
+    graph
+        .inner
+        .output
+        .iter()
+        .filter_map(|c| Some((graph.inner.names[*c].clone(), state.values[*c].clone()?)))
+        .collect()
+}
+
+/// A task's id: a hash of checkpoint, namespace, step, node and place.
+pub(crate) fn task_id(ns: &str, checkpoint: uuid::Uuid, step: i64, node: &str, path: TaskPath) -> TaskId {
+    let mut h = xxhash_rust::xxh3::Xxh3::new();
+    h.update(checkpoint.as_bytes());
+    h.update(ns.as_bytes());
+    h.update(&step.to_le_bytes());
+    h.update(node.as_bytes());
+    match path {
+        TaskPath::Pull(_) => h.update(b"pull"),
+        TaskPath::Push(i) => {
+            h.update(b"push");
+            h.update(&(i as u64).to_le_bytes());
+        }
+    }
+    TaskId(uuid::Builder::from_custom_bytes(h.digest128().to_be_bytes()).into_uuid())
+}
+
+/// Which modes tell of tasks.
+pub(crate) fn task_modes() -> Modes {
+    [Mode::Tasks, Mode::Debug].into()
+}
+
+/// A command that came as a run's input, as writes.
+pub(crate) fn command_writes(graph: &Graph, command: Command) -> Result<TaskWrites, NodeError> {
+    let mut writes = TaskWrites::default();
+    writes.add_command(graph, "the run's command", command)?;
+    Ok(writes)
+}

@@ -1,0 +1,319 @@
+//! Writing a thread's state by hand: as a node, from any checkpoint.
+
+use std::sync::Arc;
+
+use super::{
+    channels::Channels,
+    context::{Asked, Context, TaskPath, TaskScope},
+    control::Next,
+    finish::kept_state,
+    scope::{Level, RunScope},
+    superstep::task_id,
+    task,
+    writes::TaskWrites,
+};
+use crate::{
+    CheckpointId, END, Error, Graph, NodeError, Object, RunConfig, START, TaskId, ThreadId, Update, Value,
+    channel::Reducer,
+    checkpoint::{Checkpoint, CheckpointConfig, CheckpointWrite, Outcome, Source, TaskRecord},
+    graph::StateView,
+};
+
+/// An update of a thread's state by hand.
+#[derive(Clone, Debug, Default)]
+pub struct StateUpdate {
+    /// What to write: an object by channel. None, as [`END`], only drops what was to run.
+    pub values: Option<Value>,
+    /// As which node; left out, as the one that wrote last.
+    pub as_node: Option<String>,
+}
+
+impl Graph {
+    /// Writes a thread's state by hand, as if a node had: its edges and routes decide what runs next. From an older
+    /// checkpoint this starts a branch. Gives the checkpoint made.
+    pub async fn update_state(
+        &self,
+        thread: ThreadId,
+        checkpoint: Option<CheckpointId>,
+        ns: &str,
+        updates: Vec<StateUpdate>,
+        metadata: Object,
+    ) -> Result<CheckpointConfig, Error> {
+        let graph = match ns {
+            "" => self.clone(),
+            ns => self.subgraph_at(ns).ok_or_else(|| self.refuse(format!("there is no subgraph at namespace `{ns}`")))?,
+        };
+        let what = "an update of a thread's state";
+        let saver =
+            graph.runtime.checkpointer.clone().ok_or_else(|| Error::NoCheckpointer { graph: self.name().to_string(), what })?;
+        let fail = |error| Error::Checkpointer { graph: self.name().to_string(), error };
+        let ns: Arc<str> = ns.into();
+        let saved = saver.get(thread, &ns, checkpoint).await.map_err(fail)?;
+        if let (None, Some(id)) = (&saved, checkpoint) {
+            return Err(Error::CheckpointNotFound(id));
+        }
+        let is_first = saved.is_none();
+        let level = by_hand(&graph, thread, &ns, metadata);
+        let at = saved.as_ref().map(|s| s.checkpoint.id);
+        let step = saved.as_ref().map_or(-1, |s| s.checkpoint.step) + 1;
+        let (mut channels, mut next) = match &saved {
+            Some(s) => (Channels::restore(&graph, &s.checkpoint), Next::restore(&graph, &s.checkpoint.control)?),
+            None => (Channels::start(&graph), Next::new(&graph)),
+        };
+        let records = saved.as_ref().map(|s| s.tasks.clone()).unwrap_or_default();
+        let identity = at.map_or_else(|| level.event_id, |c| c.0);
+
+        let mut changes = Vec::new();
+        let mut kept: Vec<TaskRecord> = Vec::new();
+        let is_clear = matches!(&updates[..], [StateUpdate { values: None, as_node: Some(n) }] if n == END || n == "END");
+        if is_clear {
+            finish_pending(&graph, &ns, identity, step, &records, &mut channels, &mut next, &mut changes)?;
+        } else {
+            let mut ended = Vec::new();
+            for update in &updates {
+                let node = graph.as_node(update, &next, is_first, updates.len())?;
+                let (name, id) = match node {
+                    Some(n) => (graph.inner.nodes[n].name.clone(), prepared(&graph, &ns, identity, step, &next, n)),
+                    None => (START.into(), task_id(&ns, identity, step, START, TaskPath::Pull(usize::MAX))),
+                };
+                let own = own_writes(&graph, &name, update, node.is_none())?;
+                let leaves = leaves(&level, node, &name, id, step, &channels, &own)?;
+                kept.push(TaskRecord {
+                    task: id,
+                    node: name,
+                    outcome: Some(Outcome::Done(own.save(&graph))),
+                    interrupts: records.iter().find(|r| r.task == id).map(|r| r.interrupts.clone()).unwrap_or_default(),
+                    answers: Vec::new(),
+                    answered_by: None,
+                });
+                ended.push((node, own, leaves));
+            }
+            let refs: Vec<_> = ended.iter().flat_map(|(_, own, _)| own.channels()).collect();
+            let mut applied = channels.apply(&graph, &refs)?;
+            channels.expire(&graph, &mut applied);
+            changes = applied.changes;
+            next.begin_step();
+            for (node, _, leaves) in &ended {
+                next.follow(&graph, leaves);
+                next.last.push(*node);
+            }
+            next.settle();
+        }
+        let id = CheckpointId(level.run.clock.uuid());
+        channels.set_checkpoint(Some(id));
+        let is_kept = |c: usize| !matches!(graph.inner.channels[c].reducer, Reducer::Untracked);
+        let mut metadata = level.metadata.clone();
+        if let Some(Value::Object(parents)) = saved.as_ref().and_then(|s| s.checkpoint.metadata.get("parents")) {
+            metadata.insert("parents", parents.clone());
+        }
+        let new = Checkpoint {
+            id,
+            ns: ns.clone(),
+            parent: at,
+            step,
+            source: Source::Update,
+            created_at: level.run.clock.now(),
+            run_id: None,
+            metadata,
+            revision: graph.revision().clone(),
+            values: Default::default(),
+            control: next.save(&graph),
+        };
+        let write = CheckpointWrite {
+            thread,
+            checkpoint: Arc::new(new),
+            changes: changes.into_iter().filter(|(c, _)| is_kept(*c)).map(|(c, ch)| (graph.inner.names[c].clone(), ch)).collect(),
+            state: kept_state(&level, &channels, is_kept),
+        };
+        let mut acks = Vec::new();
+        if let Some(at) = at {
+            acks.extend(kept.into_iter().map(|record| saver.put_task(thread, &ns, at, record)));
+        }
+        acks.push(saver.put(write));
+        for ack in acks {
+            ack.await.map_err(fail)?;
+        }
+        Ok(CheckpointConfig { thread: Some(thread), ns, id: Some(id) })
+    }
+
+    fn refuse(&self, message: String) -> Error {
+        Error::InvalidStateUpdate { graph: self.name().to_string(), message }
+    }
+
+    /// The node an update is taken as; `None` is `__start__`.
+    fn as_node(&self, update: &StateUpdate, next: &Next, is_first: bool, of: usize) -> Result<Option<usize>, Error> {
+        let inner = &self.inner;
+        match &update.as_node {
+            Some(name) if name == START || name == "START" || name == "__input__" => Ok(None),
+            Some(name) => inner.node_ids.get(&**name).copied().map(Some).ok_or_else(|| {
+                let near = crate::graph::nearest(name, inner.node_ids.keys());
+                self.refuse(format!("Node {name} does not exist{near}"))
+            }),
+            None if of > 1 => Err(self.refuse("as_node is required when applying multiple updates".to_owned())),
+            None if is_first => Ok(None),
+            None => match &next.last[..] {
+                [one] => Ok(*one),
+                _ if inner.nodes.len() == 1 => Ok(Some(0)),
+                many => {
+                    let names: Vec<_> = many.iter().flatten().map(|n| inner.nodes[*n].name.to_string()).collect();
+                    Err(self.refuse(format!(
+                        "Ambiguous update, specify as_node: the last step was written by {}",
+                        if names.is_empty() { "nobody".to_owned() } else { names.join(", ") }
+                    )))
+                }
+            },
+        }
+    }
+}
+
+/// A level that is no run's: for routes to be asked in.
+fn by_hand(graph: &Graph, thread: ThreadId, ns: &Arc<str>, mut metadata: Object) -> Arc<Level> {
+    let clock = graph.runtime.clock.clone();
+    let run_id = clock.uuid();
+    metadata.insert("thread_id", thread.to_string());
+    let config = RunConfig { modes: crate::stream::Modes::NONE, ..RunConfig::thread(thread) };
+    let run = Arc::new(RunScope {
+        queue: Default::default(),
+        modes: config.modes,
+        run_id,
+        cancel: config.cancel.clone(),
+        clock,
+        answers: Default::default(),
+        told: Default::default(),
+        usage: Default::default(),
+        tags: Arc::default(),
+        pulse: Default::default(),
+        config,
+    });
+    Arc::new(Level {
+        graph: graph.clone(),
+        ns: ns.clone(),
+        depth: 0,
+        event_id: run_id,
+        parents: [run_id].into(),
+        tells: false,
+        tags: Arc::default(),
+        metadata,
+        parent_checkpoints: Object::default(),
+        within: None,
+        run,
+    })
+}
+
+/// The id of the task that the node would have run as, so that a history shows the update as its result.
+fn prepared(graph: &Graph, ns: &str, identity: uuid::Uuid, step: i64, next: &Next, node: usize) -> TaskId {
+    let name = &graph.inner.nodes[node].name;
+    if let (false, Some(at)) = (next.triggered.contains(&node), next.sends.iter().position(|(n, _)| *n == node)) {
+        return task_id(ns, identity, step, name, TaskPath::Push(at));
+    }
+    task_id(ns, identity, step, name, TaskPath::Pull(node))
+}
+
+fn own_writes(graph: &Graph, node: &str, update: &StateUpdate, is_input: bool) -> Result<TaskWrites, Error> {
+    let mut writes = TaskWrites::default();
+    let fields = match &update.values {
+        None | Some(Value::Null) => return Ok(writes),
+        Some(Value::Object(fields)) => fields,
+        Some(other) => {
+            return Err(graph.refuse(format!("an update is an object by channel, not {}", other.kind())));
+        }
+    };
+    let inner = &graph.inner;
+    let is_wanted = |name: &Arc<str>| {
+        !is_input || inner.channel_ids.get(name).is_some_and(|c| inner.input.contains(c))
+    };
+    let update = Update {
+        writes: fields.iter().filter(|(k, _)| is_wanted(k)).map(|(k, v)| (k.clone(), v.clone())).collect(),
+        fault: None,
+    };
+    writes.add_update(graph, node, update).map_err(|e| graph.refuse(text(e)))?;
+    Ok(writes)
+}
+
+fn text(error: NodeError) -> String {
+    match error {
+        NodeError::Failed(f) => f.message.to_string(),
+        NodeError::Engine(e) => e.to_string(),
+        other => format!("{other:?}"),
+    }
+}
+
+/// Where the node's edges and routes lead after the update.
+fn leaves(
+    level: &Arc<Level>,
+    node: Option<usize>,
+    name: &Arc<str>,
+    id: TaskId,
+    step: i64,
+    channels: &Channels,
+    own: &TaskWrites,
+) -> Result<TaskWrites, Error> {
+    let graph = &level.graph;
+    let failed = |e: NodeError| match e {
+        NodeError::Engine(e) => *e,
+        NodeError::Failed(error) => {
+            Error::Node { graph: graph.name().to_string(), node: name.to_string(), error }
+        }
+        other => graph.refuse(format!("{other:?}")),
+    };
+    let state = own.seen(graph, channels)?;
+    match node {
+        None => task::leave(level, &graph.inner.start, START, id, step, &state, own).map_err(failed),
+        Some(n) => {
+            let scope = Arc::new(TaskScope {
+                level: level.clone(),
+                id,
+                node: name.clone(),
+                step,
+                attempt: 1,
+                triggers: graph.inner.nodes[n].triggers.clone(),
+                path: TaskPath::Pull(n),
+                node_tags: Arc::default(),
+                node_metadata: Object::default(),
+                base: channels.snapshot().clone(),
+                event_id: level.event_id,
+                asked: Asked::default().into(),
+                meta: None.into(),
+                resuming: false,
+                subgraphs: 0.into(),
+                spoke: false.into(),
+            });
+            let _ = (Context { task: scope.clone() }, StateView::State(state));
+            let ended = task::Task::new(n, TaskPath::Pull(n), id, StateView::Input(Value::Null));
+            task::leave_task(&scope, &graph.inner.nodes[n].out, own, &ended).map_err(failed)
+        }
+    }
+}
+
+/// What had finished of a stopped step is applied, and nothing runs next.
+#[allow(clippy::too_many_arguments)]
+fn finish_pending(
+    graph: &Graph,
+    ns: &str,
+    identity: uuid::Uuid,
+    step: i64,
+    records: &[TaskRecord],
+    channels: &mut Channels,
+    next: &mut Next,
+    changes: &mut Vec<(usize, crate::checkpoint::Change)>,
+) -> Result<(), Error> {
+    let mut done = Vec::new();
+    for node in next.triggered.clone() {
+        let id = task_id(ns, identity, step, &graph.inner.nodes[node].name, TaskPath::Pull(node));
+        if let Some(Outcome::Done(kept)) = records.iter().find(|r| r.task == id).and_then(|r| r.outcome.as_ref()) {
+            done.push(TaskWrites::restore(graph, Some(node), kept));
+        }
+    }
+    for (at, (node, _)) in next.sends.clone().iter().enumerate() {
+        let id = task_id(ns, identity, step, &graph.inner.nodes[*node].name, TaskPath::Push(at));
+        if let Some(Outcome::Done(kept)) = records.iter().find(|r| r.task == id).and_then(|r| r.outcome.as_ref()) {
+            done.push(TaskWrites::restore(graph, Some(*node), kept));
+        }
+    }
+    let refs: Vec<_> = done.iter().flat_map(TaskWrites::channels).collect();
+    let applied = channels.apply(graph, &refs)?;
+    *changes = applied.changes;
+    next.begin_step();
+    next.deferred.clear();
+    Ok(())
+}

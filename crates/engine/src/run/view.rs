@@ -1,0 +1,297 @@
+//! Looking at a thread: its state, the tasks that come next, its history.
+
+use std::sync::Arc;
+
+use super::{
+    channels::Channels,
+    context::TaskPath,
+    control::Next,
+    superstep::{Superstep, task_id},
+    writes::TaskWrites,
+};
+use crate::{
+    CheckpointId, Error, Graph, Object, START, TaskId, ThreadId, Value,
+    checkpoint::{
+        Checkpoint, CheckpointConfig, CheckpointFilter, CheckpointView, Outcome, Saved, TaskRecord, TaskView,
+    },
+    stream::{Snapshot, SnapshotRef},
+};
+
+/// A task of the coming step, as a view names it.
+struct Coming {
+    id: TaskId,
+    name: Arc<str>,
+    path: Value,
+    node: Option<usize>,
+    order: TaskPath,
+}
+
+fn coming(graph: &Graph, ns: &str, checkpoint: uuid::Uuid, step: i64, next: &Next) -> Vec<Coming> {
+    let inner = &graph.inner;
+    let task = |name: &Arc<str>, order: TaskPath, node: Option<usize>| Coming {
+        id: task_id(ns, checkpoint, step, name, order),
+        path: match order {
+            TaskPath::Pull(_) => Value::from(vec![Value::from("__pregel_pull"), Value::from(name)]),
+            TaskPath::Push(i) => Value::from(vec![Value::from("__pregel_push"), Value::from(i), Value::Bool(false)]),
+        },
+        name: name.clone(),
+        node,
+        order,
+    };
+    if next.input.is_some() {
+        return vec![task(&START.into(), TaskPath::Pull(usize::MAX), None)];
+    }
+    let sends = next.sends.iter().enumerate().map(|(i, (n, _))| task(&inner.nodes[*n].name, TaskPath::Push(i), Some(*n)));
+    let pulls = next.triggered.iter().map(|n| task(&inner.nodes[*n].name, TaskPath::Pull(*n), Some(*n)));
+    sends.chain(pulls).collect()
+}
+
+fn config(thread: Option<ThreadId>, ns: &Arc<str>, id: CheckpointId) -> CheckpointConfig {
+    CheckpointConfig { thread, ns: ns.clone(), id: Some(id) }
+}
+
+/// What a view shows of a task.
+fn task_view(graph: &Graph, ns: &str, thread: Option<ThreadId>, task: &Coming, record: Option<&TaskRecord>, live: bool) -> TaskView {
+    let outcome = record.and_then(|r| r.outcome.as_ref());
+    let result = match outcome {
+        Some(Outcome::Done(kept)) => Some(TaskWrites::restore(graph, task.node, kept).result(graph)),
+        _ => None,
+    };
+    let has_subgraph = task.node.is_some_and(|n| graph.inner.nodes[n].has_subgraph);
+    let checkpoint = has_subgraph.then(|| CheckpointConfig { thread, ns: task_ns(ns, task).into(), id: None });
+    TaskView {
+        id: task.id,
+        name: task.name.clone(),
+        path: task.path.clone(),
+        error: match outcome {
+            Some(Outcome::Failed(failure)) => Some(failure.clone()),
+            _ => None,
+        },
+        interrupts: record.map_or_else(Vec::new, |r| if live { r.open().to_vec() } else { r.interrupts.clone() }),
+        result,
+        checkpoint,
+        state: None,
+    }
+}
+
+fn task_ns(ns: &str, task: &Coming) -> String {
+    if ns.is_empty() { format!("{}:{}", task.name, task.id) } else { format!("{ns}|{}:{}", task.name, task.id) }
+}
+
+/// The parents of a checkpoint, and its metadata without them.
+fn split(metadata: &Object) -> (Object, Object) {
+    let mut metadata = metadata.clone();
+    let parents = match metadata.remove("parents") {
+        Some(Value::Object(parents)) => parents,
+        _ => Object::default(),
+    };
+    (parents, metadata)
+}
+
+impl Superstep {
+    /// The checkpoint before the coming step, as modes `checkpoints` and `debug` tell it.
+    pub fn view(&self) -> CheckpointView {
+        let level = &self.level;
+        let graph = &level.graph;
+        let thread = level.run.config.thread_id;
+        let tasks: Vec<TaskView> = coming(graph, &level.ns, self.saver.identity(), self.step, &self.next)
+            .iter()
+            .map(|t| {
+                let record = self.records.iter().find(|r| r.task == t.id);
+                task_view(graph, &level.ns, thread, t, record, false)
+            })
+            .collect();
+        let last = self.saver.last.as_ref();
+        let (parents, metadata) = last.map(|c| split(&c.metadata)).unwrap_or_default();
+        CheckpointView {
+            config: self.saver.current.map(|id| config(thread, &level.ns, id)),
+            parent: last.and_then(|c| c.parent).map(|id| config(thread, &level.ns, id)),
+            values: self.channels.snapshot().clone(),
+            shown: graph.inner.names.clone(),
+            next: tasks.iter().map(|t| t.name.clone()).collect(),
+            source: last.map(|c| c.source),
+            step: self.step - 1,
+            run_id: last.and_then(|c| c.run_id),
+            metadata,
+            parents,
+            created_at: last.map(|c| c.created_at),
+            tasks,
+        }
+    }
+}
+
+impl Graph {
+    fn saver(&self, what: &'static str) -> Result<&Arc<dyn crate::checkpoint::Checkpointer>, Error> {
+        self.runtime
+            .checkpointer
+            .as_ref()
+            .ok_or_else(|| Error::NoCheckpointer { graph: self.name().to_string(), what })
+    }
+
+    /// The state of a thread: the latest, or at a checkpoint; with the states of stopped subgraphs where asked for.
+    ///
+    /// The latest shows what has finished of a stopped step; a checkpoint asked for by id is shown as it was.
+    pub async fn get_state(
+        &self,
+        thread: ThreadId,
+        checkpoint: Option<CheckpointId>,
+        subgraphs: bool,
+    ) -> Result<CheckpointView, Error> {
+        self.state_of(thread, "".into(), checkpoint, subgraphs).await
+    }
+
+    /// The state of a subgraph by its namespace.
+    pub async fn get_subgraph_state(
+        &self,
+        thread: ThreadId,
+        ns: &str,
+        checkpoint: Option<CheckpointId>,
+        subgraphs: bool,
+    ) -> Result<CheckpointView, Error> {
+        match self.subgraph_at(ns) {
+            Some(graph) => graph.state_of(thread, ns.into(), checkpoint, subgraphs).await,
+            None => Err(Error::InvalidStateUpdate {
+                graph: self.name().to_string(),
+                message: format!("there is no subgraph at namespace `{ns}`"),
+            }),
+        }
+    }
+
+    /// The graph whose checkpoints have a namespace: `node:task_id` segments joined by `|`.
+    pub fn subgraph_at(&self, ns: &str) -> Option<Graph> {
+        let mut graph = self.clone();
+        let mut segments = ns.split('|').filter(|s| !s.is_empty()).peekable();
+        while let Some(segment) = segments.next() {
+            let node = segment.split(':').next().unwrap_or(segment);
+            let count = segments.next_if(|s| s.bytes().all(|b| b.is_ascii_digit())).and_then(|s| s.parse().ok());
+            let graphs = graph.subgraphs_of(node);
+            let inner = graphs.get(count.unwrap_or(0)).or_else(|| graphs.first())?;
+            graph = inner.with_runtime((*self.runtime).clone());
+        }
+        Some(graph)
+    }
+
+    fn state_of<'a>(
+        &'a self,
+        thread: ThreadId,
+        ns: Arc<str>,
+        checkpoint: Option<CheckpointId>,
+        subgraphs: bool,
+    ) -> futures_util::future::BoxFuture<'a, Result<CheckpointView, Error>> {
+        Box::pin(async move {
+            let saver = self.saver("a thread's state")?;
+            let fail = |error| Error::Checkpointer { graph: self.name().to_string(), error };
+            let saved = saver.get(thread, &ns, checkpoint).await.map_err(fail)?;
+            let Some(saved) = saved else {
+                return match checkpoint {
+                    Some(id) => Err(Error::CheckpointNotFound(id)),
+                    None => Ok(self.empty_view()),
+                };
+            };
+            let mut view = self.view_of(thread, &saved, checkpoint.is_none())?;
+            if subgraphs {
+                for task in &mut view.tasks {
+                    let Some(at) = task.checkpoint.take() else { continue };
+                    let Some(graph) = self.subgraphs_of(&task.name).into_iter().next() else { continue };
+                    let graph = graph.with_runtime((*self.runtime).clone());
+                    let state = graph.state_of(thread, at.ns.clone(), None, true).await?;
+                    if state.config.is_some() {
+                        task.state = Some(Box::new(state));
+                    } else {
+                        task.checkpoint = Some(at);
+                    }
+                }
+            }
+            Ok(view)
+        })
+    }
+
+    fn empty_view(&self) -> CheckpointView {
+        let names: Arc<[Arc<str>]> = Arc::default();
+        CheckpointView {
+            config: None,
+            parent: None,
+            values: Arc::new(Snapshot { checkpoint: None, names: names.clone(), values: Vec::new() }),
+            shown: names,
+            next: Vec::new(),
+            source: None,
+            step: -1,
+            run_id: None,
+            metadata: Object::default(),
+            parents: Object::default(),
+            created_at: None,
+            tasks: Vec::new(),
+        }
+    }
+
+    /// The history of a thread, newest first: each step as it was, with all its tasks and the questions they asked.
+    pub async fn state_history(
+        &self,
+        thread: ThreadId,
+        filter: CheckpointFilter,
+    ) -> Result<Vec<CheckpointView>, Error> {
+        let saver = self.saver("a thread's history")?;
+        let list = saver.list(thread, "", filter).await;
+        let list = list.map_err(|error| Error::Checkpointer { graph: self.name().to_string(), error })?;
+        list.iter().map(|saved| self.view_of(thread, saved, false)).collect()
+    }
+
+    /// A stored checkpoint as it is shown. `live` applies what finished tasks of the stopped step wrote.
+    fn view_of(&self, thread: ThreadId, saved: &Saved, live: bool) -> Result<CheckpointView, Error> {
+        let at: &Checkpoint = &saved.checkpoint;
+        let inner = &self.inner;
+        let mut next = Next::restore(self, &at.control).unwrap_or_else(|_| Next::new(self));
+        let channels = Channels::restore(self, at);
+        let mut state: SnapshotRef = channels.snapshot().clone();
+        let find = |id: TaskId| saved.tasks.iter().find(|r| r.task == id);
+        if let Some(Outcome::Done(kept)) = find(TaskId(uuid::Uuid::nil())).and_then(|r| r.outcome.as_ref()) {
+            let writes = TaskWrites::restore(self, None, kept);
+            state = channels.with(self, &writes.refs())?;
+            next.follow(self, &writes);
+        }
+        let mut all = coming(self, &at.ns, at.id.0, at.step + 1, &next);
+        let mut done: Vec<(TaskPath, TaskWrites)> = Vec::new();
+        if live {
+            for task in &all {
+                if let Some(Outcome::Done(kept)) = find(task.id).and_then(|r| r.outcome.as_ref()) {
+                    done.push((task.order, TaskWrites::restore(self, task.node, kept)));
+                }
+            }
+            done.sort_by_key(|(order, _)| *order);
+            let writes: Vec<_> = done.iter().flat_map(|(_, w)| w.channels()).collect();
+            if !writes.is_empty() {
+                state = Channels::borrowed(self, &state).with(self, &writes)?;
+            }
+        }
+        let tasks: Vec<TaskView> =
+            all.drain(..).map(|t| task_view(self, &at.ns, Some(thread), &t, find(t.id), live)).collect();
+        let is_finished = |t: &TaskView| live && t.result.is_some();
+        let (parents, metadata) = split(&at.metadata);
+        Ok(CheckpointView {
+            config: Some(config(Some(thread), &at.ns, at.id)),
+            parent: at.parent.map(|id| config(Some(thread), &at.ns, id)),
+            values: state,
+            shown: inner.names.clone(),
+            next: tasks.iter().filter(|t| !is_finished(t)).map(|t| t.name.clone()).collect(),
+            source: Some(at.source),
+            step: at.step,
+            run_id: at.run_id,
+            metadata,
+            parents,
+            created_at: Some(at.created_at),
+            tasks,
+        })
+    }
+}
+
+impl CheckpointView {
+    /// The state as an object.
+    pub fn values_object(&self) -> Object {
+        self.shown.iter().filter_map(|n| Some((n.clone(), self.values.get(n)?.clone()))).collect()
+    }
+
+    /// All questions of its tasks.
+    pub fn interrupts(&self) -> impl Iterator<Item = &crate::stream::Interrupt> {
+        self.tasks.iter().flat_map(|t| &t.interrupts)
+    }
+}

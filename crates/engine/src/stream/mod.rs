@@ -1,0 +1,16 @@
+//! What a run tells while it goes: modes, parts, events, and the filter that decides before anything is built.
+
+mod event;
+mod filter;
+mod modes;
+mod part;
+mod queue;
+
+pub use event::{Event, EventData, EventKind, TaskMeta};
+pub use filter::{EventFilter, FilterError, Patterns};
+pub use modes::{Mode, Modes};
+pub use part::{
+    Chunk, Interrupt, MessagePart, Part, Payload, Snapshot, SnapshotRef, TaskEnd, TaskRef, TaskStart, UpdatePart,
+    ValuesPart,
+};
+pub(crate) use queue::Queue;
