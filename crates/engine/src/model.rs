@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::stream::BoxStream;
 
-use crate::{Object, Value};
+use crate::{List, Object, Value};
 
 /// A chat model. One value serves any number of calls at once.
 ///
@@ -35,7 +35,7 @@ pub struct ModelInfo {
 #[derive(Clone, Debug, Default)]
 pub struct ChatRequest {
     /// The conversation, as LangChain's JSON messages, already normalised.
-    pub messages: Vec<Value>,
+    pub messages: List,
     /// Instructions that stand before the conversation.
     pub system: Option<String>,
     /// Tools that the model may call.

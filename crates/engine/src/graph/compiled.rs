@@ -17,6 +17,8 @@ use crate::{
     config::Breakpoints,
     ids::{Clock, SystemClock},
     items::{ItemStore, NodeCache},
+    stream::{TaskMeta, TaskRef},
+    value::Object,
 };
 
 /// The number of a channel.
@@ -165,6 +167,55 @@ impl Graph {
     /// The channels a run gives.
     pub fn output_channels(&self) -> impl Iterator<Item = &ChannelSpec> {
         self.inner.output.iter().map(|c| &self.inner.channels[*c])
+    }
+
+    /// The names of the channels a run gives.
+    pub fn output_names(&self) -> &Arc<[Arc<str>]> {
+        &self.inner.output_names
+    }
+
+    /// Whether the graph, or one inside it, has channels that are never stored.
+    pub fn has_untracked(&self) -> bool {
+        self.inner.channels.iter().any(|c| matches!(c.reducer, crate::channel::Reducer::Untracked))
+            || self.inner.nodes.iter().flat_map(|n| n.spec.node.subgraphs()).any(|g| g.has_untracked())
+    }
+
+    /// What all parts of a task share, from where the task stands: for those who read parts back from a log.
+    ///
+    /// `checkpoint_ns` is the task's own namespace, `node:id` under its parents'; `push` its place among the Sends.
+    pub fn describe_task(
+        &self,
+        run_metadata: &Object,
+        run_tags: &[Arc<str>],
+        checkpoint_ns: &str,
+        step: i64,
+        attempt: u32,
+        push: Option<usize>,
+    ) -> TaskMeta {
+        let mut graph = Some(self.clone());
+        let (mut metadata, mut tags) = (run_metadata.clone(), run_tags.to_vec());
+        let (mut task, mut triggers, mut path) = (None, Arc::default(), Value::Null);
+        for segment in checkpoint_ns.split('|').filter(|s| s.contains(':')) {
+            let (name, id) = segment.split_once(':').unwrap_or((segment, ""));
+            let at = graph.as_ref().and_then(|g| Some((g.clone(), *g.inner.node_ids.get(name)?)));
+            let inner = at.as_ref().map(|(g, n)| &g.inner.nodes[*n]);
+            if let Some(node) = inner {
+                node.spec.metadata.iter().for_each(|(k, v)| metadata.insert(k.clone(), v.clone()));
+                tags.extend(node.spec.tags.iter().cloned());
+            }
+            let node: Arc<str> = inner.map_or_else(|| name.into(), |n| n.name.clone());
+            triggers = match push {
+                Some(_) => [Arc::from("__pregel_push")].into(),
+                None => inner.map(|n| n.triggers.clone()).unwrap_or_default(),
+            };
+            path = match push {
+                Some(i) => vec![Value::from("__pregel_push"), Value::from(i), Value::Bool(false)].into(),
+                None => vec![Value::from("__pregel_pull"), Value::from(&node)].into(),
+            };
+            task = id.parse().ok().map(|id| TaskRef { id, node, attempt });
+            graph = inner.and_then(|n| n.spec.node.subgraphs().into_iter().next());
+        }
+        TaskMeta { task, step, triggers, path, checkpoint_ns: checkpoint_ns.into(), metadata, tags: tags.into() }
     }
 
     /// The names of its nodes, sorted.

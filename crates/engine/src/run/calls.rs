@@ -147,10 +147,14 @@ impl Context {
         let info = Arc::new(model.info());
         let wants = |kind| task.wants_event(kind, &name, tags);
         let is_quiet = tags.iter().chain(task.node_tags.iter()).any(|t| &**t == "nostream");
-        let wants_tokens = level.wants(Mode::Messages) && !is_quiet;
+        let inherited = level.tags.iter().chain(task.node_tags.iter()).chain(tags);
+        let filter = &level.run.config.events;
+        let wants_tokens = level.wants(Mode::Messages)
+            && !is_quiet
+            && filter.admits_message(&name, Some(&task.node), &level.ns, inherited);
         let wants_stream = wants(EventKind::ChatModelStream);
         let input = (wants(EventKind::ChatModelStart) || wants(EventKind::ChatModelEnd)).then(|| {
-            let messages = request.messages.iter().cloned().collect::<List>();
+            let messages = request.messages.clone();
             Value::Object([("messages", Value::from(vec![Value::List(messages)]))].into_iter().collect())
         });
         if wants(EventKind::ChatModelStart) {

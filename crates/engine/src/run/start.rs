@@ -118,6 +118,7 @@ impl Superstep {
             // The first thing on this thread: a checkpoint to go on from.
             self.saver.prepare(&self.level, &mut self.channels);
             self.saver.put(&self.level, &self.channels, &self.next, self.step, Source::Input, Vec::new());
+            self.altered = false;
             self.step += 1;
         } else {
             self.fork_where_addressed(is_answer);
@@ -174,6 +175,7 @@ impl Superstep {
         let applied = self.channels.apply(&graph, &writes.refs())?;
         self.next.follow(&graph, writes);
         self.saver.dirty(&self.channels, &applied.changes);
+        self.altered |= !applied.changes.is_empty();
         Ok(())
     }
 
@@ -192,6 +194,7 @@ impl Superstep {
             self.records.clear();
             self.saver.prepare(&self.level, &mut self.channels);
             self.saver.put(&self.level, &self.channels, &self.next, self.step, Source::Fork, Vec::new());
+            self.altered = false;
             self.step += 1;
         }
     }
@@ -217,6 +220,8 @@ pub(crate) fn restore(
             records: Vec::new(),
             resuming,
             replaying: false,
+            altered: false,
+            shown: None,
             level,
         });
     };
@@ -238,6 +243,8 @@ pub(crate) fn restore(
         records: saved.tasks,
         resuming,
         replaying: false,
+        altered: false,
+        shown: None,
         level,
     })
 }

@@ -19,14 +19,16 @@ use crate::{
     Answer, Error, Graph, Input, NodeError, Object, RunConfig, RunId, Value,
     checkpoint::Saved,
     model::Usage,
-    stream::{Interrupt, Modes, Part},
+    stream::{Interrupt, Modes, Part, SnapshotRef},
 };
 
 /// How a run ended, where it did not fail.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Finished {
-    /// The output channels.
+    /// The output channels, with what finished siblings of a stopped task wrote.
     pub values: Object,
+    /// The whole state, as the last checkpoint has it.
+    pub state: SnapshotRef,
     /// The open questions, where it stopped at some.
     pub interrupts: Vec<Interrupt>,
     /// True where it stopped: at questions, or at a breakpoint.
@@ -173,16 +175,17 @@ async fn outermost(graph: Graph, run: Arc<RunScope>, input: Input) -> Result<Fin
         run: run.clone(),
     });
     let superstep = start::restore(level, saved, superseded, false)?;
-    let (stopped, channels) = superstep.run(input).await;
-    let values = output_of(&graph, &channels);
+    let (stopped, channels, shown) = superstep.run(input).await;
+    let state = channels.snapshot().clone();
+    let values = shown.unwrap_or_else(|| output_of(&graph, &channels));
     let usage = *run.usage.lock();
     match stopped {
-        Ok(Stopped::Done) => Ok(Finished { values, interrupts: Vec::new(), is_interrupted: false, usage }),
-        Ok(Stopped::Interrupted(interrupts)) => Ok(Finished { values, interrupts, is_interrupted: true, usage }),
+        Ok(Stopped::Done) => Ok(Finished { values, state, interrupts: Vec::new(), is_interrupted: false, usage }),
+        Ok(Stopped::Interrupted(interrupts)) => Ok(Finished { values, state, interrupts, is_interrupted: true, usage }),
         Err(NodeError::Engine(error)) => Err(*error),
         Err(NodeError::Failed(error)) => Err(Error::Node { graph: graph.name().to_string(), node: String::new(), error }),
         Err(NodeError::Cancelled) => Err(Error::Cancelled { graph: graph.name().to_string() }),
-        Err(NodeError::Interrupted(interrupts)) => Ok(Finished { values, interrupts, is_interrupted: true, usage }),
+        Err(NodeError::Interrupted(interrupts)) => Ok(Finished { values, state, interrupts, is_interrupted: true, usage }),
         Err(NodeError::Parent(_)) => {
             Err(Error::NoParent { graph: graph.name().to_string(), node: String::new() })
         }

@@ -170,7 +170,7 @@ impl Context {
             // One that keeps its own state goes on only where it stopped; else its last run is over, and this is a new one.
             let resuming = saved.is_some() && (is_stopped || !persistent);
             let superstep = start::restore(level, saved, false, resuming)?;
-            let (stopped, channels) = superstep.run(Input::Values(input)).await;
+            let (stopped, channels, _) = superstep.run(Input::Values(input)).await;
             match stopped? {
                 Stopped::Done => Ok(Value::Object(output_of(&graph, &channels))),
                 Stopped::Interrupted(questions) => Err(NodeError::Interrupted(questions)),

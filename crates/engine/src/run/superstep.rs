@@ -37,6 +37,10 @@ pub(crate) struct Superstep {
     pub resuming: bool,
     /// True where the finished tasks of the stopped step are to run again: on a replay.
     pub replaying: bool,
+    /// True while the state has changes that its checkpoint lacks: what a command wrote, until the next step's end.
+    pub altered: bool,
+    /// At a stop: the output with what finished siblings wrote, where any did.
+    pub shown: Option<Object>,
 }
 
 /// How a graph's run ended.
@@ -54,7 +58,7 @@ impl Superstep {
     }
 
     /// Runs the graph to its end, or to where it stops.
-    pub async fn run(mut self, input: Input) -> (Result<Stopped, NodeError>, Channels) {
+    pub async fn run(mut self, input: Input) -> (Result<Stopped, NodeError>, Channels, Option<Object>) {
         let level = self.level.clone();
         level.tell_chain(EventKind::ChainStart, self.step, None, || EventData {
             input: Some(match &input {
@@ -79,13 +83,13 @@ impl Superstep {
                     error: Some(failure),
                     ..EventData::default()
                 });
-                return (stopped, self.channels);
+                return (stopped, self.channels, None);
             }
             Err(_) => return (stopped, self.channels),
             Ok(_) => || EventData { output: Some(Value::Object(self.output())), ..EventData::default() },
         };
         level.tell_chain(EventKind::ChainEnd, self.step, Some(self.channels.snapshot()), data);
-        (stopped, self.channels)
+        (stopped, self.channels, self.shown)
     }
 
     /// The output channels.
@@ -126,7 +130,7 @@ impl Superstep {
             self.tell_starts(&tasks);
             let ended = self.execute(tasks).await?;
             if let Some(questions) = self.questions(&ended) {
-                self.tell_stopped_values(&ended);
+                self.show_finished(&ended);
                 return Ok(Stopped::Interrupted(questions));
             }
             let stops = self.breaks_after(&ended);
@@ -184,6 +188,7 @@ impl Superstep {
     /// What a finished step leaves: values told, a checkpoint saved, the step counted.
     fn finish_step(&mut self, applied: super::channels::Applied, source: Source) {
         let output = applied.output;
+        self.altered = false;
         self.saver.prepare(&self.level, &mut self.channels);
         if output {
             self.tell_values(None);
@@ -351,16 +356,17 @@ impl Superstep {
     pub fn tell_values(&self, interrupts: Option<Questions>) {
         if self.level.wants(Mode::Values) {
             let step = if interrupts.is_some() { self.step } else { self.step.max(-1) };
-            tell_values(&self.level, step, self.channels.snapshot().clone(), interrupts);
+            let mut snapshot = self.channels.snapshot().clone();
+            if self.altered {
+                Arc::make_mut(&mut snapshot).checkpoint = None;
+            }
+            tell_values(&self.level, step, snapshot, interrupts);
         }
     }
 
     /// At a stop: the state with what finished siblings wrote, once more.
-    fn tell_stopped_values(&self, tasks: &[Task]) {
-        if !self.level.wants(Mode::Values) || self.level.depth > 0 {
-            return;
-        }
-        let graph = self.graph();
+    fn show_finished(&mut self, tasks: &[Task]) {
+        let graph = &self.level.graph;
         let mut writes: Vec<_> = Vec::new();
         for task in tasks {
             if let Some(Ended::Done(w)) = &task.ended {
@@ -373,7 +379,15 @@ impl Superstep {
             let mut snapshot = Arc::unwrap_or_clone(snapshot);
             // No checkpoint holds this state.
             snapshot.checkpoint = None;
-            tell_values(&self.level, self.step, Arc::new(snapshot), None);
+            let output = graph.inner.output.iter();
+            self.shown = Some(
+                output
+                    .filter_map(|c| Some((graph.inner.names[*c].clone(), snapshot.values[*c].clone()?)))
+                    .collect(),
+            );
+            if self.level.wants(Mode::Values) && self.level.depth == 0 {
+                tell_values(&self.level, self.step, Arc::new(snapshot), None);
+            }
         }
     }
 

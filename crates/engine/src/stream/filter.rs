@@ -110,6 +110,20 @@ impl EventFilter {
                 && self.tags.admits_any(tags))
     }
 
+    /// Whether a message passes: by the name of what made it, node, tags and namespace, whatever the kinds.
+    pub fn admits_message<'a>(
+        &self,
+        name: &str,
+        node: Option<&str>,
+        namespace: &str,
+        tags: impl Iterator<Item = &'a Arc<str>> + Clone,
+    ) -> bool {
+        self.names.admits(name)
+            && (self.nodes.is_open() || node.is_some_and(|n| self.nodes.admits(n)))
+            && self.namespaces.admits(namespace)
+            && self.tags.admits_any(tags)
+    }
+
     /// Whether a chunk is to be left out for being empty.
     pub fn skips(&self, chunk: &Chunk) -> bool {
         self.skip_empty_chunks && chunk.is_empty()

@@ -1,0 +1,139 @@
+//! The handle to everything: what it is made of, how it starts, how it drains.
+
+use std::{sync::Arc, time::Duration};
+
+use runloom_engine::{Clock, Graph, SystemClock};
+use runloom_store::Store;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Result,
+    graphs::Registry,
+    runs::Runner,
+};
+
+/// What a core is started with.
+pub struct CoreOptions {
+    /// Where everything is kept.
+    pub store: Arc<dyn Store>,
+    /// Graphs of the program itself, by the names they are served under.
+    pub graphs: Vec<(String, Graph)>,
+    /// Graph documents: their file's name and text.
+    pub documents: Vec<(String, String)>,
+    /// Time and ids.
+    pub clock: Arc<dyn Clock>,
+    /// The limit of supersteps where neither run nor assistant names one.
+    pub recursion_limit: u32,
+    /// The longest a run may take where it names no limit.
+    pub run_timeout: Option<Duration>,
+    /// The most runs under way at once.
+    pub max_running: usize,
+    /// How often a run that took its server down is taken up again.
+    pub max_attempts: u32,
+    /// How long a stateless run is kept after its end.
+    pub stateless_ttl: Duration,
+    /// How long the log of a run is kept after its end; none for as long as its thread.
+    pub log_ttl: Option<Duration>,
+    /// How long running runs have when the core drains, before they are given back to be taken up again.
+    pub drain_timeout: Duration,
+    /// The most bytes of JSON in one input, context or state update.
+    pub max_json_bytes: usize,
+}
+
+impl CoreOptions {
+    /// With a store and nothing else: no graphs, the defaults.
+    pub fn new(store: Arc<dyn Store>) -> Self {
+        Self {
+            store,
+            graphs: Vec::new(),
+            documents: Vec::new(),
+            clock: Arc::new(SystemClock),
+            recursion_limit: runloom_engine::DEFAULT_RECURSION_LIMIT,
+            run_timeout: None,
+            max_running: 10_000,
+            max_attempts: 4,
+            stateless_ttl: Duration::from_secs(300),
+            log_ttl: None,
+            drain_timeout: Duration::from_secs(30),
+            max_json_bytes: 16 << 20,
+        }
+    }
+}
+
+/// The handle to a running core. Cheap to clone.
+#[derive(Clone)]
+pub struct Core {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub store: Arc<dyn Store>,
+    pub clock: Arc<dyn Clock>,
+    pub registry: Registry,
+    pub runner: Runner,
+    pub options: Limits,
+    /// Cancelled when the core begins to drain: no run begins any more.
+    pub draining: CancellationToken,
+    /// Cancelled when readers are to be told to rejoin elsewhere.
+    pub closing: CancellationToken,
+}
+
+/// The options that operations look at.
+pub(crate) struct Limits {
+    pub recursion_limit: u32,
+    pub run_timeout: Option<Duration>,
+    pub max_attempts: u32,
+    pub stateless_ttl: Duration,
+    pub log_ttl: Option<Duration>,
+    pub drain_timeout: Duration,
+    pub max_json_bytes: usize,
+}
+
+impl Core {
+    /// Loads the graphs, takes up what a crash left, and begins to run what waits.
+    pub async fn start(options: CoreOptions) -> Result<Self> {
+        let registry = Registry::load(&options).await?;
+        let inner = Arc::new(Inner {
+            registry,
+            runner: Runner::new(options.max_running),
+            options: Limits {
+                recursion_limit: options.recursion_limit,
+                run_timeout: options.run_timeout,
+                max_attempts: options.max_attempts,
+                stateless_ttl: options.stateless_ttl,
+                log_ttl: options.log_ttl,
+                drain_timeout: options.drain_timeout,
+                max_json_bytes: options.max_json_bytes,
+            },
+            draining: CancellationToken::new(),
+            closing: CancellationToken::new(),
+            store: options.store,
+            clock: options.clock,
+        });
+        let core = Self { inner };
+        core.take_up().await?;
+        core.housekeeping();
+        Ok(core)
+    }
+
+    /// Where everything is kept.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.inner.store
+    }
+
+    /// Resolves when the core begins to drain.
+    pub fn draining(&self) -> &CancellationToken {
+        &self.inner.draining
+    }
+
+    /// Drains: no run begins any more, running ones get their time and are then given back to be taken up after a
+    /// restart, streams are told where to rejoin, and all that was written is on disk when this resolves.
+    pub async fn drain(&self) {
+        self.inner.draining.cancel();
+        self.settle_runs(self.inner.options.drain_timeout).await;
+        self.inner.closing.cancel();
+        if let Err(error) = self.inner.store.flush().await {
+            tracing::error!(%error, "what was written last may not be on disk");
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! What an operation answers where it does not succeed: a reason that programs can tell apart, and words for people.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use runloom_engine as engine;
+use runloom_store as store;
+
+/// The result of an operation.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why an operation failed. Each has its own gRPC status and HTTP status at the faces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum Reason {
+    ThreadNotFound,
+    RunNotFound,
+    AssistantNotFound,
+    AssistantVersionNotFound,
+    CheckpointNotFound,
+    GraphUnknown,
+    GraphInvalid,
+    GraphInUse,
+    GraphNameTaken,
+    GraphNotRegistered,
+    GraphIncompatible,
+    NodeUnknown,
+    FieldInvalid,
+    InputInvalid,
+    ContextInvalid,
+    JsonInvalid,
+    JsonTooDeep,
+    InputTooLarge,
+    PageTokenInvalid,
+    ThreadExists,
+    AssistantExists,
+    AssistantIsDefault,
+    ThreadBusy,
+    RunActive,
+    RequestIdReused,
+    ModesNotRecorded,
+    CursorInvalid,
+    CursorExpired,
+    QuestionAmbiguous,
+    QuestionUnknown,
+    NothingToResume,
+    CheckpointChanged,
+    InvalidUpdate,
+    NodeFailed,
+    NodeTimeout,
+    RecursionLimit,
+    RunTimeout,
+    Cancelled,
+    AttemptsExhausted,
+    StoreUnavailable,
+    ServerDraining,
+    NotSupported,
+    LimitReached,
+    Internal,
+}
+
+/// An error of an operation, or of a run.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("{message}")]
+pub struct Error {
+    /// What programs tell apart.
+    pub reason: Reason,
+    /// What went wrong, and what to do.
+    pub message: String,
+    /// The fields that are wrong, all of them: path and what is wrong with it.
+    pub fields: Vec<(String, String)>,
+    /// More for programs: `graph`, `node`, `thread_id`, `open_questions`.
+    pub metadata: BTreeMap<&'static str, String>,
+    /// How long to wait before trying again, where that helps.
+    pub retry_after: Option<Duration>,
+    /// The error's type as LangGraph's clients know it, where the run failed with one.
+    pub kind: Option<String>,
+}
+
+impl Error {
+    /// An error with a reason and words.
+    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self {
+            reason,
+            message: message.into(),
+            fields: Vec::new(),
+            metadata: BTreeMap::new(),
+            retry_after: None,
+            kind: None,
+        }
+    }
+
+    /// A field is wrong.
+    pub fn field(path: impl Into<String>, what: impl Into<String>) -> Self {
+        let (path, what) = (path.into(), what.into());
+        let mut error = Self::new(Reason::FieldInvalid, format!("{path}: {what}"));
+        error.fields.push((path, what));
+        error
+    }
+
+    /// With metadata for programs.
+    #[must_use]
+    pub fn with(mut self, key: &'static str, value: impl ToString) -> Self {
+        self.metadata.insert(key, value.to_string());
+        self
+    }
+
+    /// With a time to wait.
+    #[must_use]
+    pub fn retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
+    }
+}
+
+impl From<engine::Error> for Error {
+    fn from(error: engine::Error) -> Self {
+        use engine::Error as E;
+        let kind = Some(error.kind().to_owned());
+        let message = error.to_string();
+        let new = |reason| Self { kind: kind.clone(), ..Self::new(reason, message.clone()) };
+        match &error {
+            E::GraphInvalid { graph, .. } => new(Reason::GraphInvalid).with("graph", graph),
+            E::InvalidInput { graph, field, .. } => {
+                let mut e = new(Reason::InputInvalid).with("graph", graph);
+                let path = field.as_ref().map_or_else(|| "input".to_owned(), |f| format!("input.{f}"));
+                e.fields.push((path, message.clone()));
+                e
+            }
+            E::EmptyInput { graph } => new(Reason::NothingToResume).with("graph", graph),
+            E::InvalidUpdate { graph, channel, .. } => {
+                new(Reason::InvalidUpdate).with("graph", graph).with("channel", channel)
+            }
+            E::InvalidStateUpdate { graph, .. } => new(Reason::InvalidUpdate).with("graph", graph),
+            E::RecursionLimit { graph, limit } => {
+                new(Reason::RecursionLimit).with("graph", graph).with("limit", limit)
+            }
+            E::Node { graph, node, error } => {
+                let reason = if &*error.kind == "TimeoutError" { Reason::NodeTimeout } else { Reason::NodeFailed };
+                new(reason).with("graph", graph).with("node", node).with("type", &error.kind)
+            }
+            E::RunTimeout { graph, .. } => new(Reason::RunTimeout).with("graph", graph),
+            E::Cancelled { graph } => new(Reason::Cancelled).with("graph", graph),
+            E::CheckpointNotFound(id) => new(Reason::CheckpointNotFound).with("checkpoint_id", id),
+            E::NoCheckpointer { graph, .. } => new(Reason::Internal).with("graph", graph),
+            E::AmbiguousAnswer { open } => {
+                let ids: Vec<&str> = open.iter().map(|q| &*q.id).collect();
+                new(Reason::QuestionAmbiguous).with("open_questions", ids.join(","))
+            }
+            E::UnknownQuestion { open, .. } => new(Reason::QuestionUnknown).with("open_questions", open.join(",")),
+            E::NoParent { graph, node } => new(Reason::InvalidUpdate).with("graph", graph).with("node", node),
+            E::Incompatible { graph, .. } => new(Reason::GraphIncompatible).with("graph", graph),
+            E::Checkpointer { graph, .. } => {
+                new(Reason::StoreUnavailable).with("graph", graph).retry_after(Duration::from_secs(1))
+            }
+            _ => new(Reason::Internal),
+        }
+    }
+}
+
+impl From<store::Error> for Error {
+    fn from(error: store::Error) -> Self {
+        use store::{Error as E, What};
+        let message = error.to_string();
+        let new = |reason| Self::new(reason, message.clone());
+        match &error {
+            E::NotFound { what, id } => match what {
+                What::Thread => new(Reason::ThreadNotFound).with("thread_id", id),
+                What::Run => new(Reason::RunNotFound).with("run_id", id),
+                What::Assistant => new(Reason::AssistantNotFound).with("assistant_id", id),
+                What::Version => new(Reason::AssistantVersionNotFound).with("version", id),
+                What::Graph => new(Reason::GraphNotRegistered).with("graph", id),
+            },
+            E::AlreadyExists { what, id } => match what {
+                What::Thread => new(Reason::ThreadExists).with("thread_id", id),
+                What::Assistant => new(Reason::AssistantExists).with("assistant_id", id),
+                _ => new(Reason::GraphNameTaken).with("id", id),
+            },
+            E::RequestReused { request_id, run } => {
+                new(Reason::RequestIdReused).with("request_id", request_id).with("run_id", run)
+            }
+            E::Superseded { run, .. } => new(Reason::RunActive).with("run_id", run),
+            E::RunState { run, status, .. } => new(Reason::RunActive).with("run_id", run).with("state", status),
+            E::Busy { thread, run } => {
+                new(Reason::ThreadBusy).with("thread_id", thread).with("run_id", run).retry_after(Duration::from_secs(1))
+            }
+            E::InUse { id, .. } => new(Reason::GraphInUse).with("id", id),
+            E::Invalid(text) if text.contains("page token") => new(Reason::PageTokenInvalid),
+            E::Invalid(_) => new(Reason::FieldInvalid),
+            E::Unavailable(_) => new(Reason::StoreUnavailable).retry_after(Duration::from_secs(1)),
+            _ => new(Reason::Internal),
+        }
+    }
+}

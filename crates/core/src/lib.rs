@@ -1,0 +1,25 @@
+//! Threads, runs, assistants, graphs: every operation once, whatever face asks; the runner and the log of each run.
+//!
+//! [`Core`] is the handle. Data goes one way: a face checks a request and makes it a [`RunRequest`]; the runner takes the
+//! run, one at a time per thread; the engine steps and tells; each part is numbered, appended to the run's log, and wakes
+//! its readers; each face turns [`Record`]s into its own dialect.
+
+mod assistants;
+mod core;
+mod error;
+mod graphs;
+mod log;
+mod runs;
+mod state;
+mod threads;
+
+pub use core::{Core, CoreOptions};
+pub use error::{Error, Reason, Result};
+pub use graphs::{GraphInfo, GraphSource, Schemas, default_assistant_id};
+pub use log::{Body, End, Opening, Outcome, ReadOptions, Record, RunReader, ThreadReader};
+pub use runs::{CommandSpec, FilterSpec, RunRequest, RunSpec, Selector, Start, Target};
+pub use state::{StateQuery, StateUpdateRequest};
+
+pub use runloom_document as document;
+pub use runloom_engine as engine;
+pub use runloom_store as store;

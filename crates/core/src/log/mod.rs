@@ -1,0 +1,15 @@
+//! The log of a run: how its parts are numbered, kept, and read, live or late.
+
+mod codec;
+mod live;
+mod read;
+mod record;
+mod thread;
+mod write;
+
+pub(crate) use codec::Codec;
+pub(crate) use live::{Live, Logs};
+pub use read::RunReader;
+pub use record::{Body, End, Opening, Outcome, ReadOptions, Record};
+pub use thread::ThreadReader;
+pub(crate) use write::LogWriter;

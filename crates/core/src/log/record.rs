@@ -1,0 +1,102 @@
+//! A part of a run's log, as the faces read it.
+
+use std::{sync::Arc, time::SystemTime};
+
+use runloom_engine::{
+    RunId, ThreadId, Value,
+    model::Usage,
+    stream::{Interrupt, Modes, Payload, TaskRef},
+};
+use runloom_store::{AssistantId, RunStatus};
+
+use crate::Error;
+
+/// A part of a run's log. The same for every reader, live or late.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// Its number in the log, from 1; 0 for what is not in the log: the [`Opening`](Body::Opening) of a join.
+    pub seq: u64,
+    /// When it was made.
+    pub emit_time: SystemTime,
+    /// The run.
+    pub run_id: RunId,
+    /// The attempt at the run that made it; 0 before the first.
+    pub attempt: u32,
+    /// The subgraph: empty for the graph itself, else `node:task_id` segments joined by `|`.
+    pub namespace: Arc<str>,
+    /// The superstep; none for what belongs to none.
+    pub step: Option<i64>,
+    /// The task that made it.
+    pub task: Option<TaskRef>,
+    /// What it is.
+    pub body: Body,
+}
+
+/// What a record holds.
+#[derive(Clone, Debug)]
+pub enum Body {
+    /// An attempt begins, or (with seq 0) a stream does.
+    Opening(Opening),
+    /// What the engine told.
+    Part(Payload),
+    /// The run has ended: the last record.
+    End(End),
+}
+
+/// How a run stands, at the beginning of a stream or of an attempt.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Opening {
+    /// Its thread.
+    pub thread_id: ThreadId,
+    /// Its assistant.
+    pub assistant_id: Option<AssistantId>,
+    /// Its graph.
+    pub graph: String,
+    /// The graph's revision.
+    pub revision: String,
+    /// Its state.
+    pub status: RunStatus,
+    /// The modes it records.
+    pub modes: Modes,
+    /// Whether it records its subgraphs.
+    pub subgraphs: bool,
+}
+
+/// The end of a run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct End {
+    /// One of the states that are an end.
+    pub status: RunStatus,
+    /// Why it failed, was cancelled or timed out.
+    pub error: Option<Error>,
+    /// Tokens used, through all attempts.
+    pub usage: Usage,
+    /// The open questions, where it stopped at some.
+    pub interrupts: Vec<Interrupt>,
+    /// Who cancelled it, where somebody did.
+    pub cancelled_by: Option<String>,
+    /// The output channels as they were left; read from the checkpoint, none where there is none.
+    pub values: Option<Value>,
+}
+
+/// How a run that was waited for came out.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The run as it is kept; as it was last, where a rollback took it back.
+    pub run: runloom_store::Run,
+    /// Its end.
+    pub end: End,
+}
+
+/// What of a run's log a reader wants.
+#[derive(Clone, Debug, Default)]
+pub struct ReadOptions {
+    /// The number of the last record seen; 0 for the whole log.
+    pub after: u64,
+    /// Of the run's modes, those wanted; none for all.
+    pub modes: Option<Modes>,
+    /// Narrows events and chunks of messages.
+    pub filter: runloom_engine::stream::EventFilter,
+    /// Begins with an [`Opening`](Body::Opening) of seq 0.
+    pub opening: bool,
+}

@@ -1,0 +1,11 @@
+//! Runs: how they are made, queued, driven, cancelled, taken up again.
+
+mod attempt;
+mod cancel;
+mod create;
+mod request;
+mod runner;
+mod takeup;
+
+pub use request::{CommandSpec, FilterSpec, RunRequest, RunSpec, Selector, Start, Target};
+pub(crate) use runner::Runner;
