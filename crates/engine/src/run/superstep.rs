@@ -85,7 +85,7 @@ impl Superstep {
                 });
                 return (stopped, self.channels, None);
             }
-            Err(_) => return (stopped, self.channels),
+            Err(_) => return (stopped, self.channels, None),
             Ok(_) => || EventData { output: Some(Value::Object(self.output())), ..EventData::default() },
         };
         level.tell_chain(EventKind::ChainEnd, self.step, Some(self.channels.snapshot()), data);
