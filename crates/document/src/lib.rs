@@ -1,0 +1,4 @@
+//! Graph documents: YAML and CEL become a compiled graph of the engine.
+
+pub mod expr;
+mod nearest;
