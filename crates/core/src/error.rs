@@ -58,6 +58,69 @@ pub enum Reason {
     Internal,
 }
 
+impl Reason {
+    const ALL: [Reason; 44] = [
+        Self::ThreadNotFound,
+        Self::RunNotFound,
+        Self::AssistantNotFound,
+        Self::AssistantVersionNotFound,
+        Self::CheckpointNotFound,
+        Self::GraphUnknown,
+        Self::GraphInvalid,
+        Self::GraphInUse,
+        Self::GraphNameTaken,
+        Self::GraphNotRegistered,
+        Self::GraphIncompatible,
+        Self::NodeUnknown,
+        Self::FieldInvalid,
+        Self::InputInvalid,
+        Self::ContextInvalid,
+        Self::JsonInvalid,
+        Self::JsonTooDeep,
+        Self::InputTooLarge,
+        Self::PageTokenInvalid,
+        Self::ThreadExists,
+        Self::AssistantExists,
+        Self::AssistantIsDefault,
+        Self::ThreadBusy,
+        Self::RunActive,
+        Self::RequestIdReused,
+        Self::ModesNotRecorded,
+        Self::CursorInvalid,
+        Self::CursorExpired,
+        Self::QuestionAmbiguous,
+        Self::QuestionUnknown,
+        Self::NothingToResume,
+        Self::CheckpointChanged,
+        Self::InvalidUpdate,
+        Self::NodeFailed,
+        Self::NodeTimeout,
+        Self::RecursionLimit,
+        Self::RunTimeout,
+        Self::Cancelled,
+        Self::AttemptsExhausted,
+        Self::StoreUnavailable,
+        Self::ServerDraining,
+        Self::NotSupported,
+        Self::LimitReached,
+        Self::Internal,
+    ];
+
+    /// The reason of a name as `Debug` prints it; `Internal` where there is none.
+    pub(crate) fn from_name(name: &str) -> Self {
+        Self::ALL.into_iter().find(|r| format!("{r:?}") == name).unwrap_or(Self::Internal)
+    }
+}
+
+/// The keys of [`Error::metadata`], for errors that are read back.
+pub(crate) fn known_key(key: &str) -> Option<&'static str> {
+    const KEYS: [&str; 18] = [
+        "graph", "node", "channel", "type", "limit", "thread_id", "run_id", "assistant_id", "checkpoint_id", "version",
+        "open_questions", "state", "id", "request_id", "oldest_seq", "feature", "field", "attempts",
+    ];
+    KEYS.into_iter().find(|k| *k == key)
+}
+
 /// An error of an operation, or of a run.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[error("{message}")]

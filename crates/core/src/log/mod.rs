@@ -1,7 +1,9 @@
 //! The log of a run: how its parts are numbered, kept, and read, live or late.
 
 mod codec;
+mod kept;
 mod live;
+mod pack;
 mod read;
 mod record;
 mod thread;
@@ -12,4 +14,4 @@ pub(crate) use live::{Live, Logs};
 pub use read::RunReader;
 pub use record::{Body, End, Opening, Outcome, ReadOptions, Record};
 pub use thread::ThreadReader;
-pub(crate) use write::LogWriter;
+pub(crate) use write::{LogWriter, Origin};

@@ -8,4 +8,6 @@ mod runner;
 mod takeup;
 
 pub use request::{CommandSpec, FilterSpec, RunRequest, RunSpec, Selector, Start, Target};
+pub(crate) use attempt::open_questions;
+pub(crate) use create::spec_of;
 pub(crate) use runner::Runner;

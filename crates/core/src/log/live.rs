@@ -1,0 +1,196 @@
+//! The end of a log that is in memory: where a run's records are first, and where its readers wait.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Weak},
+    time::Instant,
+};
+
+use parking_lot::Mutex;
+use runloom_engine::{RunId, ThreadId};
+use tokio::sync::watch;
+
+use super::record::Record;
+
+/// How many records stay in memory once they are on disk: what a reader that keeps up needs.
+const KEPT: usize = 4096;
+
+/// The live end of one run's log.
+pub(crate) struct Live {
+    pub run: RunId,
+    pub thread: ThreadId,
+    state: Mutex<State>,
+    tick: watch::Sender<u64>,
+    readers: watch::Sender<Readers>,
+}
+
+#[derive(Default)]
+struct State {
+    records: VecDeque<Arc<Record>>,
+    /// The last number that is on disk.
+    durable: u64,
+    ended: bool,
+    /// True where the run was deleted.
+    gone: bool,
+}
+
+/// Who reads a run.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Readers {
+    pub now: usize,
+    /// When the last one left, where any ever read.
+    pub left: Option<Instant>,
+}
+
+/// What a reader finds after a number.
+pub(crate) enum Found {
+    /// These follow.
+    Records(Vec<Arc<Record>>),
+    /// What follows is on disk, up to before this number.
+    OnDisk(u64),
+    /// Nothing yet.
+    Wait,
+    /// Nothing more will come.
+    Ended,
+    /// The run was deleted.
+    Gone,
+}
+
+impl Live {
+    fn new(run: RunId, thread: ThreadId) -> Arc<Self> {
+        Arc::new(Self {
+            run,
+            thread,
+            state: Mutex::default(),
+            tick: watch::Sender::new(0),
+            readers: watch::Sender::new(Readers::default()),
+        })
+    }
+
+    /// Shows a record to readers.
+    pub fn publish(&self, record: Arc<Record>) {
+        self.state.lock().records.push_back(record);
+        self.wake();
+    }
+
+    fn wake(&self) {
+        // Without a reader this is a load and no more.
+        if self.tick.receiver_count() > 0 {
+            self.tick.send_modify(|t| *t = t.wrapping_add(1));
+        }
+    }
+
+    /// Records up to a number are on disk: what nobody is likely to need from memory goes.
+    pub fn durable(&self, seq: u64) {
+        let mut state = self.state.lock();
+        state.durable = state.durable.max(seq);
+        while state.records.len() > KEPT && state.records.front().is_some_and(|r| r.seq <= state.durable) {
+            state.records.pop_front();
+        }
+    }
+
+    /// Nothing more will come.
+    pub fn end(&self) {
+        self.state.lock().ended = true;
+        self.wake();
+    }
+
+    /// The run was deleted.
+    pub fn gone(&self) {
+        let mut state = self.state.lock();
+        state.gone = true;
+        state.ended = true;
+        drop(state);
+        self.wake();
+    }
+
+    /// What follows a number.
+    pub fn after(&self, seq: u64, most: usize) -> Found {
+        let state = self.state.lock();
+        match state.records.front() {
+            Some(first) if first.seq > seq + 1 => Found::OnDisk(first.seq),
+            Some(_) => {
+                let from = state.records.partition_point(|r| r.seq <= seq);
+                let found: Vec<_> = state.records.iter().skip(from).take(most).cloned().collect();
+                match (found.is_empty(), state.ended, state.gone) {
+                    (false, ..) => Found::Records(found),
+                    (true, _, true) => Found::Gone,
+                    (true, true, _) => Found::Ended,
+                    _ => Found::Wait,
+                }
+            }
+            None if state.gone => Found::Gone,
+            None if state.ended => Found::Ended,
+            None => Found::Wait,
+        }
+    }
+
+    /// Is told whenever something came.
+    pub fn watch(&self) -> watch::Receiver<u64> {
+        self.tick.subscribe()
+    }
+
+    /// Counts a reader, until the guard is dropped.
+    pub fn reading(self: &Arc<Self>) -> Reading {
+        self.readers.send_modify(|r| r.now += 1);
+        Reading(self.clone())
+    }
+
+    /// Who reads, as it changes.
+    pub fn readers(&self) -> watch::Receiver<Readers> {
+        self.readers.subscribe()
+    }
+}
+
+/// A reader that is there.
+pub(crate) struct Reading(Arc<Live>);
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        self.0.readers.send_modify(|r| {
+            r.now -= 1;
+            r.left = Some(Instant::now());
+        });
+    }
+}
+
+/// The live ends of all runs that are not over, and who follows which thread.
+#[derive(Default)]
+pub(crate) struct Logs {
+    runs: Mutex<HashMap<RunId, Weak<Live>>>,
+    threads: Mutex<HashMap<ThreadId, watch::Sender<Vec<Arc<Live>>>>>,
+}
+
+impl Logs {
+    /// The live end of a run's log, made where there is none. It lasts as long as anybody holds it.
+    pub fn open(&self, run: RunId, thread: ThreadId) -> Arc<Live> {
+        let mut runs = self.runs.lock();
+        if let Some(live) = runs.get(&run).and_then(Weak::upgrade) {
+            return live;
+        }
+        let live = Live::new(run, thread);
+        runs.insert(run, Arc::downgrade(&live));
+        drop(runs);
+        if let Some(followers) = self.threads.lock().get(&thread) {
+            followers.send_modify(|lives| lives.push(live.clone()));
+        }
+        live
+    }
+
+    /// The live end of a run's log, where there is one.
+    pub fn get(&self, run: RunId) -> Option<Arc<Live>> {
+        self.runs.lock().get(&run).and_then(Weak::upgrade)
+    }
+
+    /// The run is over.
+    pub fn close(&self, run: RunId) {
+        self.runs.lock().remove(&run);
+    }
+
+    /// Follows a thread: is told of each run of it that begins from now on.
+    pub fn follow(&self, thread: ThreadId) -> watch::Receiver<Vec<Arc<Live>>> {
+        let mut threads = self.threads.lock();
+        threads.retain(|_, followers| followers.receiver_count() > 0);
+        threads.entry(thread).or_insert_with(|| watch::Sender::new(Vec::new())).subscribe()
+    }
+}

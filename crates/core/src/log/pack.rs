@@ -1,0 +1,205 @@
+//! Values as the log keeps them: what a checkpoint holds is referred to, not written again.
+//!
+//! A log that held whole states would grow by the square. So a value that is the very same as a channel of the state the
+//! part was made from is kept as `{"$r": channel}`; a list that begins with such a channel's list as `{"$p": channel, "+":
+//! [what follows]}`. An object of the user's own that looks like one of these is kept as `{"$q": object}`.
+
+use std::sync::Arc;
+
+use runloom_engine::{List, Object, Value, stream::Snapshot};
+
+/// How deep a value is looked into for parts to refer to: an event's `{"messages": [[…]]}` is three levels deep.
+const DEPTH: usize = 3;
+/// Lists longer than this are not looked into: their items are inputs of somebody's own.
+const BREADTH: usize = 64;
+
+/// Packs a value against the state it was made from. Says through `used` whether it refers to that state.
+pub(super) fn pack(value: &Value, base: Option<&Snapshot>, used: &mut bool) -> Value {
+    match base.filter(|b| b.checkpoint.is_some()) {
+        None => quote(value, DEPTH),
+        Some(base) => pack_in(value, base, used, DEPTH),
+    }
+}
+
+fn pack_in(value: &Value, base: &Snapshot, used: &mut bool, depth: usize) -> Value {
+    if let Value::List(_) | Value::Object(_) = value {
+        for (name, held) in base.iter() {
+            if held.same(value) {
+                *used = true;
+                return one("$r", Value::from(name));
+            }
+        }
+    }
+    match value {
+        Value::List(list) => {
+            if let Some((name, from)) = prefix(list, base) {
+                *used = true;
+                let rest = list.iter_from(from).map(|v| quote(v, depth)).collect::<List>();
+                let mut o = Object::default();
+                o.insert("$p", Value::from(name));
+                o.insert("n", Value::from(from));
+                o.insert("+", rest);
+                return Value::Object(o);
+            }
+            if depth == 0 || list.len() > BREADTH {
+                return quote(value, depth);
+            }
+            Value::List(list.iter().map(|v| pack_in(v, base, used, depth - 1)).collect())
+        }
+        Value::Object(o) if depth > 0 => {
+            let packed = o.iter().map(|(k, v)| (k.clone(), pack_in(v, base, used, depth - 1))).collect::<Object>();
+            if is_special(o) { one("$q", Value::Object(packed)) } else { Value::Object(packed) }
+        }
+        other => quote(other, depth),
+    }
+}
+
+/// The channel whose list this one begins with, by being the same items.
+fn prefix<'a>(list: &List, base: &'a Snapshot) -> Option<(&'a Arc<str>, usize)> {
+    base.iter().find_map(|(name, held)| {
+        let held = held.as_list()?;
+        let is_start = held.len() > 4
+            && held.len() <= list.len()
+            && held.iter().zip(list.iter()).all(|(a, b)| a.same(b) || (a.depth() == 0 && a == b));
+        is_start.then_some((name, held.len()))
+    })
+}
+
+fn one(key: &str, value: Value) -> Value {
+    Value::Object([(key, value)].into_iter().collect())
+}
+
+fn is_special(o: &Object) -> bool {
+    o.contains_key("$r") || o.contains_key("$p") || o.contains_key("$q")
+}
+
+/// A value without references: only what looks like one is quoted.
+fn quote(value: &Value, depth: usize) -> Value {
+    match value {
+        Value::Object(o) if depth > 0 && is_special(o) => one("$q", value.clone()),
+        Value::Object(o) if depth > 0 && o.iter().any(|(_, v)| v.depth() > 0) => {
+            Value::Object(o.iter().map(|(k, v)| (k.clone(), quote(v, depth - 1))).collect())
+        }
+        Value::List(l) if depth > 0 && l.len() <= BREADTH => l.iter().map(|v| quote(v, depth - 1)).collect::<List>().into(),
+        other => other.clone(),
+    }
+}
+
+/// The value again. `base` is the state it was packed against; without it, what referred to it comes back as null.
+pub(super) fn unpack(value: &Value, base: Option<&Snapshot>) -> Value {
+    unpack_in(value, base, DEPTH + 1)
+}
+
+fn unpack_in(value: &Value, base: Option<&Snapshot>, depth: usize) -> Value {
+    match value {
+        Value::Object(o) => {
+            if let Some(inner) = o.get("$q").filter(|_| o.len() == 1) {
+                return match inner {
+                    Value::Object(fields) => Value::Object(
+                        fields.iter().map(|(k, v)| (k.clone(), unpack_in(v, base, depth.saturating_sub(1)))).collect(),
+                    ),
+                    other => other.clone(),
+                };
+            }
+            let held = |name: &str| base.and_then(|b| b.get(name)).cloned();
+            if let Some(name) = o.get_name("$r") {
+                return held(name).unwrap_or_default();
+            }
+            if let Some(name) = o.get_name("$p") {
+                let mut list = match held(name) {
+                    Some(Value::List(list)) => list,
+                    _ => return Value::Null,
+                };
+                if let Some(n) = o.get("n").and_then(Value::as_u64) {
+                    list = list.truncated(n as usize);
+                }
+                if let Some(Value::List(rest)) = o.get("+") {
+                    list.extend(rest.iter().map(|v| unpack_in(v, base, depth.saturating_sub(1))));
+                }
+                return Value::List(list);
+            }
+            if depth == 0 {
+                return value.clone();
+            }
+            Value::Object(o.iter().map(|(k, v)| (k.clone(), unpack_in(v, base, depth - 1))).collect())
+        }
+        Value::List(l) if depth > 0 && l.len() <= BREADTH => {
+            l.iter().map(|v| unpack_in(v, base, depth - 1)).collect::<List>().into()
+        }
+        other => other.clone(),
+    }
+}
+
+trait Named {
+    fn get_name(&self, key: &str) -> Option<&str>;
+}
+
+impl Named for Object {
+    fn get_name(&self, key: &str) -> Option<&str> {
+        self.get(key).and_then(Value::as_str)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use runloom_engine::{CheckpointId, value};
+
+    use super::*;
+
+    fn snapshot() -> Snapshot {
+        Snapshot {
+            checkpoint: Some(CheckpointId(uuid::Uuid::nil())),
+            names: [Arc::from("messages"), Arc::from("topic")].into(),
+            values: vec![
+                Some(value!([{"id": "1"}, {"id": "2"}, {"id": "3"}, {"id": "4"}, {"id": "5"}])),
+                Some(Value::from("tea")),
+            ],
+        }
+    }
+
+    fn there_and_back(value: &Value, base: &Snapshot) -> (Value, bool) {
+        let mut used = false;
+        let packed = pack(value, Some(base), &mut used);
+        assert_eq!(unpack(&packed, Some(base)), *value, "{packed}");
+        (packed, used)
+    }
+
+    #[test]
+    fn a_state_is_referred_to_and_comes_back() {
+        let base = snapshot();
+        let state = Value::Object(base.to_object());
+        let (packed, used) = there_and_back(&state, &base);
+        assert!(used);
+        assert_eq!(packed, value!({"messages": {"$r": "messages"}, "topic": "tea"}));
+        let input = value!({"other": 1});
+        assert_eq!(there_and_back(&input, &base), (input.clone(), false));
+    }
+
+    #[test]
+    fn a_longer_list_keeps_what_follows_only() {
+        let base = snapshot();
+        let mut list = base.values[0].clone().unwrap().as_list().unwrap().clone();
+        list.push(value!({"id": "6"}));
+        let (packed, _) = there_and_back(&value!({}), &base);
+        assert_eq!(packed, value!({}));
+        let event = Value::Object([("messages", Value::List(list))].into_iter().collect());
+        let (packed, used) = there_and_back(&event, &base);
+        assert!(used && packed.to_string().len() < 80, "{packed}");
+    }
+
+    #[test]
+    fn what_looks_like_a_reference_is_none() {
+        let base = snapshot();
+        for v in [
+            value!({"$r": "messages"}),
+            value!({"a": {"$p": "messages", "+": [1]}}),
+            value!([{"$q": {"$r": "x"}}]),
+            value!({"$q": 1}),
+            value!({"a": [{"$r": "topic"}]}),
+        ] {
+            there_and_back(&v, &base);
+            let mut used = false;
+            assert_eq!(unpack(&pack(&v, None, &mut used), None), v);
+        }
+    }
+}

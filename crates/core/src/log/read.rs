@@ -1,0 +1,295 @@
+//! Reading a run's log: from any number, live or late, at the reader's own pace.
+
+use std::{
+    collections::VecDeque,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures_core::{Stream, stream::BoxStream};
+use runloom_engine::{
+    RunId,
+    stream::{EventKind, Mode, Modes, Payload},
+};
+use runloom_store::{ReadLimit, Run};
+use tokio::sync::watch;
+
+use super::{
+    codec::Codec,
+    live::{Found, Live, Reading},
+    record::{Body, Opening, ReadOptions, Record},
+};
+use crate::{Core, Error, Reason, Result};
+
+/// How many records are taken from memory at once.
+const BATCH: usize = 128;
+
+/// A reader of a run's log: its records in order, ending after the [`End`](Body::End). Dropping it is a reader that left.
+pub struct RunReader {
+    inner: BoxStream<'static, Result<Arc<Record>>>,
+}
+
+impl Stream for RunReader {
+    type Item = Result<Arc<Record>>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.inner.as_mut().poll_next(cx)
+    }
+}
+
+/// One reader's place and what it has at hand.
+pub(super) struct Cursor {
+    core: Core,
+    codec: Codec,
+    live: Arc<Live>,
+    tick: watch::Receiver<u64>,
+    _reading: Option<Reading>,
+    after: u64,
+    ready: VecDeque<Arc<Record>>,
+    modes: Modes,
+    options: ReadOptions,
+    /// True where nothing more is to come that is not on disk.
+    is_late: bool,
+    /// True once all that was on disk before this reader came has been read: the rest comes through memory.
+    is_caught_up: bool,
+    done: bool,
+}
+
+impl Core {
+    /// Reads a run's log. The reader counts as one that is there until it is dropped.
+    pub async fn read_run(&self, run: RunId, options: ReadOptions) -> Result<RunReader> {
+        let run = self.inner.store.get_run(run).await?;
+        self.read(run, options, false).await
+    }
+
+    /// Reads the log of a run that [`create_run`](Self::create_run) has just made: nothing of it has to be looked up.
+    pub async fn read_new_run(&self, run: Run, options: ReadOptions) -> Result<RunReader> {
+        self.read(run, options, true).await
+    }
+
+    async fn read(&self, run: Run, options: ReadOptions, is_new: bool) -> Result<RunReader> {
+        let opening = options.opening.then(|| opening_of(&run));
+        let mut cursor = Cursor::open(self.clone(), run, options, is_new).await?;
+        if let Some(opening) = opening {
+            let attempt = cursor.attempt();
+            let record = cursor.codec.unlogged(self.inner.clock.now(), attempt, Body::Opening(opening));
+            cursor.ready.push_front(Arc::new(record));
+        }
+        let inner = futures_util::stream::unfold(cursor, |mut cursor| async move {
+            cursor.next().await.map(|item| (item, cursor))
+        });
+        Ok(RunReader { inner: Box::pin(inner) })
+    }
+}
+
+/// How a run stands now.
+pub(super) fn opening_of(run: &Run) -> Opening {
+    let spec = crate::runs::spec_of(run);
+    Opening {
+        thread_id: run.thread,
+        assistant_id: run.assistant,
+        graph: run.graph.clone(),
+        revision: run.revision.clone(),
+        status: run.status,
+        modes: spec.modes(),
+        subgraphs: spec.subgraphs,
+    }
+}
+
+impl Cursor {
+    pub async fn open(core: Core, mut run: Run, options: ReadOptions, is_new: bool) -> Result<Self> {
+        let spec = crate::runs::spec_of(&run);
+        let recorded = spec.modes();
+        let modes = options.modes.unwrap_or(recorded);
+        if !covers(recorded, modes) {
+            let names: Vec<_> = recorded.iter().map(Mode::name).collect();
+            return Err(Error::new(
+                Reason::ModesNotRecorded,
+                format!("run {} records {}; a reader may ask for fewer modes, not for others", run.id, names.join(", ")),
+            )
+            .with("run_id", run.id));
+        }
+        // The live end first, then whether the run is over: so that an end between the two is not missed.
+        let live = core.inner.runner.logs.open(run.id, run.thread);
+        let mut after = options.after;
+        let mut is_late = false;
+        if !is_new {
+            run = core.inner.store.get_run(run.id).await?;
+            is_late = run.status.is_end();
+            let bounds = core.inner.store.log_bounds(run.id).await?;
+            if after + 1 < bounds.oldest {
+                return Err(Error::new(
+                    Reason::CursorExpired,
+                    format!("the log of run {} begins at {}; what came before has been removed", run.id, bounds.oldest),
+                )
+                .with("run_id", run.id)
+                .with("oldest_seq", bounds.oldest.saturating_sub(1)));
+            }
+            // A number past what is kept is one that a crash lost: the next attempt's numbers are higher. Past the end of
+            // a run there is nothing, and its end is told again.
+            after = after.min(bounds.next.max(1) - 1);
+            if is_late {
+                after = after.min(bounds.last.max(1) - 1);
+                core.inner.runner.logs.close(run.id);
+            }
+        }
+        let codec = core.codec_of(&run).await?;
+        Ok(Self {
+            tick: live.watch(),
+            _reading: (!is_late).then(|| live.reading()),
+            after,
+            core,
+            codec,
+            live,
+            ready: VecDeque::new(),
+            modes,
+            options,
+            is_late,
+            is_caught_up: is_new,
+            done: false,
+        })
+    }
+
+    fn attempt(&self) -> u32 {
+        self.core.inner.runner.attempt_of(self.live.run)
+    }
+
+    /// The next record; `None` after the end.
+    pub async fn next(&mut self) -> Option<Result<Arc<Record>>> {
+        loop {
+            while let Some(record) = self.ready.pop_front() {
+                if record.seq > 0 {
+                    self.after = record.seq;
+                }
+                if self.done {
+                    return None;
+                }
+                self.done = matches!(record.body, Body::End(_));
+                if self.wants(&record) {
+                    return Some(Ok(record));
+                }
+            }
+            if self.done {
+                return None;
+            }
+            if let Err(error) = self.fill().await {
+                self.done = true;
+                return Some(Err(error));
+            }
+        }
+    }
+
+    /// Gets what follows, or waits for it.
+    async fn fill(&mut self) -> Result<()> {
+        self.tick.mark_unchanged();
+        if self.is_late {
+            if !self.read_disk(u64::MAX).await? {
+                self.done = true;
+            }
+            return Ok(());
+        }
+        match self.live.after(self.after, BATCH) {
+            Found::Records(records) => {
+                self.ready.extend(records);
+                return Ok(());
+            }
+            Found::OnDisk(before) => {
+                if !self.read_disk(before).await? {
+                    // An attempt ended without these numbers.
+                    self.after = before - 1;
+                }
+                return Ok(());
+            }
+            Found::Gone => return Err(self.not_found()),
+            Found::Ended => {
+                // All of it is on disk now; what this reader has not seen is there.
+                self.is_late = true;
+                return Ok(());
+            }
+            Found::Wait => {}
+        }
+        // The first time, what was there before may be on disk alone.
+        if !self.is_caught_up {
+            self.is_caught_up = !self.read_disk(u64::MAX).await?;
+            return Ok(());
+        }
+        tokio::select! {
+            changed = self.tick.changed() => {
+                if changed.is_err() {
+                    self.is_late = true;
+                }
+                Ok(())
+            }
+            () = self.core.inner.closing.cancelled() => Err(Error::new(
+                Reason::ServerDraining,
+                "the server is going down; join again from the cursor",
+            )
+            .with("run_id", self.live.run)
+            .retry_after(Duration::from_secs(1))),
+        }
+    }
+
+    /// Reads what is on disk, up to before a number. Says whether there was anything.
+    async fn read_disk(&mut self, before: u64) -> Result<bool> {
+        let rows = self.core.inner.store.read_log(self.live.run, self.after + 1, ReadLimit::default()).await;
+        let rows = match rows {
+            Ok(rows) => rows,
+            Err(runloom_store::Error::NotFound { .. }) => return Err(self.not_found()),
+            Err(error) => return Err(error.into()),
+        };
+        let mut any = false;
+        for row in rows {
+            for record in self.codec.decode(&row.bytes, self.after).await? {
+                if record.seq < before {
+                    any = true;
+                    self.ready.push_back(record);
+                }
+            }
+        }
+        Ok(any)
+    }
+
+    fn not_found(&self) -> Error {
+        Error::new(Reason::RunNotFound, format!("there is no run {} any more: it was deleted or rolled back", self.live.run))
+            .with("run_id", self.live.run)
+    }
+
+    fn wants(&self, record: &Record) -> bool {
+        let Body::Part(payload) = &record.body else { return true };
+        let has = |mode| self.modes.has(mode);
+        match payload {
+            Payload::Values(_) => has(Mode::Values),
+            Payload::Update(_) => has(Mode::Updates),
+            Payload::Custom(_) => has(Mode::Custom),
+            Payload::TaskStart(_) | Payload::TaskEnd(_) => has(Mode::Tasks) || has(Mode::Debug),
+            Payload::Checkpoint(_) => has(Mode::Checkpoints) || has(Mode::Debug),
+            Payload::Message(m) => {
+                let filter = &self.options.filter;
+                let name = m.model.as_ref().map_or("", |_| "ChatModel");
+                let node = m.meta.task.as_ref().map(|t| &*t.node);
+                has(Mode::Messages)
+                    && filter.admits_message(name, node, &record.namespace, m.meta.tags.iter().chain(m.tags.iter()))
+                    && !(filter.skips(&m.chunk) && !m.chunk.is_last())
+            }
+            Payload::Event(e) => {
+                let filter = &self.options.filter;
+                let node = e.meta.task.as_ref().map(|t| &*t.node);
+                has(Mode::Events)
+                    && filter.admits(e.kind, &e.name, node, &record.namespace, e.tags.iter())
+                    && !(e.kind == EventKind::ChatModelStream && e.data.chunk.as_ref().is_some_and(|c| filter.skips(c)))
+            }
+        }
+    }
+}
+
+/// Whether the modes asked for are among those recorded; `debug` holds tasks and checkpoints, and the two make `debug`.
+fn covers(recorded: Modes, asked: Modes) -> bool {
+    let with = |modes: Modes| {
+        let both: Modes = [Mode::Tasks, Mode::Checkpoints].into();
+        let modes = if modes.has(Mode::Debug) { modes.with(both) } else { modes };
+        if modes.covers(both) { modes.with(Mode::Debug) } else { modes }
+    };
+    with(recorded).covers(asked)
+}

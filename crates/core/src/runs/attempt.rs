@@ -1,0 +1,472 @@
+//! One attempt at a run: the engine is pulled, what it tells is numbered and logged, and its end is kept.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::{FutureExt, StreamExt};
+use runloom_engine::{
+    Error as EngineError, Object, RunConfig, Runtime, Value,
+    checkpoint::{CheckpointView, Durability},
+    model::Usage,
+    stream::{Chunk, Part, Payload},
+};
+use runloom_store::{Attempt, Begun, Run, RunEnd, RunStatus, Thread, ThreadStatus, ThreadUpdate};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    cancel::cancelled,
+    create::{engine_metadata, spec_of},
+    request::RunSpec,
+    runner::Active,
+};
+use crate::{
+    Core, Error, Reason, Result,
+    graphs::Served,
+    log::{Body, End, LogWriter, Opening, Origin},
+};
+
+/// How an attempt came out.
+enum Came {
+    /// The run is over.
+    Ended(Box<End>, Option<runloom_engine::stream::SnapshotRef>),
+    /// The core drains: the run is given back.
+    GivenBack,
+}
+
+impl Core {
+    /// Makes one attempt at a run.
+    pub(super) async fn attempt(&self, run: Run) -> Result<()> {
+        let spec = spec_of(&run);
+        // Held before anything is told, so that readers find it.
+        let live = self.inner.runner.logs.open(run.id, run.thread);
+        let was_running = run.status == RunStatus::Running;
+        let config = thread_config(&spec);
+        let Begun { run: now, attempt, first_seq, reserved } =
+            match self.inner.store.begin_attempt(run.current(), config, LogWriter::RESERVE).await {
+                Ok(begun) => begun,
+                // Somebody else has it, or it is over, or gone: nothing to do here.
+                Err(
+                    runloom_store::Error::Superseded { .. }
+                    | runloom_store::Error::RunState { .. }
+                    | runloom_store::Error::NotFound { .. },
+                ) => return Ok(()),
+                Err(error) => return Err(error.into()),
+            };
+        let stop = CancellationToken::new();
+        self.inner.runner.activate(now.id, Active { attempt: attempt.number, stop: stop.clone() });
+        // Asked for between the look and the beginning, when nobody could be told.
+        let now = match self.inner.store.get_run(now.id).await {
+            Ok(latest) if latest.cancel.is_some() => {
+                stop.cancel();
+                latest
+            }
+            _ => now,
+        };
+        let codec = self.codec_of(&now).await?;
+        let numbers = (first_seq, reserved);
+        let mut log =
+            LogWriter::new(live.clone(), self.inner.store.clone(), attempt, codec, self.inner.clock.clone(), numbers);
+        let result = self.drive(&now, &spec, attempt, was_running, &stop, &mut log).await;
+        self.inner.runner.deactivate(now.id);
+        match result {
+            Err(error) if error.reason == Reason::RunActive || error.reason == Reason::RunNotFound => {
+                // Superseded or deleted: whoever did it tells its readers.
+                tracing::info!(run = %now.id, %error, "an attempt lost its run");
+                if self.inner.store.get_run(now.id).await.is_err() {
+                    live.gone();
+                }
+                Ok(())
+            }
+            Err(error) => {
+                // The store failed: the run stays running, and is taken up again when writes work.
+                self.inner.runner.orphan(now.thread);
+                Err(error)
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+
+    async fn drive(
+        &self,
+        run: &Run,
+        spec: &RunSpec,
+        attempt: Attempt,
+        was_running: bool,
+        stop: &CancellationToken,
+        log: &mut LogWriter,
+    ) -> Result<()> {
+        let opening = Opening {
+            thread_id: run.thread,
+            assistant_id: run.assistant,
+            graph: run.graph.clone(),
+            revision: run.revision.clone(),
+            status: RunStatus::Running,
+            modes: spec.modes(),
+            subgraphs: spec.subgraphs,
+        };
+        log.push(Origin::default(), Body::Opening(opening)).await?;
+        log.flush().await?;
+        let thread = self.inner.store.get_thread(run.thread).await?;
+        let served = self.inner.registry.revision(&run.graph, &run.revision, &self.inner.store).await;
+        let used = run.usage.as_ref().and_then(|u| runloom_engine::from_value(u).ok()).unwrap_or_default();
+        let came = match served {
+            _ if was_running && attempt.number > self.inner.options.max_attempts => {
+                let text = format!(
+                    "the run took its server down {} times and is not tried again; look at what its nodes do",
+                    attempt.number - 1
+                );
+                let error = Error::new(Reason::AttemptsExhausted, text).with("attempts", attempt.number - 1);
+                Came::Ended(Box::new(failed(error, used)), None)
+            }
+            None => {
+                let text = format!("graph `{}` at revision {} is not served any more", run.graph, run.revision);
+                Came::Ended(Box::new(failed(Error::new(Reason::GraphUnknown, text), used)), None)
+            }
+            Some(served) => self.run_graph(run, spec, &thread, &served, attempt, stop, log).await?,
+        };
+        match came {
+            Came::GivenBack => {
+                log.flush().await?;
+                log.settle().await?;
+                self.inner.store.release_run(attempt).await?;
+                Ok(())
+            }
+            Came::Ended(end, state) => self.finish(run, *end, state, attempt, log).await,
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    async fn run_graph(
+        &self,
+        run: &Run,
+        spec: &RunSpec,
+        thread: &Thread,
+        served: &Served,
+        attempt: Attempt,
+        stop: &CancellationToken,
+        log: &mut LogWriter,
+    ) -> Result<Came> {
+        let graph = served.graph.with_runtime(Runtime {
+            checkpointer: Some(self.inner.store.checkpointer(attempt)),
+            items: Some(self.inner.store.items()),
+            cache: Some(self.inner.store.node_cache()),
+            clock: self.inner.clock.clone(),
+        });
+        let config = RunConfig {
+            cancel: stop.clone(),
+            timeout: self.time_left(run, spec),
+            metadata: engine_metadata(run, spec),
+            ..spec.config(thread, run.id, attempt.number, self.inner.options.recursion_limit)?
+        };
+        let is_sync = config.durability == Durability::Sync;
+        let mut stream = graph.stream(spec.input(), config);
+        let mut coalesce = Coalesce::new(spec);
+        loop {
+            // What comes at once is kept in one row; before anything is waited for, it is on its way.
+            let next = match stream.next().now_or_never() {
+                Some(next) => next,
+                None => {
+                    log.flush().await?;
+                    match coalesce.due() {
+                        None => stream.next().await,
+                        Some(due) => match tokio::time::timeout_at(due, stream.next()).await {
+                            Ok(next) => next,
+                            Err(_) => {
+                                for part in coalesce.take() {
+                                    tell(log, part, false).await?;
+                                }
+                                continue;
+                            }
+                        },
+                    }
+                }
+            };
+            let Some(part) = next else { break };
+            for part in coalesce.add(part) {
+                tell(log, part, is_sync).await?;
+            }
+        }
+        for part in coalesce.take() {
+            tell(log, part, false).await?;
+        }
+        let usage = stream.usage();
+        let used = run.usage.as_ref().and_then(|u| runloom_engine::from_value::<Usage>(u).ok());
+        let mut total = usage;
+        total += used.unwrap_or_default();
+        let end = |status, error| End {
+            status,
+            error,
+            usage: total,
+            interrupts: Vec::new(),
+            cancelled_by: None,
+            values: None,
+        };
+        Ok(match stream.finished() {
+            Some(Ok(finished)) => {
+                let status = if finished.is_interrupted { RunStatus::AwaitingInput } else { RunStatus::Succeeded };
+                let end = End {
+                    interrupts: finished.interrupts,
+                    values: Some(Value::Object(finished.values)),
+                    ..end(status, None)
+                };
+                Came::Ended(Box::new(end), Some(finished.state))
+            }
+            Some(Err(EngineError::Cancelled { .. })) | None => {
+                let latest = self.inner.store.get_run(run.id).await?;
+                if latest.cancel.is_none() {
+                    // Nobody asked for its end: the core stopped it to drain.
+                    return Ok(Came::GivenBack);
+                }
+                Came::Ended(Box::new(cancelled(&latest, total)), None)
+            }
+            Some(Err(EngineError::Checkpointer { error: runloom_engine::CheckpointError::Superseded, .. })) => {
+                return Err(Error::new(Reason::RunActive, "another attempt has the run"));
+            }
+            Some(Err(error @ EngineError::Checkpointer { .. })) => return Err(error.into()),
+            Some(Err(error @ EngineError::RunTimeout { .. })) => {
+                Came::Ended(Box::new(end(RunStatus::TimedOut, Some(error.into()))), None)
+            }
+            Some(Err(error)) => Came::Ended(Box::new(end(RunStatus::Failed, Some(error.into()))), None),
+        })
+    }
+
+    /// What is left of the run's time.
+    fn time_left(&self, run: &Run, spec: &RunSpec) -> Option<Duration> {
+        let limit = match spec.run_timeout_ms {
+            0 => self.inner.options.run_timeout?,
+            ms => Duration::from_millis(ms),
+        };
+        let gone = run.started_at.and_then(|at| self.inner.clock.now().duration_since(at).ok()).unwrap_or_default();
+        Some(limit.saturating_sub(gone))
+    }
+
+    /// Keeps the run's end, and shows it once it is on disk.
+    async fn finish(
+        &self,
+        run: &Run,
+        end: End,
+        state: Option<runloom_engine::stream::SnapshotRef>,
+        attempt: Attempt,
+        log: &mut LogWriter,
+    ) -> Result<()> {
+        let is_rollback = self
+            .inner
+            .store
+            .get_run(run.id)
+            .await?
+            .cancel
+            .is_some_and(|c| c.action == runloom_store::CancelAction::Rollback)
+            && end.status == RunStatus::Cancelled;
+        let thread = self.thread_after(run, &end).await;
+        let (status, usage) = (end.status, runloom_engine::to_value(&end.usage).ok());
+        let error = end.error.as_ref().map(Error::to_value);
+        log.flush().await?;
+        log.settle().await?;
+        let origin = Origin { base: state, ..Origin::default() };
+        let (record, records) = log.last(origin, Body::End(end)).await?;
+        let expires_at = run.stateless.then(|| self.inner.clock.now() + self.inner.options.stateless_ttl);
+        let kept = RunEnd { status, error, usage, expires_at, records, thread };
+        let ended = self.inner.store.finish_run(attempt, kept).await?;
+        if is_rollback {
+            self.take_back(&ended).await?;
+        } else {
+            let revision: Arc<str> = run.revision.as_str().into();
+            self.inner.runner.fits.lock().put(run.thread, revision);
+        }
+        log.shown(record);
+        self.inner.runner.logs.close(run.id);
+        Ok(())
+    }
+
+    /// What the thread is after the run: what stands open on it, and what its users see.
+    async fn thread_after(&self, run: &Run, end: &End) -> ThreadUpdate {
+        let view = match self.view_of_thread(run).await {
+            Ok(view) => Some(view),
+            Err(error) => {
+                tracing::warn!(thread = %run.thread, %error, "cannot look at the thread after its run");
+                None
+            }
+        };
+        let pending = view.as_ref().is_some_and(|v| !v.next.is_empty());
+        let status = match end.status {
+            RunStatus::Failed | RunStatus::TimedOut => ThreadStatus::Error,
+            RunStatus::AwaitingInput => ThreadStatus::Interrupted,
+            _ if pending => ThreadStatus::Interrupted,
+            _ => ThreadStatus::Idle,
+        };
+        ThreadUpdate {
+            status: Some(status),
+            error: Some(end.error.as_ref().map_or(Value::Null, Error::to_value)),
+            interrupts: Some(view.map_or(Value::Null, |v| open_questions(&v))),
+            state_changed: true,
+            ..ThreadUpdate::default()
+        }
+    }
+
+    async fn view_of_thread(&self, run: &Run) -> Result<CheckpointView> {
+        let served = self.inner.registry.revision(&run.graph, &run.revision, &self.inner.store).await;
+        let served = served.ok_or_else(|| Error::new(Reason::GraphUnknown, "the graph is not served any more"))?;
+        let graph = served.graph.with_checkpointer(self.inner.store.checkpointer_by_hand());
+        Ok(graph.get_state(run.thread, None, false).await?)
+    }
+}
+
+/// The open questions of a thread by task id: `{task_id: [{value, id}]}`.
+pub(crate) fn open_questions(view: &CheckpointView) -> Value {
+    let by_task = view.tasks.iter().filter(|t| !t.interrupts.is_empty()).map(|t| {
+        let questions: Vec<Value> = t.interrupts.iter().map(runloom_engine::stream::Interrupt::to_value).collect();
+        (t.id.to_string(), Value::from(questions))
+    });
+    Value::Object(by_task.collect::<Object>())
+}
+
+fn failed(error: Error, usage: Usage) -> End {
+    End {
+        status: RunStatus::Failed,
+        error: Some(error),
+        usage,
+        interrupts: Vec::new(),
+        cancelled_by: None,
+        values: None,
+    }
+}
+
+/// What a thread notes of the configuration of its last run.
+fn thread_config(spec: &RunSpec) -> Object {
+    let mut config = Object::default();
+    config.insert("configurable", spec.configurable.clone());
+    if spec.recursion_limit > 0 {
+        config.insert("recursion_limit", u64::from(spec.recursion_limit));
+    }
+    if !spec.tags.is_empty() {
+        config.insert("tags", spec.tags.clone());
+    }
+    config
+}
+
+/// Numbers a part and shows it. With durability `sync`, updates and values wait for the disk.
+async fn tell(log: &mut LogWriter, part: Part, is_sync: bool) -> Result<()> {
+    let (origin, payload) = Origin::of(part);
+    let waits = is_sync && matches!(payload, Payload::Update(_) | Payload::Values(_));
+    let body = Body::Part(payload);
+    if waits { log.push_durable(origin, body).await } else { log.push(origin, body).await }
+}
+
+/// Puts pieces of messages together, where a run asks for it.
+struct Coalesce {
+    most: u32,
+    delay: Option<Duration>,
+    /// What is held: a piece for mode `messages`, one for mode `events`, and how many pieces are in them.
+    held: Vec<(Part, u32)>,
+    due: Option<tokio::time::Instant>,
+}
+
+impl Coalesce {
+    fn new(spec: &RunSpec) -> Self {
+        let is_on = spec.coalesce_chunks > 1 || spec.coalesce_ms > 0;
+        let most = match spec.coalesce_chunks {
+            0 => u32::MAX,
+            n => n,
+        };
+        let delay = is_on.then(|| Duration::from_millis(if spec.coalesce_ms == 0 { 50 } else { spec.coalesce_ms }));
+        Self { most, delay, held: Vec::new(), due: None }
+    }
+
+    /// When what is held has to go.
+    fn due(&self) -> Option<tokio::time::Instant> {
+        self.due
+    }
+
+    /// Takes a part; gives those that are to be told now, in order.
+    fn add(&mut self, part: Part) -> Vec<Part> {
+        let Some(delay) = self.delay else { return vec![part] };
+        let Some(is_last) = piece(&part).map(|c| c.is_last()) else {
+            let mut out = self.take();
+            out.push(part);
+            return out;
+        };
+        let mut out = Vec::new();
+        match self.held.iter_mut().find(|(held, _)| same_message(held, &part)) {
+            Some((held, count)) => {
+                append(held, &part);
+                *count += 1;
+            }
+            None => {
+                if self.held.iter().any(|(held, _)| is_same_mode(held, &part)) {
+                    out = self.take();
+                }
+                self.held.push((part, 1));
+                self.due.get_or_insert_with(|| tokio::time::Instant::now() + delay);
+            }
+        }
+        let is_full = self.held.iter().all(|(_, count)| *count >= self.most);
+        let all_last = self.held.iter().all(|(held, _)| piece(held).is_some_and(|c| c.is_last()));
+        if is_full || (is_last && all_last) {
+            out.extend(self.take());
+        }
+        out
+    }
+
+    fn take(&mut self) -> Vec<Part> {
+        self.due = None;
+        self.held.drain(..).map(|(part, _)| part).collect()
+    }
+}
+
+/// The piece of a message that a part is.
+fn piece(part: &Part) -> Option<&Arc<Chunk>> {
+    let chunk = match &part.payload {
+        Payload::Message(m) => &m.chunk,
+        Payload::Event(e) => e.data.chunk.as_ref()?,
+        _ => return None,
+    };
+    matches!(**chunk, Chunk::Delta { .. }).then_some(chunk)
+}
+
+fn is_same_mode(a: &Part, b: &Part) -> bool {
+    std::mem::discriminant(&a.payload) == std::mem::discriminant(&b.payload)
+}
+
+fn same_message(held: &Part, new: &Part) -> bool {
+    let id = |p: &Part| match piece(p).map(|c| (**c).clone()) {
+        Some(Chunk::Delta { id, .. }) => Some(id),
+        _ => None,
+    };
+    is_same_mode(held, new) && id(held) == id(new)
+}
+
+fn append(held: &mut Part, new: &Part) {
+    let Some(merged) = piece(held).zip(piece(new)).and_then(|(a, b)| join(a, b)) else { return };
+    match &mut held.payload {
+        Payload::Message(m) => m.chunk = Arc::new(merged),
+        Payload::Event(e) => e.data.chunk = Some(Arc::new(merged)),
+        _ => {}
+    }
+}
+
+fn join(a: &Chunk, b: &Chunk) -> Option<Chunk> {
+    let (
+        Chunk::Delta { id, name, text, reasoning, blocks, tool_calls, usage, response_metadata, .. },
+        Chunk::Delta {
+            text: t2, reasoning: r2, blocks: b2, tool_calls: c2, usage: u2, response_metadata: m2, last, ..
+        },
+    ) = (a, b)
+    else {
+        return None;
+    };
+    let mut usage = *usage;
+    if let Some(more) = u2 {
+        *usage.get_or_insert_default() += *more;
+    }
+    Some(Chunk::Delta {
+        id: id.clone(),
+        name: name.clone(),
+        text: format!("{text}{t2}").into(),
+        reasoning: format!("{reasoning}{r2}").into(),
+        blocks: blocks.iter().chain(b2).cloned().collect(),
+        tool_calls: tool_calls.iter().chain(c2).cloned().collect(),
+        usage,
+        response_metadata: m2.clone().or_else(|| response_metadata.clone()),
+        last: *last,
+    })
+}
+

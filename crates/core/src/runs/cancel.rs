@@ -1,0 +1,155 @@
+//! Cancelling: a run that waits ends at once, one that is under way is stopped and ends by its own hand.
+
+use std::time::Duration;
+
+use runloom_engine::{RunId, model::Usage};
+use runloom_store::{Attempt, CancelAction, Multitask, Run, RunEnd, RunFilter, RunStatus, Direction, PageRequest};
+
+use crate::{
+    Core, Error, Reason, Result,
+    log::{Body, End, LogWriter, Origin},
+};
+
+impl Core {
+    /// Cancels a run: the request is on disk when this answers, and with `wait` the run is over. A run that is over is
+    /// answered as it is. `by` says who asked, in words that the run's end repeats.
+    pub async fn cancel_run(&self, id: RunId, action: CancelAction, by: String, wait: bool) -> Result<Run> {
+        let run = self.inner.store.request_cancel(id, action, by).await?;
+        if run.status.is_end() {
+            return Ok(run);
+        }
+        let ended = self.end_cancelled(&run).await?;
+        if let Some(run) = ended {
+            return Ok(run);
+        }
+        if wait {
+            return Ok(self.wait_run(id).await?.run);
+        }
+        Ok(run)
+    }
+
+    /// Makes a run that is to be cancelled stop. Gives it where it ended here and now.
+    async fn end_cancelled(&self, run: &Run) -> Result<Option<Run>> {
+        if let Some(active) = self.inner.runner.active(run.id) {
+            active.stop.cancel();
+            return Ok(None);
+        }
+        if run.status != RunStatus::Pending {
+            // A server that is gone left it running: the thread's turn ends it.
+            self.poke(run.thread);
+            return Ok(None);
+        }
+        match self.finish_waiting(run).await {
+            Ok(ended) => Ok(Some(ended)),
+            // It began in this moment: then it is stopped as one that is under way.
+            Err(error) if error.reason == Reason::RunActive => {
+                if let Some(active) = self.inner.runner.active(run.id) {
+                    active.stop.cancel();
+                }
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Ends a run that has not begun.
+    async fn finish_waiting(&self, run: &Run) -> Result<Run> {
+        let attempt: Attempt = run.current();
+        let live = self.inner.runner.logs.open(run.id, run.thread);
+        let bounds = self.inner.store.log_bounds(run.id).await?;
+        let codec = self.codec_of(run).await?;
+        let store = self.inner.store.clone();
+        // The one number that its end needs; an attempt that begins meanwhile fences this off.
+        let numbers = (bounds.next, u64::MAX);
+        let mut log = LogWriter::new(live, store.clone(), attempt, codec, self.inner.clock.clone(), numbers);
+        let end = cancelled(run, Usage::default());
+        let error = end.error.as_ref().map(Error::to_value);
+        let (record, records) = log.last(Origin::default(), Body::End(end)).await?;
+        let expires_at = run.stateless.then(|| self.inner.clock.now() + self.inner.options.stateless_ttl);
+        let end =
+            RunEnd { status: RunStatus::Cancelled, error, records, expires_at, ..RunEnd::default() };
+        let ended = store.finish_run(attempt, end).await?;
+        log.shown(record);
+        self.inner.runner.logs.close(run.id);
+        if run.cancel.as_ref().is_some_and(|c| c.action == CancelAction::Rollback) {
+            self.take_back(&ended).await?;
+        }
+        Ok(ended)
+    }
+
+    /// What a rolled-back run did goes, and so does the run.
+    pub(crate) async fn take_back(&self, run: &Run) -> Result<()> {
+        self.inner.store.delete_run_checkpoints(run.id).await?;
+        self.inner.store.delete_run(run.id).await?;
+        Ok(())
+    }
+
+    /// For a new run that does not wait for the others: cancels those of its thread that came before it.
+    pub(crate) async fn make_way(&self, new: &Run) -> Result<()> {
+        let action = match new.multitask {
+            Multitask::Interrupt => CancelAction::Interrupt,
+            Multitask::Rollback => CancelAction::Rollback,
+            Multitask::Enqueue | Multitask::Reject => return Ok(()),
+        };
+        let filter = RunFilter {
+            thread: Some(new.thread),
+            status: RunStatus::UNFINISHED.to_vec(),
+            ..RunFilter::default()
+        };
+        let others = self.inner.store.list_runs(filter, Direction::Ascending, PageRequest::first(1000)).await?;
+        for other in others.items.into_iter().take_while(|r| r.id != new.id) {
+            let by = format!("run {} with multitask strategy {}", new.id, new.multitask.name());
+            match self.cancel_run(other.id, action, by, false).await {
+                Ok(_) => {}
+                Err(error) if error.reason == Reason::RunNotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Cancels a run once its last reader has been gone for the grace.
+    pub(crate) async fn watch_readers(&self, id: RunId, grace: Duration) {
+        let Some(live) = self.inner.runner.logs.get(id) else { return };
+        let mut readers = live.readers();
+        drop(live);
+        loop {
+            let left = {
+                let Ok(now) = readers.wait_for(|r| r.now == 0 && r.left.is_some()).await else { return };
+                now.left
+            };
+            let until = left.map_or_else(std::time::Instant::now, |l| l + grace);
+            let back = tokio::time::timeout_at(until.into(), readers.wait_for(|r| r.now > 0)).await;
+            match back {
+                Ok(Ok(_)) => {}
+                Ok(Err(_)) => return,
+                Err(_) => {
+                    let by = format!("its readers, who left and did not come back within {grace:?}");
+                    if let Err(error) = self.cancel_run(id, CancelAction::Interrupt, by, false).await {
+                        tracing::warn!(run = %id, %error, "cannot cancel a run whose readers left");
+                    }
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// The end of a run that was cancelled.
+pub(crate) fn cancelled(run: &Run, usage: Usage) -> End {
+    let by = run.cancel.as_ref().map(|c| c.by.clone());
+    let words = match &by {
+        Some(by) => format!("the run was cancelled by {by}"),
+        None => "the run was cancelled".to_owned(),
+    };
+    let mut error = Error::new(Reason::Cancelled, words);
+    error.kind = Some("UserInterrupt".to_owned());
+    End {
+        status: RunStatus::Cancelled,
+        error: Some(error),
+        usage,
+        interrupts: Vec::new(),
+        cancelled_by: by,
+        values: None,
+    }
+}

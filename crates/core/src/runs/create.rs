@@ -1,0 +1,285 @@
+//! Making runs: a request is checked against its graph and its thread, kept, and put in its thread's queue.
+
+use std::sync::Arc;
+
+use runloom_engine::{Object, RunId, Value};
+use runloom_store::{
+    IfExists, NewRun, NewThread, Page, PageRequest, RequestKey, Run, RunFilter, RunThread, Thread,
+};
+
+use super::request::{RunRequest, RunSpec, Start};
+use crate::{
+    Core, Error, Reason, Result,
+    graphs::Served,
+    log::{Body, Codec, Outcome, ReadOptions},
+};
+
+/// What a run needs to go, as it was kept.
+pub(crate) fn spec_of(run: &Run) -> RunSpec {
+    runloom_engine::from_value(&run.request).unwrap_or_default()
+}
+
+impl Core {
+    /// Makes a run. It is on disk when this answers, and begins when its thread is free. `false` where the same request
+    /// had made it before.
+    pub async fn create_run(&self, request: RunRequest) -> Result<(Run, bool)> {
+        if self.inner.draining.is_cancelled() {
+            return Err(Error::new(Reason::ServerDraining, "the server is going down and takes no new runs; ask again")
+                .retry_after(std::time::Duration::from_secs(1)));
+        }
+        check_shape(&request)?;
+        let store = &self.inner.store;
+        let thread = match request.thread_id {
+            None => None,
+            Some(id) => match store.get_thread(id).await {
+                Ok(thread) => Some(thread),
+                Err(runloom_store::Error::NotFound { .. }) if request.create_thread => None,
+                Err(error) => return Err(error.into()),
+            },
+        };
+        let (assistant, served) = self.resolve_target(&request.target).await?;
+        let mut spec = self.effective(&request, thread.as_ref(), &assistant)?;
+        if let Start::Input(input) = &spec.start {
+            spec.start = Start::Input(self.check_input(&served, input)?);
+        }
+        self.check_context(&served, &spec.context)?;
+        spec.filter.compile()?;
+        spec.durability()?;
+        self.check_nodes(&served, &spec)?;
+        if let Some(thread) = &thread {
+            self.check_thread(thread, &served, &request).await?;
+        }
+
+        let kept = runloom_engine::to_value(&spec)
+            .map_err(|e| Error::field("config", format!("cannot be kept: {e}")))?;
+        let request_key = request.request_id.as_ref().map(|id| RequestKey { id: id.clone(), hash: hash_of(&request) });
+        let is_stateless = request.thread_id.is_none();
+        let new = NewRun {
+            id: request.run_id,
+            thread: match (&thread, request.thread_id) {
+                (Some(thread), _) => RunThread::Existing(thread.id),
+                (None, id) => RunThread::Create(NewThread {
+                    id,
+                    if_exists: IfExists::Keep,
+                    owner: request.owner.clone(),
+                    metadata: thread_metadata(&assistant.id.to_string(), &served.name),
+                    stateless: is_stateless,
+                }),
+            },
+            owner: thread.as_ref().map_or_else(|| request.owner.clone(), |t| t.owner.clone()),
+            assistant: Some(assistant.id),
+            graph: served.name.to_string(),
+            revision: served.revision.to_string(),
+            multitask: request.multitask,
+            start_at: request.start_time,
+            request: kept,
+            request_key,
+            stateless: is_stateless,
+        };
+        let made = store.create_run(new).await?;
+        let run = made.run;
+        if !made.new {
+            return Ok((run, false));
+        }
+        self.make_way(&run).await?;
+        if spec.cancel_on_disconnect {
+            let live = self.inner.runner.logs.open(run.id, run.thread);
+            let (core, id, grace) = (self.clone(), run.id, spec.grace());
+            tokio::spawn(async move { core.watch_readers(id, grace).await });
+            // The watch lasts as long as somebody holds the log's live end: its readers, then the attempt.
+            drop(live);
+        }
+        match run.start_at {
+            Some(at) if at > self.inner.clock.now() => self.inner.runner.schedule_changed(),
+            _ => self.poke(run.thread),
+        }
+        Ok((run, true))
+    }
+
+    /// Whether the thread can take the run: its latest checkpoint is the one the caller saw, and fits the graph.
+    async fn check_thread(&self, thread: &Thread, served: &Arc<Served>, request: &RunRequest) -> Result<()> {
+        let has_run = thread.graph.is_some() || thread.state_updated_at.is_some();
+        let is_known = self.inner.runner.fits.lock().get(&thread.id).is_some_and(|r| **r == *served.revision);
+        if request.expected_checkpoint_id.is_none() && (!has_run || is_known) {
+            return Ok(());
+        }
+        let reader = self.inner.store.checkpointer_by_hand();
+        let latest = reader.get(thread.id, "", None).await.map_err(|e| {
+            Error::new(Reason::StoreUnavailable, e.to_string()).retry_after(std::time::Duration::from_secs(1))
+        })?;
+        let latest_id = latest.as_ref().map(|l| l.checkpoint.id);
+        if request.expected_checkpoint_id.is_some() && request.expected_checkpoint_id != latest_id {
+            return Err(Error::new(
+                Reason::CheckpointChanged,
+                format!(
+                    "the thread stands at {}, not at the checkpoint the command expects; look at the thread again",
+                    latest_id.map_or_else(|| "no checkpoint".to_owned(), |id| format!("checkpoint {id}"))
+                ),
+            )
+            .with("thread_id", thread.id));
+        }
+        if let Some(saved) = latest
+            && *saved.checkpoint.revision != *served.revision
+        {
+            self.fits(&saved.checkpoint, &served.graph)?;
+        }
+        Ok(())
+    }
+
+    /// Breakpoints and jumps name nodes that the graph has.
+    fn check_nodes(&self, served: &Served, spec: &RunSpec) -> Result<()> {
+        let mut fields = Vec::new();
+        let mut check = |path: String, name: &str| {
+            let is_known = name == "*" || served.graph.node_names().any(|n| &**n == name);
+            if !is_known {
+                let known: Vec<&str> = served.graph.node_names().map(|n| &**n).collect();
+                fields.push((path, format!("graph `{}` has no node `{name}`; it has {}", served.name, known.join(", "))));
+            }
+        };
+        for (i, name) in spec.interrupt_before.iter().enumerate() {
+            check(format!("interrupt_before[{i}]"), name);
+        }
+        for (i, name) in spec.interrupt_after.iter().enumerate() {
+            check(format!("interrupt_after[{i}]"), name);
+        }
+        if let Start::Command(command) = &spec.start {
+            for (i, (name, _)) in command.goto.iter().enumerate() {
+                if !["__end__", "END"].contains(&name.as_str()) {
+                    check(format!("command.goto[{i}].node"), name);
+                }
+            }
+        }
+        match fields.first() {
+            None => Ok(()),
+            Some((_, what)) => Err(Error { fields: fields.clone(), ..Error::new(Reason::NodeUnknown, what.clone()) }),
+        }
+    }
+
+    /// A run.
+    pub async fn get_run(&self, id: RunId) -> Result<Run> {
+        Ok(self.inner.store.get_run(id).await?)
+    }
+
+    /// Runs by filter, the newest first, a page at a time.
+    pub async fn list_runs(&self, filter: RunFilter, page: PageRequest) -> Result<Page<Run>> {
+        Ok(self.inner.store.list_runs(filter, runloom_store::Direction::Descending, page).await?)
+    }
+
+    /// Deletes a run that is over, or that waits, with its log. Its checkpoints stay.
+    pub async fn delete_run(&self, id: RunId) -> Result<()> {
+        self.inner.store.delete_run(id).await?;
+        if let Some(live) = self.inner.runner.logs.get(id) {
+            live.gone();
+        }
+        self.inner.runner.logs.close(id);
+        Ok(())
+    }
+
+    /// Waits for a run's end.
+    pub async fn wait_run(&self, id: RunId) -> Result<Outcome> {
+        use futures_util::StreamExt;
+        let options = ReadOptions { modes: Some(runloom_engine::stream::Modes::NONE), ..ReadOptions::default() };
+        let before = self.inner.store.get_run(id).await?;
+        let mut reader = self.read_run(id, options).await?;
+        let mut end = None;
+        while let Some(record) = reader.next().await {
+            if let Body::End(e) = &record?.body {
+                end = Some(e.clone());
+            }
+        }
+        let Some(end) = end else {
+            return Err(Error::new(Reason::CursorExpired, format!("the log of run {id} has been removed, and its end with it")));
+        };
+        let run = match self.inner.store.get_run(id).await {
+            Ok(run) => run,
+            // Rolled back: as it was last.
+            Err(runloom_store::Error::NotFound { .. }) => Run { status: end.status, ..before },
+            Err(error) => return Err(error.into()),
+        };
+        Ok(Outcome { run, end })
+    }
+
+    /// What is needed to read and write a run's log.
+    pub(crate) async fn codec_of(&self, run: &Run) -> Result<Codec> {
+        let spec = spec_of(run);
+        let served = self.inner.registry.revision(&run.graph, &run.revision, &self.inner.store).await;
+        let inline = spec.durability == "exit" || served.as_ref().is_some_and(|s| s.graph.has_untracked());
+        Ok(Codec {
+            run: run.id,
+            thread: run.thread,
+            graph: served.map(|s| s.graph.clone()),
+            metadata: engine_metadata(run, &spec),
+            tags: spec.tags.iter().map(|t| Arc::from(t.as_str())).collect(),
+            inline,
+            reader: self.inner.store.checkpointer_by_hand(),
+            cache: Arc::default(),
+        })
+    }
+}
+
+/// The metadata of a run as the engine has it, and its checkpoints and events with it.
+pub(crate) fn engine_metadata(run: &Run, spec: &RunSpec) -> Object {
+    let mut metadata = spec.metadata.clone();
+    if let Some(assistant) = run.assistant {
+        metadata.insert("assistant_id", assistant.to_string());
+    }
+    metadata.insert("graph_id", run.graph.as_str());
+    metadata.insert("run_id", run.id.to_string());
+    metadata.insert("thread_id", run.thread.to_string());
+    metadata
+}
+
+fn thread_metadata(assistant: &str, graph: &str) -> Object {
+    [("graph_id", Value::from(graph)), ("assistant_id", Value::from(assistant))].into_iter().collect()
+}
+
+/// What is wrong with a request whatever its graph.
+fn check_shape(request: &RunRequest) -> Result<()> {
+    let stateless = request.thread_id.is_none();
+    let mut fields: Vec<(String, String)> = Vec::new();
+    let mut wrong = |path: &str, what: &str| fields.push((path.to_owned(), what.to_owned()));
+    match &request.spec.start {
+        Start::Command(_) if stateless => {
+            wrong("command", "a stateless run has nothing to resume; name the thread");
+        }
+        Start::Command(c) if c.resume.is_some() && !c.resume_by_id.is_empty() => {
+            wrong("command", "has both one answer and answers by question id; give one of them");
+        }
+        Start::Resume if stateless => wrong("input", "a stateless run needs an input"),
+        _ => {}
+    }
+    if stateless && request.spec.checkpoint_id.is_some() {
+        wrong("checkpoint_id", "a stateless run has no checkpoints; name the thread");
+    }
+    if request.request_id.as_ref().is_some_and(|id| id.len() > 128) {
+        wrong("request_id", "is longer than 128 characters");
+    }
+    match fields.first() {
+        None => Ok(()),
+        Some((path, what)) => {
+            let message = format!("{path}: {what}");
+            Err(Error { fields, ..Error::new(Reason::FieldInvalid, message) })
+        }
+    }
+}
+
+/// A hash of all that a request asks for, but for its own id.
+fn hash_of(request: &RunRequest) -> Vec<u8> {
+    use sha2::{Digest, Sha256};
+    let mut hash = Sha256::new();
+    let spec = runloom_engine::to_value(&request.spec).unwrap_or_default();
+    for text in [
+        spec.to_string(),
+        format!("{:?}", request.thread_id),
+        format!("{:?}", request.create_thread),
+        format!("{:?}", request.target),
+        format!("{:?}", request.owner),
+        format!("{:?}", request.multitask),
+        format!("{:?}", request.start_time),
+        format!("{:?}", request.expected_checkpoint_id),
+    ] {
+        hash.update(text.len().to_le_bytes());
+        hash.update(text);
+    }
+    hash.finalize().to_vec()
+}

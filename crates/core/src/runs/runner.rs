@@ -1,0 +1,305 @@
+//! The runner: one run at a time per thread, the next one woken by the end of the one before.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use parking_lot::Mutex;
+use runloom_engine::{RunId, ThreadId};
+use runloom_store::{Direction, PageRequest, Run, RunFilter, RunStatus};
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::{Core, Error, Result, log::Logs};
+
+/// What is under way.
+pub(crate) struct Runner {
+    pub logs: Logs,
+    slots: Mutex<HashMap<ThreadId, Slot>>,
+    active: Mutex<HashMap<RunId, Active>>,
+    permits: Arc<Semaphore>,
+    /// How many threads are being worked on.
+    busy: watch::Sender<usize>,
+    /// A run with a time of its own was made.
+    scheduled: Notify,
+    /// Threads whose latest checkpoint is known to fit a revision: it was made by it.
+    pub fits: Mutex<Recent>,
+    /// Threads on which a server that is gone left a run running.
+    orphans: Mutex<HashSet<ThreadId>>,
+}
+
+/// A thread that is being worked on.
+#[derive(Default)]
+struct Slot {
+    /// Somebody came meanwhile: look again before leaving.
+    poked: bool,
+}
+
+/// A run that is being driven.
+#[derive(Clone)]
+pub(crate) struct Active {
+    pub attempt: u32,
+    /// Stops the engine.
+    pub stop: CancellationToken,
+}
+
+impl Runner {
+    pub fn new(max_running: usize) -> Self {
+        Self {
+            logs: Logs::default(),
+            slots: Mutex::default(),
+            active: Mutex::default(),
+            permits: Arc::new(Semaphore::new(max_running.clamp(1, Semaphore::MAX_PERMITS))),
+            busy: watch::Sender::new(0),
+            scheduled: Notify::new(),
+            orphans: Mutex::default(),
+            fits: Mutex::default(),
+        }
+    }
+
+    /// The attempt that drives a run now; 0 where none does.
+    pub fn attempt_of(&self, run: RunId) -> u32 {
+        self.active.lock().get(&run).map_or(0, |a| a.attempt)
+    }
+
+    pub fn active(&self, run: RunId) -> Option<Active> {
+        self.active.lock().get(&run).cloned()
+    }
+
+    pub fn activate(&self, run: RunId, active: Active) {
+        self.active.lock().insert(run, active);
+    }
+
+    pub fn deactivate(&self, run: RunId) {
+        self.active.lock().remove(&run);
+    }
+
+    pub fn schedule_changed(&self) {
+        self.scheduled.notify_one();
+    }
+
+    /// A thread has a run that nobody drives.
+    pub fn orphan(&self, thread: ThreadId) {
+        self.orphans.lock().insert(thread);
+    }
+
+    fn has_orphans(&self, thread: ThreadId) -> bool {
+        self.orphans.lock().contains(&thread)
+    }
+
+    fn no_orphans(&self, thread: ThreadId) {
+        self.orphans.lock().remove(&thread);
+    }
+
+    /// Stops all that is being driven.
+    fn stop_all(&self) {
+        for active in self.active.lock().values() {
+            active.stop.cancel();
+        }
+    }
+}
+
+impl Core {
+    /// Has a look at a thread: if a run of it waits and none is under way, it begins.
+    pub(crate) fn poke(&self, thread: ThreadId) {
+        let runner = &self.inner.runner;
+        {
+            let mut slots = runner.slots.lock();
+            if let Some(slot) = slots.get_mut(&thread) {
+                slot.poked = true;
+                return;
+            }
+            slots.insert(thread, Slot::default());
+        }
+        runner.busy.send_modify(|n| *n += 1);
+        let core = self.clone();
+        tokio::spawn(async move {
+            core.work_on(thread).await;
+            core.inner.runner.busy.send_modify(|n| *n -= 1);
+        });
+    }
+
+    /// Runs what waits on a thread, one after the other.
+    async fn work_on(&self, thread: ThreadId) {
+        let runner = &self.inner.runner;
+        let mut pause = Duration::from_millis(50);
+        loop {
+            if self.inner.draining.is_cancelled() {
+                runner.slots.lock().remove(&thread);
+                return;
+            }
+            match self.next_run(thread).await {
+                Ok(Some(run)) => {
+                    pause = Duration::from_millis(50);
+                    let Ok(_permit) = runner.permits.clone().acquire_owned().await else { return };
+                    if self.inner.draining.is_cancelled() {
+                        continue;
+                    }
+                    if let Err(error) = self.attempt(run).await {
+                        tracing::warn!(%thread, %error, "an attempt at a run ended early");
+                        self.wait_for_store(&error).await;
+                    }
+                }
+                Ok(None) => {
+                    let mut slots = runner.slots.lock();
+                    match slots.get_mut(&thread) {
+                        Some(slot) if std::mem::take(&mut slot.poked) => {}
+                        _ => {
+                            slots.remove(&thread);
+                            return;
+                        }
+                    }
+                }
+                Err(error) => {
+                    // The store does not answer: try again, ever more slowly, for what waits must not be forgotten.
+                    tracing::warn!(%thread, %error, "cannot look for waiting runs; trying again");
+                    tokio::select! {
+                        () = tokio::time::sleep(pause) => {}
+                        () = self.inner.draining.cancelled() => {}
+                    }
+                    pause = (pause * 2).min(Duration::from_secs(5));
+                }
+            }
+        }
+    }
+
+    /// The run of a thread that is to be driven: one that its server left running, or the oldest that waits.
+    async fn next_run(&self, thread: ThreadId) -> Result<Option<Run>> {
+        let store = &self.inner.store;
+        if self.inner.runner.has_orphans(thread) {
+            let filter =
+                RunFilter { thread: Some(thread), status: vec![RunStatus::Running], ..RunFilter::default() };
+            if let Some(run) = store.list_runs(filter, Direction::Ascending, PageRequest::first(1)).await?.items.pop() {
+                return Ok(Some(run));
+            }
+            self.inner.runner.no_orphans(thread);
+        }
+        Ok(store.next_pending(thread, self.inner.clock.now()).await?)
+    }
+
+    /// After a failure of the store: waits until its writes work again, or the core drains.
+    async fn wait_for_store(&self, _error: &Error) {
+        let mut health = self.inner.store.health();
+        let works = async {
+            while !health.borrow_and_update().is_serving() {
+                if health.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            () = works => {}
+            () = self.inner.draining.cancelled() => {}
+        }
+    }
+
+    /// Waits until no thread is worked on, or stops what is left after a time; that is given back.
+    pub(crate) async fn settle_runs(&self, patience: Duration) {
+        let mut busy = self.inner.runner.busy.subscribe();
+        let idle = async |busy: &mut watch::Receiver<usize>| {
+            // The sender lives as long as the core.
+            let _ = busy.wait_for(|n| *n == 0).await;
+        };
+        if tokio::time::timeout(patience, idle(&mut busy)).await.is_err() {
+            self.inner.runner.stop_all();
+            if tokio::time::timeout(Duration::from_secs(10), idle(&mut busy)).await.is_err() {
+                tracing::error!("some runs did not stop in time; they will be taken up again after the restart");
+            }
+        }
+    }
+
+    /// Begins runs that wait for a time, each at its time; sweeps what has expired.
+    pub(crate) fn housekeeping(&self) {
+        let core = self.clone();
+        tokio::spawn(async move {
+            let draining = core.inner.draining.clone();
+            tokio::select! {
+                () = core.keep_schedule() => {}
+                () = draining.cancelled() => {}
+            }
+        });
+        let core = self.clone();
+        tokio::spawn(async move {
+            let draining = core.inner.draining.clone();
+            tokio::select! {
+                () = core.keep_clean() => {}
+                () = draining.cancelled() => {}
+            }
+        });
+    }
+
+    async fn keep_schedule(&self) {
+        loop {
+            let now = self.inner.clock.now();
+            let wait = match self.inner.store.scheduled_runs(100).await {
+                Ok(runs) => {
+                    let mut next = None;
+                    for run in runs {
+                        match run.start_at {
+                            Some(at) if at > now => {
+                                next = Some(next.map_or(at, |n: SystemTime| n.min(at)));
+                            }
+                            _ => self.poke(run.thread),
+                        }
+                    }
+                    next.map(|at| at.duration_since(now).unwrap_or_default())
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot read scheduled runs; trying again");
+                    Some(Duration::from_secs(5))
+                }
+            };
+            let news = self.inner.runner.scheduled.notified();
+            match wait {
+                // A little later than its time, so that it has come by the store's clock too.
+                Some(wait) => drop(tokio::time::timeout(wait + Duration::from_millis(1), news).await),
+                None => news.await,
+            }
+        }
+    }
+
+    async fn keep_clean(&self) {
+        let mut every = tokio::time::interval(Duration::from_secs(30));
+        every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            every.tick().await;
+            let now = self.inner.clock.now();
+            if let Err(error) = self.inner.store.sweep(now, 1000).await {
+                tracing::warn!(%error, "cannot sweep expired runs");
+            }
+            if let Some(before) = self.inner.options.log_ttl.and_then(|ttl| now.checked_sub(ttl))
+                && let Err(error) = self.inner.store.drop_logs(before, 1000).await
+            {
+                tracing::warn!(%error, "cannot drop old logs");
+            }
+        }
+    }
+}
+
+/// The revision that each of the latest threads was run with, bounded.
+#[derive(Default)]
+pub(crate) struct Recent {
+    of: HashMap<ThreadId, Arc<str>>,
+    order: std::collections::VecDeque<ThreadId>,
+}
+
+impl Recent {
+    const MOST: usize = 10_000;
+
+    pub fn get(&self, thread: &ThreadId) -> Option<&Arc<str>> {
+        self.of.get(thread)
+    }
+
+    pub fn put(&mut self, thread: ThreadId, revision: Arc<str>) {
+        if self.of.insert(thread, revision).is_none() {
+            self.order.push_back(thread);
+            if self.order.len() > Self::MOST
+                && let Some(oldest) = self.order.pop_front()
+            {
+                self.of.remove(&oldest);
+            }
+        }
+    }
+}
