@@ -1,0 +1,46 @@
+//! Checkpoints: the engine's checkpointers, and what is done with a thread's checkpoints beside a run.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use runloom_engine::{CheckpointId, Object, RunId, ThreadId, checkpoint::Checkpointer};
+
+use crate::{Attempt, Error, Result};
+
+/// Checkpoints of threads. How they are kept, and when a snapshot is: [`delta`](crate::delta).
+#[async_trait]
+pub trait Checkpoints: Send + Sync {
+    /// A checkpointer for an attempt. Its writes are refused with
+    /// [`Superseded`](runloom_engine::CheckpointError::Superseded) once the attempt does not hold the run any more, or
+    /// the run is over; it reads any thread.
+    ///
+    /// What a run records of a task is kept beside what earlier runs recorded of the same one, and is what is read;
+    /// [`delete_run_checkpoints`](Self::delete_run_checkpoints) brings the earlier record back.
+    fn checkpointer(&self, attempt: Attempt) -> Arc<dyn Checkpointer>;
+
+    /// A checkpointer for updates by hand, and for reading. Its writes are refused with
+    /// [`Unavailable`](runloom_engine::CheckpointError::Unavailable) while a run of the thread is running.
+    fn checkpointer_by_hand(&self) -> Arc<dyn Checkpointer>;
+
+    /// Deletes what a run wrote: its checkpoints in every namespace, and its records of tasks. Tells how many
+    /// checkpoints. Ones that others made on top of them stay, whole, without a parent.
+    async fn delete_run_checkpoints(&self, run: RunId) -> Result<u64>;
+
+    /// Keeps the newest `keep` checkpoints of each namespace of a thread (at least one), and deletes the others with
+    /// their tasks; what remains reads as before, but that the oldest has no parent. A namespace of a task goes whole
+    /// with the checkpoint of the graph itself in whose step it ran. Tells how many were deleted.
+    async fn prune_checkpoints(&self, thread: ThreadId, keep: usize) -> Result<u64>;
+}
+
+/// The checkpoint of the graph itself in whose step a task's namespace was made.
+///
+/// None for a namespace that is no task's: one that ends in a name without a task's id lives on from run to run.
+pub(crate) fn made_in(ns: &str, metadata: &Object) -> Option<CheckpointId> {
+    ns.rsplit('|').next().filter(|last| last.contains(':'))?;
+    metadata.get("parents")?.get_str("")?.parse().ok()
+}
+
+/// Refuses to write to another thread than the run's.
+pub(crate) fn wrong_thread(attempt: Attempt, named: ThreadId) -> Error {
+    Error::Invalid(format!("run {} is on another thread, and does not write to thread {named}", attempt.run))
+}

@@ -1,0 +1,92 @@
+//! What is kept: threads, runs, assistants, checkpoints, the log of each run. A trait, its test suite, memory and SQLite.
+//!
+//! [`Store`] is the whole, as a trait object; each table has a trait of its own. [`MemoryStore`] keeps everything in the
+//! process, [`SqliteStore`] in one file of a folder. Both pass the same suite, and so will one over a network: no method
+//! asks for more than one transaction, every write of a run names the [`Attempt`] that makes it, and a run is begun by
+//! comparing and setting that attempt, so that of several servers one does.
+
+mod assistants;
+mod checkpoints;
+pub mod delta;
+mod error;
+mod filter;
+mod graphs;
+mod ids;
+mod log;
+mod memory;
+mod page;
+mod runs;
+mod sqlite;
+mod stats;
+mod threads;
+mod time;
+mod transitions;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use runloom_engine::items::{ItemStore, NodeCache};
+use tokio::sync::watch;
+
+pub use assistants::{Assistant, AssistantFilter, AssistantSort, AssistantUpdate, Assistants, NewAssistant};
+pub use checkpoints::Checkpoints;
+pub use error::{Error, Result, What};
+pub use filter::contains;
+pub use graphs::{Graphs, RegisteredGraph};
+pub use ids::{AssistantId, Attempt};
+pub use log::{Ack, FIRST_SEQ, LogBounds, LogRecord, Logs, MAX_SEQ, ReadLimit};
+pub use memory::MemoryStore;
+pub use page::{Direction, Page, PageRequest};
+pub use runs::{
+    Begun, CancelAction, CancelRequest, CreatedRun, Multitask, NewRun, RequestKey, Run, RunEnd, RunFilter, RunStatus,
+    RunThread, Runs, Swept,
+};
+pub use sqlite::{OpenOptions, SqliteStore};
+pub use stats::StoreStats;
+pub use threads::{IfExists, NewThread, Thread, ThreadFilter, ThreadSort, ThreadStatus, ThreadUpdate, Threads};
+
+/// Everything that is kept. Held as `Arc<dyn Store>`.
+///
+/// A write is durable when its future resolves. A future that is dropped before may or may not have its write kept;
+/// nothing is ever kept by half.
+#[async_trait]
+pub trait Store: Threads + Runs + Assistants + Graphs + Logs + Checkpoints + Send + Sync + 'static {
+    /// Items, for nodes and for the API.
+    fn items(&self) -> Arc<dyn ItemStore>;
+
+    /// Cached results of nodes.
+    fn node_cache(&self) -> Arc<dyn NodeCache>;
+
+    /// Resolves when the queue of writes has room. Methods that are `async` wait for it themselves.
+    async fn room(&self);
+
+    /// Resolves when every write that began before is durable, or has failed.
+    async fn flush(&self) -> Result<()>;
+
+    /// Makes a small durable write, and so tells whether writes work now.
+    async fn ping(&self) -> Result<()>;
+
+    /// Whether writes work, as it changes. A store whose writes fail tries again by itself twice a second, and says so
+    /// when they work again, whether or not anybody writes.
+    fn health(&self) -> watch::Receiver<Health>;
+
+    /// What was written since the store was opened.
+    fn stats(&self) -> StoreStats;
+}
+
+/// Whether a store's writes work.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Health {
+    /// They do.
+    #[default]
+    Serving,
+    /// The last ones failed, for this reason.
+    Failing(Arc<str>),
+}
+
+impl Health {
+    /// True where writes work.
+    pub fn is_serving(&self) -> bool {
+        *self == Self::Serving
+    }
+}

@@ -1,0 +1,363 @@
+//! Runs: what is kept of one, the states it goes through, and what can be done with them.
+
+use std::{fmt, str::FromStr, time::SystemTime};
+
+use async_trait::async_trait;
+use runloom_engine::{Object, RunId, ThreadId, Value};
+
+use crate::{
+    AssistantId, Attempt, Direction, LogRecord, NewThread, Page, PageRequest, Result, ThreadUpdate, page::order_tag,
+};
+
+/// A run of a graph on a thread.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Run {
+    /// Its id.
+    pub id: RunId,
+    /// The thread it is on.
+    pub thread: ThreadId,
+    /// Whose it is, where the server knows.
+    pub owner: Option<String>,
+    /// The assistant it was asked of, where it was one.
+    pub assistant: Option<AssistantId>,
+    /// The graph's name.
+    pub graph: String,
+    /// The revision of the graph: the same through every attempt.
+    pub revision: String,
+    /// Its state.
+    pub status: RunStatus,
+    /// How many attempts have begun.
+    pub attempt: u32,
+    /// What happens where the thread is busy.
+    pub multitask: Multitask,
+    /// When it was asked for.
+    pub created_at: SystemTime,
+    /// When this record last changed.
+    pub updated_at: SystemTime,
+    /// When the first attempt began.
+    pub started_at: Option<SystemTime>,
+    /// When it ended.
+    pub ended_at: Option<SystemTime>,
+    /// Before which it does not begin.
+    pub start_at: Option<SystemTime>,
+    /// All that was asked, enough to take it up again.
+    pub request: Value,
+    /// The request's id and hash, where it had an id.
+    pub request_key: Option<RequestKey>,
+    /// Why it failed, where it did.
+    pub error: Option<Value>,
+    /// The tokens it used.
+    pub usage: Option<Value>,
+    /// The last number of its log, once it has ended; 0 before.
+    pub last_seq: u64,
+    /// That somebody has asked for its end, and who.
+    pub cancel: Option<CancelRequest>,
+    /// True where its thread is its own and goes with it.
+    pub stateless: bool,
+    /// When a stateless run goes, with its thread.
+    pub expires_at: Option<SystemTime>,
+}
+
+impl Run {
+    /// The attempt that holds it now.
+    pub fn current(&self) -> Attempt {
+        Attempt::new(self.id, self.attempt)
+    }
+}
+
+/// The state of a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RunStatus {
+    /// It waits for its thread, its time or a server.
+    #[default]
+    Pending,
+    /// An attempt is under way.
+    Running,
+    /// It came to its end.
+    Succeeded,
+    /// It ended with a question, or at a breakpoint; another run goes on.
+    AwaitingInput,
+    /// It failed.
+    Failed,
+    /// It was cancelled.
+    Cancelled,
+    /// It took longer than its own limit.
+    TimedOut,
+}
+
+impl RunStatus {
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Pending,
+        Self::Running,
+        Self::Succeeded,
+        Self::AwaitingInput,
+        Self::Failed,
+        Self::Cancelled,
+        Self::TimedOut,
+    ];
+
+    /// The two states of a run that is not over.
+    pub const UNFINISHED: [Self; 2] = [Self::Pending, Self::Running];
+
+    /// True where the run is over.
+    pub fn is_end(self) -> bool {
+        !matches!(self, Self::Pending | Self::Running)
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Running => "running",
+            Self::Succeeded => "succeeded",
+            Self::AwaitingInput => "awaiting_input",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+            Self::TimedOut => "timed_out",
+        }
+    }
+}
+
+impl fmt::Display for RunStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for RunStatus {
+    type Err = String;
+    fn from_str(name: &str) -> Result<Self, String> {
+        Self::ALL.into_iter().find(|s| s.name() == name).ok_or_else(|| {
+            let all: Vec<_> = Self::ALL.iter().map(|s| s.name()).collect();
+            format!("there is no run status `{name}`; there are {}", all.join(", "))
+        })
+    }
+}
+
+/// What happens to a run that is asked for while its thread is busy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Multitask {
+    /// It waits.
+    #[default]
+    Enqueue,
+    /// It is refused, with [`Busy`](crate::Error::Busy), in the same transaction in which it would have been made.
+    Reject,
+    /// The other is interrupted.
+    Interrupt,
+    /// The other is taken back.
+    Rollback,
+}
+
+impl Multitask {
+    pub(crate) const ALL: [Self; 4] = [Self::Enqueue, Self::Reject, Self::Interrupt, Self::Rollback];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Enqueue => "enqueue",
+            Self::Reject => "reject",
+            Self::Interrupt => "interrupt",
+            Self::Rollback => "rollback",
+        }
+    }
+}
+
+impl FromStr for Multitask {
+    type Err = String;
+    fn from_str(name: &str) -> Result<Self, String> {
+        Self::ALL.into_iter().find(|s| s.name() == name).ok_or_else(|| {
+            format!("there is no multitask strategy `{name}`; there are enqueue, reject, interrupt, rollback")
+        })
+    }
+}
+
+/// By what a request is known when it comes again.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RequestKey {
+    /// The id that the client gave it; unique for an owner.
+    pub id: String,
+    /// A hash of all that was asked.
+    pub hash: Vec<u8>,
+}
+
+/// That a run is to end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CancelRequest {
+    /// How.
+    pub action: CancelAction,
+    /// Who asked, as the caller names it.
+    pub by: String,
+    /// When it was first asked.
+    pub at: SystemTime,
+}
+
+/// How a run is cancelled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum CancelAction {
+    /// It stops; what it did stays.
+    #[default]
+    Interrupt,
+    /// It stops; what it did is taken back.
+    Rollback,
+}
+
+/// A run to be made.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewRun {
+    /// Its id; a new one where there is none.
+    pub id: Option<RunId>,
+    /// The thread it is on.
+    pub thread: RunThread,
+    /// Whose it is.
+    pub owner: Option<String>,
+    /// The assistant it was asked of.
+    pub assistant: Option<AssistantId>,
+    /// The graph's name.
+    pub graph: String,
+    /// The graph's revision.
+    pub revision: String,
+    /// What happens where the thread is busy.
+    pub multitask: Multitask,
+    /// Before which it does not begin.
+    pub start_at: Option<SystemTime>,
+    /// All that was asked.
+    pub request: Value,
+    /// The request's id and hash, where it has an id.
+    pub request_key: Option<RequestKey>,
+    /// True where its thread goes with it.
+    pub stateless: bool,
+}
+
+/// On which thread a run is to be.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RunThread {
+    /// On this one, which must be there.
+    Existing(ThreadId),
+    /// On this one, which is made in the same transaction where it is not there, and is left as it is where it is.
+    Create(NewThread),
+}
+
+/// A run that was asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CreatedRun {
+    /// The run.
+    pub run: Run,
+    /// False where the same request had made it before.
+    pub new: bool,
+}
+
+/// An attempt that has begun.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Begun {
+    /// The run as it is now.
+    pub run: Run,
+    /// The attempt, for every write to come.
+    pub attempt: Attempt,
+    /// The first number that the attempt may use in the log: past all that are in it, and all that were reserved.
+    pub first_seq: u64,
+    /// Numbers below this one are reserved.
+    pub reserved: u64,
+}
+
+/// How a run ends. All of it is kept in one transaction, or nothing.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RunEnd {
+    /// One of the states that are an end.
+    pub status: RunStatus,
+    /// Why it failed.
+    pub error: Option<Value>,
+    /// The tokens it used.
+    pub usage: Option<Value>,
+    /// When a stateless run goes.
+    pub expires_at: Option<SystemTime>,
+    /// The last records of its log.
+    pub records: Vec<LogRecord>,
+    /// What changes of its thread. A thread left busy by this becomes idle.
+    pub thread: ThreadUpdate,
+}
+
+/// Which runs. Every condition must hold; an empty one holds for all.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RunFilter {
+    /// Only on this thread.
+    pub thread: Option<ThreadId>,
+    /// Only this owner's.
+    pub owner: Option<String>,
+    /// Only in one of these states; in any where there is none.
+    pub status: Vec<RunStatus>,
+    /// Only of this assistant.
+    pub assistant: Option<AssistantId>,
+    /// Only of this graph.
+    pub graph: Option<String>,
+}
+
+/// What a sweep took away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Stateless runs with their threads.
+    pub runs: u64,
+    /// Cached results of nodes.
+    pub cached: u64,
+}
+
+/// Runs.
+///
+/// ```text
+/// pending ──begin_attempt──▶ running ──finish_run──▶ succeeded, awaiting_input, failed, cancelled, timed_out
+///    │ ▲                      │   └──begin_attempt (after a crash: the old attempt is fenced off)
+///    │ └─────release_run──────┘
+///    └──finish_run──▶ cancelled, failed, timed_out
+/// ```
+#[async_trait]
+pub trait Runs: Send + Sync {
+    /// Makes a run, and its thread where that is asked for. A request with a key that has made a run already is
+    /// answered with that run, or with [`RequestReused`](crate::Error::RequestReused) where the hash is another.
+    async fn create_run(&self, new: NewRun) -> Result<CreatedRun>;
+
+    /// A run.
+    async fn get_run(&self, id: RunId) -> Result<Run>;
+
+    /// Runs by filter, in the order in which they were made or the reverse, a page at a time.
+    async fn list_runs(&self, filter: RunFilter, order: Direction, page: PageRequest) -> Result<Page<Run>>;
+
+    /// How many runs a filter holds for.
+    async fn count_runs(&self, filter: RunFilter) -> Result<u64>;
+
+    /// The run that a request made.
+    async fn find_request(&self, owner: Option<&str>, request_id: &str) -> Result<Option<Run>>;
+
+    /// The pending run of a thread that was made first, of those whose time has come.
+    async fn next_pending(&self, thread: ThreadId, now: SystemTime) -> Result<Option<Run>>;
+
+    /// The pending runs that wait for a time, the soonest first.
+    async fn scheduled_runs(&self, limit: usize) -> Result<Vec<Run>>;
+
+    /// Begins the attempt after the one seen, and fences that one off: from here on its writes are refused. The run is
+    /// running and its thread busy. Reserves `reserve` numbers of the log for it.
+    ///
+    /// Of two servers that saw the same attempt one begins, and the other is told
+    /// [`Superseded`](crate::Error::Superseded). While another run of the thread is running: [`Busy`](crate::Error::Busy).
+    /// `config` is noted on the thread as that of the run that began last.
+    async fn begin_attempt(&self, seen: Attempt, config: Object, reserve: u64) -> Result<Begun>;
+
+    /// Gives a running run back: it is pending again, and no attempt holds it. Its thread is idle.
+    async fn release_run(&self, attempt: Attempt) -> Result<Run>;
+
+    /// Ends a run. Later writes of its attempt are refused.
+    async fn finish_run(&self, attempt: Attempt, end: RunEnd) -> Result<Run>;
+
+    /// Notes that a run is to end. No attempt is named: anybody may ask. Asking again keeps the first who asked, and
+    /// can turn an interrupt into a rollback, not back. A run that has ended is answered as it is.
+    async fn request_cancel(&self, run: RunId, action: CancelAction, by: String) -> Result<Run>;
+
+    /// Deletes a run that is not running, with its log. Its checkpoints stay.
+    async fn delete_run(&self, id: RunId) -> Result<()>;
+
+    /// Deletes up to `limit` stateless runs, with their threads, whose time is up, and cached results of nodes as well.
+    async fn sweep(&self, now: SystemTime, limit: usize) -> Result<Swept>;
+}
+
+/// Names the order of a list of runs in its page tokens.
+pub(crate) fn order_of_runs(order: Direction) -> u8 {
+    order_tag(2, 0, order)
+}
