@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use uuid::Uuid;
 
-use super::reducer::Reduced;
+use super::reducer::{Reduced, Undo};
 use crate::{
     List, Object, Value,
     checkpoint::{Change, ListEdit},
@@ -144,34 +144,74 @@ pub fn coerce_messages(value: &Value) -> Result<List, String> {
     }
 }
 
-/// Applies writes to a list of messages.
+/// Applies writes to a list of messages; changes nothing where one of them cannot be applied.
 pub(super) fn reduce(
-    before: Option<Value>,
+    held: &mut Option<Value>,
     writes: &[&Value],
     index: &mut Option<MessageIndex>,
-    replaced: bool,
 ) -> Result<Reduced, String> {
-    let mut list = match before {
-        Some(Value::List(list)) => list,
-        None => List::default(),
-        Some(other) => return Err(format!("it holds {}, and `messages` needs a list", other.kind())),
-    };
+    if let Some(other) = held.as_ref().filter(|h| h.as_list().is_none()) {
+        return Err(format!("it holds {}, and `messages` needs a list", other.kind()));
+    }
+    let before = held.as_ref().and_then(Value::as_list);
+    let at = index.get_or_insert_with(|| before.map(MessageIndex::of).unwrap_or_default());
+    let new = writes.iter().map(|w| coerce_messages(w)).collect::<Result<Vec<_>, _>>()?;
+    if let Some(added) = all_new(&new, at)? {
+        // What most steps do: the list grows in place.
+        let mut list = match held.take() {
+            Some(Value::List(list)) => list,
+            _ => List::default(),
+        };
+        let undo = Undo::Truncate(list.len());
+        for message in added.iter() {
+            if let Some(id) = id(message) {
+                at.at.insert(id.clone(), list.len());
+            }
+            list.push(message.clone());
+        }
+        *held = Some(Value::List(list));
+        return Ok(Reduced { change: Change::Append(Value::List(added)), undo });
+    }
+    let mut list = before.cloned().unwrap_or_default();
+    let mut at = at.clone();
+    let (edits, whole) = edit(&mut list, &new, &mut at)?;
+    *index = Some(at);
+    let value = Value::List(list);
+    let change = if whole { Change::Set(value.clone()) } else { Change::Edit(edits) };
+    Ok(Reduced { change, undo: Undo::Restore(held.replace(value)) })
+}
+
+/// All messages in order, where each has an id that is not known yet, and none is a `remove`.
+fn all_new(writes: &[List], at: &MessageIndex) -> Result<Option<List>, String> {
+    let mut added = List::default();
+    let mut seen: Vec<&Arc<str>> = Vec::new();
+    for message in writes.iter().flat_map(List::iter) {
+        let id = id(message).ok_or("a message's id must be a string")?;
+        if at.at.contains_key(id) || seen.contains(&id) || message.get_str("type") == Some("remove") {
+            return Ok(None);
+        }
+        seen.push(id);
+        added.push(message.clone());
+    }
+    Ok(Some(added))
+}
+
+/// Replaces, appends and removes. Says what it did, and whether the list is another one altogether.
+fn edit(list: &mut List, writes: &[List], at: &mut MessageIndex) -> Result<(Vec<ListEdit>, bool), String> {
     let mut edits = Vec::new();
-    let mut whole = replaced;
-    let at = index.get_or_insert_with(|| MessageIndex::of(&list));
-    for write in writes {
-        let new = coerce_messages(write)?;
-        let clear = new.iter().rposition(|m| m.get_str("type") == Some("remove") && m.get_str("id") == Some(REMOVE_ALL));
-        if let Some(clear) = clear {
-            list = new.iter_from(clear + 1).cloned().collect();
-            *at = MessageIndex::of(&list);
+    let mut whole = false;
+    for new in writes {
+        let is_clear = |m: &Value| m.get_str("type") == Some("remove") && m.get_str("id") == Some(REMOVE_ALL);
+        if let Some(clear) = new.iter().rposition(is_clear) {
+            *list = new.iter_from(clear + 1).cloned().collect();
+            *at = MessageIndex::of(list);
             edits.clear();
             whole = true;
             continue;
         }
         let mut gone: Vec<usize> = Vec::new();
         for message in new.iter() {
-            let Some(id) = id(message) else { return Err("a message's id must be a string".to_owned()) };
+            let id = id(message).ok_or("a message's id must be a string")?;
             let is_remove = message.get_str("type") == Some("remove");
             match at.at.get(id) {
                 Some(&i) if is_remove => gone.push(i),
@@ -193,20 +233,11 @@ pub(super) fn reduce(
         if !gone.is_empty() {
             gone.sort_unstable();
             gone.dedup();
-            let edit = ListEdit::Remove(gone);
-            list = edit.apply(list).map_err(|e| e.to_string())?;
-            edits.push(edit);
-            *at = MessageIndex::of(&list);
+            let remove = ListEdit::Remove(gone);
+            *list = remove.apply(std::mem::take(list)).map_err(|e| e.to_string())?;
+            edits.push(remove);
+            *at = MessageIndex::of(list);
         }
     }
-    let value = Value::List(list);
-    let change = if whole {
-        Change::Set(value.clone())
-    } else if edits.iter().all(|e| matches!(e, ListEdit::Push(_))) {
-        let added = edits.into_iter().filter_map(|e| if let ListEdit::Push(m) = e { Some(m) } else { None });
-        Change::Append(Value::List(added.collect()))
-    } else {
-        Change::Edit(edits)
-    };
-    Ok(Reduced { value: Some(value), change })
+    Ok((edits, whole))
 }

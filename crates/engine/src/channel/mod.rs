@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 pub(crate) use messages::MessageIndex;
 pub use messages::{coerce_message, coerce_messages};
+pub(crate) use reducer::Undo;
 pub use reducer::{Reducer, ReducerFn};
 
 use crate::Value;

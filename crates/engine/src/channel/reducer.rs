@@ -44,10 +44,29 @@ impl fmt::Debug for Reducer {
     }
 }
 
-/// What an application of writes came to.
+/// What an application of writes came to: how the channel changed, and how to change it back.
 pub(crate) struct Reduced {
-    pub value: Option<Value>,
     pub change: Change,
+    pub undo: Undo,
+}
+
+/// How to change a channel back, should another channel of the same step refuse its writes.
+pub(crate) enum Undo {
+    /// It held this.
+    Restore(Option<Value>),
+    /// Its list was so long.
+    Truncate(usize),
+}
+
+impl Undo {
+    /// Changes a channel back.
+    pub fn apply(self, held: &mut Option<Value>) {
+        *held = match (self, held.take()) {
+            (Self::Restore(before), _) => before,
+            (Self::Truncate(len), Some(Value::List(list))) => Some(Value::List(list.truncated(len))),
+            (Self::Truncate(_), other) => other,
+        };
+    }
 }
 
 impl Reducer {
@@ -82,10 +101,10 @@ impl Reducer {
         !matches!(self, Self::Replace | Self::Ephemeral | Self::Untracked)
     }
 
-    /// Applies a step's writes, in order.
+    /// Applies a step's writes, in order, to what the channel holds; changes nothing where one cannot be applied.
     pub(crate) fn apply(
         &self,
-        mut held: Option<Value>,
+        held: &mut Option<Value>,
         writes: &[&Value],
         index: &mut Option<MessageIndex>,
     ) -> Result<Reduced, String> {
@@ -97,77 +116,50 @@ impl Reducer {
                     writes.len()
                 ));
             };
-            let value = overwritten(value).unwrap_or(value).clone();
-            return Ok(Reduced { value: Some(value.clone()), change: Change::Set(value) });
+            return Ok(set(held, overwritten(value).unwrap_or(value).clone()));
         }
-        let mut writes = writes;
-        let mut replaced = false;
-        let overwrites: Vec<usize> =
-            writes.iter().enumerate().filter(|(_, w)| overwritten(w).is_some()).map(|(i, _)| i).collect();
-        match overwrites[..] {
-            [] => {}
+        let mut overwrites = writes.iter().filter_map(|w| overwritten(w));
+        match (overwrites.next(), overwrites.next()) {
+            (None, _) => {}
             // The overwrite stands, whatever else the step wrote: LangGraph drops the other writes too.
-            [at] => {
-                let mut value = overwritten(writes[at]).cloned().unwrap_or_default();
-                if matches!(self, Self::Messages) {
-                    *index = None;
-                    value = Value::List(messages::coerce_messages(&value)?);
-                }
-                held = Some(value);
-                writes = &[];
-                replaced = true;
+            (Some(value), None) => {
+                let value = match self {
+                    Self::Messages => Value::List(messages::coerce_messages(value)?),
+                    _ => value.clone(),
+                };
+                *index = None;
+                return Ok(set(held, value));
             }
             _ => return Err("Can receive only one Overwrite value per step.".to_owned()),
         }
-        let before = held.clone().or_else(|| self.start());
         match self {
-            Self::Append => self.append(before, writes, replaced),
-            Self::Messages => messages::reduce(before, writes, index, replaced),
+            Self::Append => append(held, writes),
+            Self::Messages => messages::reduce(held, writes, index),
             _ => {
-                let mut value = before;
+                let mut value = held.clone().or_else(|| self.start());
                 for write in writes {
-                    value = Some(self.combine(value.as_ref(), write)?);
+                    value = Some(self.combine(value, write)?);
                 }
-                let change = value.clone().map_or(Change::Clear, Change::Set);
-                Ok(Reduced { value, change })
+                Ok(set(held, value.unwrap_or_default()))
             }
         }
     }
 
-    fn append(&self, before: Option<Value>, writes: &[&Value], replaced: bool) -> Result<Reduced, String> {
-        let mut list = match before {
-            Some(Value::List(list)) => list,
-            None => List::default(),
-            Some(other) => return Err(format!("it holds {}, and `append` needs a list", other.kind())),
-        };
-        let mut added = List::default();
-        for write in writes {
-            let items = write
-                .as_list()
-                .ok_or_else(|| format!("`append` takes a list, and was given {}", write.kind()))?;
-            added.append(items);
-        }
-        list.append(&added);
-        let value = Value::List(list);
-        let change = if replaced { Change::Set(value.clone()) } else { Change::Append(Value::List(added)) };
-        Ok(Reduced { value: Some(value), change })
-    }
-
     /// One value from what was there and one write.
-    fn combine(&self, held: Option<&Value>, write: &Value) -> Result<Value, String> {
+    fn combine(&self, held: Option<Value>, write: &Value) -> Result<Value, String> {
         match self {
-            Self::Add => add(held.unwrap_or(&Value::Int(0)), write),
+            Self::Add => add(held.as_ref().unwrap_or(&Value::Int(0)), write),
             Self::Max | Self::Min => {
                 let Some(held) = held else { return Ok(write.clone()) };
-                let order = compare(held, write)
+                let order = compare(&held, write)
                     .ok_or_else(|| format!("`{}` cannot compare {} with {}", self.name(), held.kind(), write.kind()))?;
                 let keep = if matches!(self, Self::Max) { order.is_ge() } else { order.is_le() };
-                Ok(if keep { held.clone() } else { write.clone() })
+                Ok(if keep { held } else { write.clone() })
             }
             Self::Merge => {
                 let mut merged = match held {
                     None => Object::default(),
-                    Some(Value::Object(o)) => o.clone(),
+                    Some(Value::Object(o)) => o,
                     Some(other) => return Err(format!("it holds {}, and `merge` needs an object", other.kind())),
                 };
                 let Value::Object(new) = write else {
@@ -178,10 +170,36 @@ impl Reducer {
                 }
                 Ok(Value::Object(merged))
             }
-            Self::Custom(reduce) => reduce(held, write),
+            Self::Custom(reduce) => reduce(held.as_ref(), write),
             _ => Ok(write.clone()),
         }
     }
+}
+
+/// The channel holds a value now.
+pub(super) fn set(held: &mut Option<Value>, value: Value) -> Reduced {
+    let change = Change::Set(value.clone());
+    Reduced { change, undo: Undo::Restore(held.replace(value)) }
+}
+
+fn append(held: &mut Option<Value>, writes: &[&Value]) -> Result<Reduced, String> {
+    if let Some(other) = held.as_ref().filter(|h| h.as_list().is_none()) {
+        return Err(format!("it holds {}, and `append` needs a list", other.kind()));
+    }
+    let mut added = List::default();
+    for write in writes {
+        let items =
+            write.as_list().ok_or_else(|| format!("`append` takes a list, and was given {}", write.kind()))?;
+        added.append(items);
+    }
+    let mut list = match held.take() {
+        Some(Value::List(list)) => list,
+        _ => List::default(),
+    };
+    let undo = Undo::Truncate(list.len());
+    list.append(&added);
+    *held = Some(Value::List(list));
+    Ok(Reduced { change: Change::Append(Value::List(added)), undo })
 }
 
 /// The value of `{"__overwrite__": value}`.

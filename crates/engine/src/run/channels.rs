@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     CheckpointId, Error, Graph, Value,
-    channel::{MessageIndex, Reducer},
+    channel::{MessageIndex, Reducer, Undo},
     checkpoint::{Change, Checkpoint},
     graph::ChannelId,
     stream::{Snapshot, SnapshotRef},
@@ -74,17 +74,41 @@ impl Channels {
         }
     }
 
-    /// Applies the writes of a step, in their order. After an error the state is not to be used.
+    /// Applies the writes of a step, in their order. Nothing is applied where one of them cannot be.
     pub fn apply(&mut self, graph: &Graph, writes: &[(ChannelId, &Value)]) -> Result<Applied, Error> {
-        let inner = &graph.inner;
         let mut applied = Applied::default();
         if writes.is_empty() {
             return Ok(applied);
         }
-        let mut new: Vec<(ChannelId, Option<Value>)> = Vec::with_capacity(writes.len());
+        // A state that nobody shares is changed in place, and changed back after an error; else in a copy of its references.
+        let shared = Arc::get_mut(&mut self.state).is_none().then(|| self.state.clone());
+        let mut undo: Vec<(ChannelId, Undo)> = Vec::new();
+        let result = self.apply_each(graph, writes, &mut applied, &mut undo);
+        if result.is_err() {
+            match shared {
+                Some(before) => self.state = before,
+                None => {
+                    let state = Arc::make_mut(&mut self.state);
+                    undo.into_iter().rev().for_each(|(channel, undo)| undo.apply(&mut state.values[channel]));
+                }
+            }
+            self.indexes.iter_mut().for_each(|index| *index = None);
+        }
+        result.map(|()| applied)
+    }
+
+    fn apply_each(
+        &mut self,
+        graph: &Graph,
+        writes: &[(ChannelId, &Value)],
+        applied: &mut Applied,
+        undo: &mut Vec<(ChannelId, Undo)>,
+    ) -> Result<(), Error> {
+        let inner = &graph.inner;
+        let state = Arc::make_mut(&mut self.state);
         let mut group: Vec<&Value> = Vec::new();
         for (i, (channel, value)) in writes.iter().enumerate() {
-            if i > 0 && writes[..i].iter().any(|(c, _)| c == channel) {
+            if applied.changes.iter().any(|(c, _)| c == channel) {
                 continue;
             }
             group.clear();
@@ -98,29 +122,16 @@ impl Channels {
             };
             let mut scratch = None;
             let index = self.indexes.get_mut(*channel).unwrap_or(&mut scratch);
-            // Taken out where nobody shares the state, so that an append changes the list in place. An error ends the
-            // run, and the state with it.
-            let held = match Arc::get_mut(&mut self.state) {
-                Some(state) => state.values[*channel].take(),
-                None => self.state.values[*channel].clone(),
-            };
-            // A message index is of the state as it is: a write that fails half-way must not leave it changed.
-            let reduced = spec.reducer.apply(held, &group, index).map_err(|m| {
-                *index = None;
-                fail(m)
-            })?;
-            if reduced.value.as_ref().is_some_and(|v| v.depth() > MAX_DEPTH) {
+            let held = &mut state.values[*channel];
+            let reduced = spec.reducer.apply(held, &group, index).map_err(fail)?;
+            undo.push((*channel, reduced.undo));
+            if held.as_ref().is_some_and(|v| v.depth() > MAX_DEPTH) {
                 return Err(fail(format!("the value nests deeper than {MAX_DEPTH} levels")));
             }
             applied.output |= inner.is_output[*channel];
             applied.changes.push((*channel, reduced.change));
-            new.push((*channel, reduced.value));
         }
-        let state = Arc::make_mut(&mut self.state);
-        for (channel, value) in new {
-            state.values[channel] = value;
-        }
-        Ok(applied)
+        Ok(())
     }
 
     /// Empties the channels of one step that this step did not write.

@@ -131,6 +131,16 @@ impl Saver {
         parent: Option<CheckpointId>,
     ) -> Checkpoint {
         let mut metadata = level.metadata.clone();
+        if let Some(within) = &level.within
+            && let Some(task) = &within.task
+        {
+            // Where in the graph above this one runs: what LangGraph's clients look for in a subgraph's state.
+            metadata.insert("langgraph_node", &task.node);
+            metadata.insert("langgraph_step", within.step);
+            metadata.insert("langgraph_path", within.path.clone());
+            metadata.insert("langgraph_triggers", within.triggers.iter().map(crate::Value::from).collect::<Vec<_>>());
+            metadata.insert("langgraph_checkpoint_ns", &within.checkpoint_ns);
+        }
         if !level.parent_checkpoints.is_empty() {
             metadata.insert("parents", level.parent_checkpoints.clone());
         }

@@ -1,0 +1,331 @@
+//! Records as the events of LangGraph's stream.
+
+use std::{collections::HashMap, sync::Arc};
+
+use runloom_core::{Body, End, Error, Record};
+use runloom_engine::{
+    NodeFailure, Object, Value,
+    model::ModelInfo,
+    stream::{Chunk, Event as EngineEvent, EventKind, Interrupt, MessagePart, Modes, Payload, TaskMeta, UpdatePart},
+};
+use runloom_store::RunStatus;
+
+use super::{
+    messages::{self, Partial},
+    state,
+    time::iso,
+};
+
+/// An event of the stream: its name and its data.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    /// `values`, `updates|child:…`, `error`.
+    pub name: String,
+    /// What it carries.
+    pub data: Value,
+}
+
+/// A stream mode as LangGraph's clients name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum StreamMode {
+    Values,
+    Updates,
+    Messages,
+    MessagesTuple,
+    Custom,
+    Tasks,
+    Checkpoints,
+    Debug,
+    Events,
+}
+
+impl StreamMode {
+    /// The mode of a name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Some(match name {
+            "values" => Self::Values,
+            "updates" => Self::Updates,
+            "messages" => Self::Messages,
+            "messages-tuple" => Self::MessagesTuple,
+            "custom" => Self::Custom,
+            "tasks" => Self::Tasks,
+            "checkpoints" => Self::Checkpoints,
+            "debug" => Self::Debug,
+            "events" => Self::Events,
+            _ => return None,
+        })
+    }
+
+    /// What a run has to record for it.
+    pub fn records(self) -> Modes {
+        use runloom_engine::stream::Mode as M;
+        match self {
+            Self::Values => M::Values.into(),
+            Self::Updates => M::Updates.into(),
+            Self::Messages | Self::MessagesTuple => M::Messages.into(),
+            Self::Custom => M::Custom.into(),
+            Self::Tasks => M::Tasks.into(),
+            Self::Checkpoints => M::Checkpoints.into(),
+            Self::Debug => M::Debug.into(),
+            Self::Events => M::Events.into(),
+        }
+    }
+}
+
+/// Turns the records of one stream into LangGraph's events.
+pub struct Dialect {
+    modes: Vec<StreamMode>,
+    /// What the server adds to a run's configuration.
+    configurable: Object,
+    messages: HashMap<Arc<str>, Partial>,
+}
+
+impl Dialect {
+    /// For a reader of these modes. `configurable` is what streamed checkpoints show beside the place.
+    pub fn new(modes: Vec<StreamMode>, configurable: Object) -> Self {
+        Self { modes, configurable, messages: HashMap::new() }
+    }
+
+    fn has(&self, mode: StreamMode) -> bool {
+        self.modes.contains(&mode)
+    }
+
+    /// The events of a record, in order. One record may be several events, or none.
+    pub fn events(&mut self, record: &Record) -> Vec<Event> {
+        let mut out = Vec::new();
+        let ns = &record.namespace;
+        let mut tell = |name: &str, data: Value| {
+            let name = if ns.is_empty() { name.to_owned() } else { format!("{name}|{ns}") };
+            out.push(Event { name, data });
+        };
+        match &record.body {
+            // One for each attempt; how a waiting run stands is told by the head of the answer.
+            Body::Opening(_) if record.seq == 0 => {}
+            Body::Opening(_) => {
+                let mut o = Object::default();
+                o.insert("run_id", record.run_id.to_string());
+                o.insert("attempt", record.attempt);
+                tell("metadata", Value::Object(o));
+            }
+            Body::End(end) => {
+                if let Some(error) = failure(end) {
+                    out.push(Event { name: "error".to_owned(), data: error_object(error) });
+                }
+                out.push(Event { name: "end".to_owned(), data: Value::Null });
+            }
+            Body::Part(payload) => match payload {
+                Payload::Values(v) => {
+                    let mut o = v.to_object();
+                    if let Some(asked) = &v.interrupts {
+                        o.insert("__interrupt__", interrupts(asked));
+                    }
+                    if self.has(StreamMode::Values) {
+                        tell("values", Value::Object(o));
+                    }
+                }
+                Payload::Update(u) => {
+                    if self.has(StreamMode::Updates) {
+                        let o = match u {
+                            UpdatePart::Interrupt(asked) => {
+                                [("__interrupt__", interrupts(asked))].into_iter().collect()
+                            }
+                            node => node.to_object(),
+                        };
+                        tell("updates", Value::Object(o));
+                    }
+                }
+                Payload::Custom(data) => {
+                    if self.has(StreamMode::Custom) {
+                        tell("custom", data.clone());
+                    }
+                }
+                Payload::Message(m) => {
+                    for (name, data) in self.message(m) {
+                        tell(name, data);
+                    }
+                }
+                Payload::TaskStart(_) | Payload::TaskEnd(_) => {
+                    let (kind, o) = task(payload);
+                    if self.has(StreamMode::Tasks) {
+                        tell("tasks", Value::Object(o.clone()));
+                    }
+                    if self.has(StreamMode::Debug) {
+                        tell("debug", debug(record, kind, o));
+                    }
+                }
+                Payload::Checkpoint(view) => {
+                    let o = state::streamed(view, &self.configurable);
+                    if self.has(StreamMode::Debug) {
+                        let o = state::with_places(o.clone(), view);
+                        tell("debug", debug(record, "checkpoint", o));
+                    }
+                    if self.has(StreamMode::Checkpoints) {
+                        tell("checkpoints", Value::Object(o));
+                    }
+                }
+                // Events of subgraphs have their place in their metadata, not in their name.
+                Payload::Event(e) => {
+                    if self.has(StreamMode::Events) {
+                        out.push(Event { name: "events".to_owned(), data: event(e) });
+                    }
+                }
+            },
+        }
+        out
+    }
+
+    fn message(&mut self, m: &MessagePart) -> Vec<(&'static str, Value)> {
+        let mut out = Vec::new();
+        let meta = || Value::Object(metadata(&m.meta, m.model.as_ref(), &m.tags));
+        if self.has(StreamMode::MessagesTuple) {
+            out.push(("messages", Value::from(vec![messages::chunk(&m.chunk), meta()])));
+        }
+        if self.has(StreamMode::Messages) {
+            let id: Arc<str> = match &*m.chunk {
+                Chunk::Delta { id, .. } => id.clone(),
+                Chunk::Whole(message) => message.get_str("id").unwrap_or_default().into(),
+            };
+            if !self.messages.contains_key(&id) {
+                let inner: Object = [("metadata", meta())].into_iter().collect();
+                out.push(("messages/metadata", Value::Object([(id.clone(), inner)].into_iter().collect())));
+            }
+            let so_far = self.messages.entry(id).or_default();
+            let name = if matches!(*m.chunk, Chunk::Whole(_)) { "messages/complete" } else { "messages/partial" };
+            out.push((name, Value::from(vec![messages::partial(so_far, &m.chunk)])));
+        }
+        out
+    }
+}
+
+fn interrupts(asked: &[Interrupt]) -> Value {
+    state::interrupts(asked)
+}
+
+/// Why the run failed, where a stream says so.
+fn failure(end: &End) -> Option<&Error> {
+    match end.status {
+        RunStatus::Failed | RunStatus::TimedOut | RunStatus::Cancelled => end.error.as_ref(),
+        _ => None,
+    }
+}
+
+/// `{error: type, message}`.
+pub fn error_object(error: &Error) -> Value {
+    let mut o = Object::default();
+    o.insert("error", error.kind.clone().unwrap_or_else(|| format!("{:?}", error.reason)));
+    o.insert("message", error.message.as_str());
+    Value::Object(o)
+}
+
+/// A task's start or end.
+fn task(payload: &Payload) -> (&'static str, Object) {
+    let mut o = Object::default();
+    let name = |meta: &TaskMeta, o: &mut Object| {
+        if let Some(task) = &meta.task {
+            o.insert("id", task.id.to_string());
+            o.insert("name", &task.node);
+        }
+    };
+    match payload {
+        Payload::TaskStart(t) => {
+            name(&t.meta, &mut o);
+            o.insert("input", t.input.clone());
+            o.insert("triggers", t.meta.triggers.iter().map(Value::from).collect::<Vec<_>>());
+            let mut metadata = t.meta.metadata.clone();
+            metadata.remove("thread_id");
+            o.insert("metadata", metadata);
+            ("task", o)
+        }
+        Payload::TaskEnd(t) => {
+            name(&t.meta, &mut o);
+            o.insert("error", t.error.as_ref().map_or(Value::Null, |e: &NodeFailure| state::repr(e).into()));
+            o.insert("result", t.result.clone());
+            o.insert("interrupts", interrupts(&t.interrupts));
+            ("task_result", o)
+        }
+        _ => ("", o),
+    }
+}
+
+fn debug(record: &Record, kind: &str, payload: Object) -> Value {
+    let mut o = Object::default();
+    o.insert("step", record.step.unwrap_or(-1));
+    o.insert("timestamp", iso(record.emit_time));
+    o.insert("type", kind);
+    o.insert("payload", payload);
+    Value::Object(o)
+}
+
+/// The metadata of a message or an event: the run's, and where in the graph it was made.
+fn metadata(meta: &TaskMeta, model: Option<&Arc<ModelInfo>>, tags: &[Arc<str>]) -> Object {
+    let mut o = meta.metadata.clone();
+    if let Some(task) = &meta.task {
+        o.insert("langgraph_step", meta.step);
+        o.insert("langgraph_node", &task.node);
+        o.insert("langgraph_triggers", meta.triggers.iter().map(Value::from).collect::<Vec<_>>());
+        o.insert("langgraph_path", meta.path.clone());
+        o.insert("langgraph_checkpoint_ns", &meta.checkpoint_ns);
+    }
+    if let Some(info) = model {
+        o.insert("checkpoint_ns", &meta.checkpoint_ns);
+        o.insert("ls_provider", &info.provider);
+        o.insert("ls_model_name", &info.model);
+        o.insert("ls_model_type", "chat");
+    }
+    let all: Vec<Value> = meta.tags.iter().chain(tags).map(Value::from).collect();
+    if !all.is_empty() {
+        o.insert("tags", all);
+    }
+    o
+}
+
+/// An event of `astream_events` version 2.
+fn event(e: &EngineEvent) -> Value {
+    let mut meta = metadata(&e.meta, e.model.as_ref(), &[]);
+    meta.remove("tags");
+    if matches!(e.kind, EventKind::ToolStart | EventKind::ToolEnd | EventKind::ToolError) {
+        meta.insert("checkpoint_ns", &e.meta.checkpoint_ns);
+    }
+    let mut data = Object::default();
+    let d = &e.data;
+    if let Some(custom) = &d.custom {
+        // A custom event's data is its own, not wrapped.
+        return wrapped(e, meta, custom.clone());
+    }
+    if let Some(input) = &d.input {
+        data.insert("input", input.clone());
+    }
+    if let Some(output) = &d.output {
+        data.insert("output", output.clone());
+    }
+    if let Some(piece) = &d.chunk {
+        data.insert("chunk", messages::chunk(piece));
+    }
+    if let Some(update) = &d.update {
+        data.insert("chunk", update.clone());
+    }
+    if let Some(error) = &d.error {
+        data.insert("error", state::repr(error));
+    }
+    // What gave nothing says so.
+    if matches!(e.kind, EventKind::ChainEnd | EventKind::ToolEnd) && d.output.is_none() {
+        data.insert("output", Value::Null);
+    }
+    if e.kind == EventKind::ChainStream && d.update.is_none() {
+        data.insert("chunk", Value::Null);
+    }
+    wrapped(e, meta, Value::Object(data))
+}
+
+fn wrapped(e: &EngineEvent, meta: Object, data: Value) -> Value {
+    let mut o = Object::default();
+    o.insert("event", e.kind.name());
+    o.insert("data", data);
+    o.insert("run_id", e.run_id.to_string());
+    o.insert("name", &e.name);
+    o.insert("tags", e.tags.iter().map(Value::from).collect::<Vec<_>>());
+    o.insert("metadata", meta);
+    o.insert("parent_ids", e.parent_ids.iter().map(|p| p.to_string()).collect::<Vec<_>>());
+    Value::Object(o)
+}

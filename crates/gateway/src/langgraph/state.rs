@@ -1,0 +1,136 @@
+//! States and checkpoints as LangGraph shows them.
+
+use runloom_engine::{
+    Object, Value,
+    checkpoint::{CheckpointConfig, CheckpointView, TaskView},
+    stream::Interrupt,
+    value,
+};
+
+use super::iso;
+
+/// `{thread_id, checkpoint_ns, checkpoint_id}`, with the map of parents for a subgraph's.
+fn checkpoint(at: &CheckpointConfig, parents: &Object) -> Value {
+    let mut o = Object::default();
+    o.insert("thread_id", at.thread.map_or(Value::Null, |t| t.to_string().into()));
+    o.insert("checkpoint_ns", &at.ns);
+    if let Some(id) = at.id {
+        o.insert("checkpoint_id", id.to_string());
+        if !at.ns.is_empty() {
+            let mut map = parents.clone();
+            map.insert(at.ns.clone(), id.to_string());
+            o.insert("checkpoint_map", map);
+        }
+    }
+    Value::Object(o)
+}
+
+pub(super) fn interrupts(all: &[Interrupt]) -> Value {
+    all.iter().map(Interrupt::to_value).collect::<Vec<_>>().into()
+}
+
+/// A thread's state, as `get_state` and the history give it.
+pub fn state(view: &CheckpointView) -> Value {
+    let at = |c: &Option<CheckpointConfig>| c.as_ref().map_or(Value::Null, |c| checkpoint(c, &view.parents));
+    let id = |c: &Option<CheckpointConfig>| {
+        Value::from(c.as_ref().and_then(|c| c.id).map(|id| id.to_string()))
+    };
+    let mut o = Object::default();
+    o.insert("values", view.values_object());
+    o.insert("next", view.next.iter().map(Value::from).collect::<Vec<_>>());
+    o.insert("tasks", view.tasks.iter().map(task).collect::<Vec<_>>());
+    o.insert("metadata", metadata(view));
+    o.insert("created_at", view.created_at.map_or(Value::Null, |t| iso(t).into()));
+    o.insert("checkpoint", at(&view.config));
+    o.insert("parent_checkpoint", at(&view.parent));
+    o.insert("interrupts", interrupts(&view.interrupts().cloned().collect::<Vec<_>>()));
+    o.insert("checkpoint_id", id(&view.config));
+    o.insert("parent_checkpoint_id", id(&view.parent));
+    Value::Object(o)
+}
+
+fn metadata(view: &CheckpointView) -> Value {
+    let mut metadata = view.metadata.clone();
+    if let Some(source) = view.source {
+        metadata.insert("source", source.name());
+        metadata.insert("step", view.step);
+        metadata.insert("parents", view.parents.clone());
+    }
+    if let (Some(at), false) = (&view.config, view.parents.is_empty()) {
+        metadata.insert("checkpoint_ns", &at.ns);
+        metadata.insert("checkpoint_map", view.parents.clone());
+    }
+    Value::Object(metadata)
+}
+
+/// An error as Python's `repr` shows it: `ValueError('…')`.
+pub(super) fn repr(failure: &runloom_engine::NodeFailure) -> String {
+    format!("{}('{}')", failure.kind, failure.message)
+}
+
+fn task(task: &TaskView) -> Value {
+    let mut o = Object::default();
+    o.insert("id", task.id.to_string());
+    o.insert("name", &task.name);
+    o.insert("path", task.path.clone());
+    o.insert("error", task.error.as_ref().map_or(Value::Null, |e| repr(e).into()));
+    o.insert("interrupts", interrupts(&task.interrupts));
+    let place = task.checkpoint.as_ref().map_or(Value::Null, |c| checkpoint(c, &Object::default()));
+    o.insert("checkpoint", if task.state.is_some() { Value::Null } else { place });
+    o.insert("state", task.state.as_ref().map_or(Value::Null, |s| state(s)));
+    o.insert("result", task.result.clone().unwrap_or_default());
+    Value::Object(o)
+}
+
+/// A checkpoint as mode `checkpoints` streams it. `configurable` is the run's own, which the server adds.
+pub(super) fn streamed(view: &CheckpointView, configurable: &Object) -> Object {
+    let config = |c: &Option<CheckpointConfig>| match c {
+        None => Value::Null,
+        Some(c) => {
+            let mut all = configurable.clone();
+            if let Value::Object(place) = checkpoint(c, &view.parents) {
+                place.iter().for_each(|(k, v)| all.insert(k.clone(), v.clone()));
+            }
+            Value::Object([("configurable", all)].into_iter().collect())
+        }
+    };
+    let mut meta = Object::default();
+    meta.insert("source", Value::from(view.source.map(|s| s.name().to_owned())));
+    meta.insert("step", view.step);
+    meta.insert("parents", view.parents.clone());
+    let tasks = view.tasks.iter().map(|t| {
+        let mut o = Object::default();
+        o.insert("id", t.id.to_string());
+        o.insert("name", &t.name);
+        if let Some(error) = &t.error {
+            o.insert("error", repr(error));
+        } else {
+            if let Some(result) = &t.result {
+                o.insert("result", result.clone());
+            }
+            o.insert("interrupts", interrupts(&t.interrupts));
+        }
+        let place = |c: &CheckpointConfig| value!({"configurable": {}}).as_object().cloned().map(|mut o| {
+            o.insert("configurable", checkpoint(c, &Object::default()));
+            Value::Object(o)
+        });
+        o.insert("state", t.checkpoint.as_ref().and_then(place).unwrap_or_default());
+        Value::Object(o)
+    });
+    let mut o = Object::default();
+    o.insert("config", config(&view.config));
+    o.insert("metadata", meta);
+    o.insert("values", view.values_object());
+    o.insert("next", view.next.iter().map(Value::from).collect::<Vec<_>>());
+    o.insert("parent_config", config(&view.parent));
+    o.insert("tasks", tasks.collect::<Vec<_>>());
+    o
+}
+
+/// The same with the places of the checkpoint and its parent, as mode `debug` has them.
+pub(super) fn with_places(mut o: Object, view: &CheckpointView) -> Object {
+    let at = |c: &Option<CheckpointConfig>| c.as_ref().map_or(Value::Null, |c| checkpoint(c, &view.parents));
+    o.insert("checkpoint", at(&view.config));
+    o.insert("parent_checkpoint", at(&view.parent));
+    o
+}
