@@ -77,7 +77,7 @@ pub enum ChunkBy {
 
 impl ChunkBy {
     /// The chunks of a text, in order; none of an empty one.
-    pub fn cut<'a>(self, text: &'a str) -> Vec<&'a str> {
+    pub fn cut(self, text: &str) -> Vec<&str> {
         let ends = |is_end: &dyn Fn(char, char) -> bool| {
             let mut chunks = Vec::new();
             let mut start = 0;

@@ -1,5 +1,7 @@
 //! The scripted model: what it says, in which pieces, and when.
 
+#![allow(clippy::unwrap_used)]
+
 use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt};

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use runloom_engine::{List, Object, StateView, Value};
+use runloom_engine::{List, Object, Value};
 
 use super::{
     call,
+    env::Env,
+    gather::Gather,
     node::{Each, EachKind, Link, Node, Root},
     ops,
 };
@@ -57,53 +59,6 @@ impl Budget {
     /// For work on texts, which goes through many bytes at a step.
     pub fn spend_bytes(&mut self, bytes: usize) -> Result<()> {
         self.spend(bytes / 64 + 1)
-    }
-}
-
-/// What an expression is evaluated over.
-#[derive(Clone, Copy)]
-pub struct Env<'a> {
-    /// What the node was given.
-    pub state: &'a StateView,
-    /// The run's context.
-    pub context: &'a Value,
-    /// The run's `configurable`.
-    pub config: &'a Object,
-    /// Which try of the node this is.
-    pub attempt: u32,
-    /// The arguments of a tool's call.
-    pub args: Option<&'a Value>,
-    /// What a mapped subgraph gave.
-    pub result: Option<&'a Value>,
-    /// Names bound by earlier steps.
-    pub bound: &'a [(Arc<str>, Value)],
-}
-
-impl Env<'_> {
-    fn root(&self, root: Root) -> Value {
-        match root {
-            Root::State => self.state.to_value(),
-            Root::Context if self.context.is_null() => Value::object(),
-            Root::Context => self.context.clone(),
-            Root::Config => {
-                let scalars = self.config.iter().filter(|(_, v)| v.depth() == 0);
-                Value::Object(scalars.map(|(k, v)| (k.clone(), v.clone())).collect())
-            }
-            Root::Attempt => Value::Int(self.attempt.into()),
-            Root::Args => self.args.cloned().unwrap_or_default(),
-            Root::Result => self.result.cloned().unwrap_or_default(),
-        }
-    }
-
-    fn field(&self, root: Root, name: &str) -> Option<Value> {
-        match root {
-            Root::State => self.state.get(name).cloned(),
-            Root::Context => self.context.get(name).cloned(),
-            Root::Config => self.config.get(name).filter(|v| v.depth() == 0).cloned(),
-            Root::Attempt => None,
-            Root::Args => self.args?.get(name).cloned(),
-            Root::Result => self.result?.get(name).cloned(),
-        }
     }
 }
 
@@ -289,51 +244,8 @@ impl<'a> Eval<'a> {
     }
 }
 
-/// What a comprehension has come to so far.
-struct Gather {
-    kind: EachKind,
-    items: Vec<Value>,
-    count: usize,
-    failed: Option<String>,
-    decided: bool,
-}
-
-impl Gather {
-    fn new(kind: EachKind) -> Self {
-        Self { kind, items: Vec::new(), count: 0, failed: None, decided: false }
-    }
-
-    /// Takes what was said of an item; true where nothing more needs to be said.
-    fn take(&mut self, item: Value, said: Result<Value>) -> Result<bool> {
-        let decisive = self.kind == EachKind::Exists;
-        match (self.kind, said) {
-            (EachKind::All | EachKind::Exists, Err(Fault::Fails(message))) => {
-                self.failed.get_or_insert(message);
-            }
-            (_, Err(fault)) => return Err(fault),
-            (EachKind::Map, Ok(made)) => self.items.push(made),
-            (EachKind::Filter, Ok(Value::Bool(true))) => self.items.push(item),
-            (EachKind::ExistsOne, Ok(Value::Bool(true))) => self.count += 1,
-            (EachKind::All | EachKind::Exists, Ok(said)) => self.decided = said == Value::Bool(decisive),
-            _ => {}
-        }
-        Ok(self.decided)
-    }
-
-    fn finish(self) -> Result<Value> {
-        match self.kind {
-            EachKind::Map | EachKind::Filter => shallow(Value::List(List::from(self.items))),
-            EachKind::ExistsOne => Ok(Value::Bool(self.count == 1)),
-            EachKind::All | EachKind::Exists => match self.failed {
-                Some(message) if !self.decided => Err(Fault::Fails(message)),
-                _ => Ok(Value::Bool(self.decided == (self.kind == EachKind::Exists))),
-            },
-        }
-    }
-}
-
 /// Refuses what nests deeper than a state may.
-fn shallow(value: Value) -> Result<Value> {
+pub(super) fn shallow(value: Value) -> Result<Value> {
     if value.depth() > MAX_DEPTH {
         return Err(Fault::new(format!("the value nests deeper than {MAX_DEPTH}")));
     }

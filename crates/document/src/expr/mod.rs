@@ -5,8 +5,10 @@
 //! at a budget instead of running away with the process.
 
 mod call;
+mod env;
 mod eval;
 mod functions;
+mod gather;
 mod lower;
 mod node;
 mod ops;
@@ -18,10 +20,13 @@ mod tests;
 
 use std::{fmt, sync::Arc};
 
-pub use eval::{Env, MAX_STEPS};
+pub use env::Env;
+pub use eval::MAX_STEPS;
 pub use node::Root;
-pub use parse::{Fault, MAX_LENGTH, MAX_NESTING};
+pub use parse::Fault;
 use runloom_engine::{NodeError, Value};
+
+use crate::tree::on_large_stack;
 
 /// The names that an expression may use, by its place in the document.
 pub struct Names<'a> {
@@ -46,30 +51,35 @@ impl fmt::Debug for Expr {
     }
 }
 
-/// The stack on which expressions are parsed: the parser recurses, and a debug build's frames are large.
-const PARSER_STACK: usize = 32 << 20;
-
 impl Expr {
     /// Compiles an expression.
     pub fn compile(source: &str, names: &Names<'_>) -> Result<Self, Fault> {
-        let node = std::thread::scope(|scope| {
-            let builder = std::thread::Builder::new().stack_size(PARSER_STACK);
-            // The parser's tree is as deep as the text is long, so it lives and dies there; the node is flat.
-            let compiled = builder.spawn_scoped(scope, || {
-                let (expr, info) = parse::parse(source)?;
-                lower::Lower { names, source, info: &info, locals: Vec::new(), depth: 0 }.node(&expr)
-            });
-            match compiled.map(std::thread::ScopedJoinHandle::join) {
-                Ok(Ok(result)) => result,
-                _ => Err(Fault::at(source, 0, "the expression cannot be compiled")),
-            }
-        })?;
+        // The parser's tree is as deep as the text is long, so it lives and dies on a large stack; the node is flat.
+        let compiled = on_large_stack(|| {
+            let (expr, info) = parse::parse(source)?;
+            lower::Lower { names, source, info: &info, locals: Vec::new(), depth: 0 }.node(&expr)
+        });
+        let node = compiled.unwrap_or_else(|| Err(Fault::at(source, 0, "the expression cannot be compiled")))?;
         Ok(Self { is_path: node.is_path(), source: source.into(), node })
     }
 
-    /// The expression as it was written.
-    pub fn source(&self) -> &str {
-        &self.source
+    /// The fields of the state that it reads without asking whether they are there.
+    pub(crate) fn state_fields(&self) -> Vec<Arc<str>> {
+        let (mut fields, mut asked) = (Vec::new(), Vec::new());
+        self.node.walk(&mut |node| match node {
+            node::Node::RootField(Root::State, field) => fields.push(field.clone()),
+            node::Node::RootHas(Root::State, field) => asked.push(field.clone()),
+            _ => {}
+        });
+        fields.retain(|f| !asked.contains(f));
+        fields
+    }
+
+    /// The texts that it may come to, as far as they are written down, and whether it may come to others too.
+    pub(crate) fn outcomes(&self) -> (Vec<Arc<str>>, bool) {
+        let (mut texts, mut closed) = (Vec::new(), true);
+        self.node.outcomes(&mut texts, &mut closed);
+        (texts, !closed)
     }
 
     /// Evaluates it. What it names is shared with what it was given, never copied.

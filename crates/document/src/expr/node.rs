@@ -152,3 +152,74 @@ impl Node {
         }
     }
 }
+
+impl Node {
+    /// Calls a function with every node within.
+    pub fn walk<'n>(&'n self, see: &mut dyn FnMut(&'n Node)) {
+        see(self);
+        match self {
+            Self::List(items) | Self::And(items) | Self::Or(items) | Self::Call(_, items) => {
+                items.iter().for_each(|n| n.walk(see));
+            }
+            Self::Map(entries) => entries.iter().for_each(|(k, v)| {
+                k.walk(see);
+                v.walk(see);
+            }),
+            Self::Not(inner) | Self::Negate(inner) | Self::Has(inner, _) => inner.walk(see),
+            Self::If(cases, otherwise) => {
+                for (condition, then) in cases {
+                    condition.walk(see);
+                    then.walk(see);
+                }
+                otherwise.walk(see);
+            }
+            Self::Chain(first, links) => {
+                first.walk(see);
+                for link in links {
+                    match link {
+                        Link::Index(node) | Link::Op(_, node) => node.walk(see),
+                        Link::Call(_, args) => args.iter().for_each(|n| n.walk(see)),
+                        Link::Each(each) => {
+                            each.body.walk(see);
+                            each.filter.iter().for_each(|n| n.walk(see));
+                        }
+                        Link::Field(_) | Link::Matches(_) => {}
+                    }
+                }
+            }
+            Self::Literal(_)
+            | Self::Root(_)
+            | Self::RootField(..)
+            | Self::RootHas(..)
+            | Self::Bound(_)
+            | Self::Local(_) => {}
+        }
+    }
+
+    /// The texts that the node may come to, alone, in a list, or as the `node` of a map; `false` in `closed` where it
+    /// may come to others.
+    pub fn outcomes(&self, texts: &mut Vec<Arc<str>>, closed: &mut bool) {
+        match self {
+            Self::Literal(Value::String(text)) => texts.push(text.clone()),
+            Self::If(cases, otherwise) => {
+                cases.iter().for_each(|(_, then)| then.outcomes(texts, closed));
+                otherwise.outcomes(texts, closed);
+            }
+            Self::List(items) => items.iter().for_each(|i| i.outcomes(texts, closed)),
+            Self::Map(entries) => {
+                *closed = false;
+                let node = entries.iter().find(|(k, _)| matches!(k, Self::Literal(v) if v.as_str() == Some("node")));
+                if let Some((_, node)) = node {
+                    node.outcomes(texts, closed);
+                }
+            }
+            Self::Chain(_, links) => {
+                *closed = false;
+                if let Some(Link::Each(Each { kind: EachKind::Map, body, .. })) = links.last() {
+                    body.outcomes(texts, closed);
+                }
+            }
+            _ => *closed = false,
+        }
+    }
+}

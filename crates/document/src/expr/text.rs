@@ -76,9 +76,8 @@ fn split(text: &str, by: &str, limit: usize, budget: &mut Budget) -> Result<Valu
     let parts: List = match (limit, by) {
         (0, _) => List::default(),
         (_, "") => {
-            let mut chars = text.char_indices();
             let mut parts: Vec<Value> = Vec::new();
-            while let Some((at, c)) = chars.next() {
+            for (at, c) in text.char_indices() {
                 budget.spend(1)?;
                 if parts.len() + 1 == limit {
                     parts.push(text[at..].into());

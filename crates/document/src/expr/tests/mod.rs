@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use runloom_engine::{Object, StateView, Value, stream::Snapshot};
 
-use super::{Env, Expr, Fault, MAX_NESTING, Names, Root};
+use super::{Env, Expr, Fault, Names, Root, parse::MAX_NESTING};
 
 /// Every name that a place may give.
 const ALL: [Root; 6] = [Root::State, Root::Context, Root::Config, Root::Attempt, Root::Args, Root::Result];

@@ -1,0 +1,96 @@
+//! Reading what stands beside a node's action: retries, timeouts, caches, tags, where its commands go.
+
+use std::{sync::Arc, time::Duration};
+
+use runloom_engine::{CachePolicy, NodeSpec, RetryPolicy, Value};
+
+use super::{Fields, Reader, given::Scope, models::MAX_DELAY_MS};
+use crate::tree::Tree;
+
+/// The keys of policies.
+pub(crate) const POLICIES: [&str; 7] = ["retry", "timeout_ms", "cache", "defer", "tags", "metadata", "destinations"];
+
+impl Reader<'_> {
+    /// Gives a node its policies.
+    pub fn policies(&mut self, mut spec: NodeSpec, fields: &Fields<'_>, scope: &Scope<'_>) -> NodeSpec {
+        if let Some(retry) = fields.get("retry") {
+            spec.retry = Some(self.within("retry", |r| r.retry(retry)));
+        }
+        if let Some(ms) = fields.get("timeout_ms").and_then(|t| self.integer(t, 1)) {
+            spec.timeout = Some(Duration::from_millis(ms));
+        }
+        if let Some(cache) = fields.raw("cache") {
+            spec.cache = self.within("cache", |r| r.cache(cache));
+        }
+        if let Some(defer) = fields.get("defer") {
+            spec.defer = self.bool(defer).unwrap_or(false);
+        }
+        if let Some(tags) = fields.get("tags") {
+            spec.tags = self.names(tags).into_iter().map(|(tag, _)| tag).collect();
+        }
+        if let Some(metadata) = fields.get("metadata") {
+            match metadata.to_value() {
+                Value::Object(object) => spec.metadata = object,
+                _ => self.fault(metadata.at, format!("expected a map, found {}", metadata.kind())),
+            }
+        }
+        if let Some(destinations) = fields.get("destinations") {
+            let has_subgraph = !spec.node.subgraphs().is_empty();
+            let mut to: Vec<Arc<str>> = Vec::new();
+            for (name, at) in self.names(destinations) {
+                // A command of a subgraph may be meant for a graph further out.
+                if has_subgraph || is_end(&name) || self.known("node", &name, at, &scope.nodes) {
+                    to.push(name);
+                }
+            }
+            spec.destinations = Some(to);
+        }
+        spec
+    }
+
+    fn retry(&mut self, tree: &Tree) -> RetryPolicy {
+        let fields = self.fields(tree, &["max_attempts", "initial_ms", "backoff", "max_ms", "jitter"]);
+        let mut policy = RetryPolicy::default();
+        let ms = |n: f64| Duration::from_secs_f64(n.min(MAX_DELAY_MS) / 1000.0);
+        if let Some(n) = fields.get("max_attempts").and_then(|t| self.integer(t, 1)) {
+            policy.max_attempts = u32::try_from(n).unwrap_or(u32::MAX);
+        }
+        if let Some(n) = fields.get("initial_ms").and_then(|t| self.number(t, 0.0)) {
+            policy.initial_interval = ms(n);
+        }
+        if let Some(n) = fields.get("backoff").and_then(|t| self.number(t, 0.0)) {
+            policy.backoff = n;
+        }
+        if let Some(n) = fields.get("max_ms").and_then(|t| self.number(t, 0.0)) {
+            policy.max_interval = ms(n);
+        }
+        if let Some(jitter) = fields.get("jitter") {
+            policy.jitter = self.bool(jitter).unwrap_or(true);
+        }
+        policy
+    }
+
+    fn cache(&mut self, tree: &Tree) -> Option<CachePolicy> {
+        match tree.to_value() {
+            Value::Bool(false) => return None,
+            Value::Bool(true) | Value::Null => return Some(CachePolicy::default()),
+            _ => {}
+        }
+        let fields = self.fields(tree, &["ttl_s"]);
+        let ttl = fields.get("ttl_s").and_then(|t| self.number(t, 0.0));
+        Some(CachePolicy { ttl: ttl.map(|s| Duration::from_secs_f64(s.min(MAX_TTL_S))) })
+    }
+}
+
+/// The graph's end, as documents name it.
+pub(crate) fn is_end(name: &str) -> bool {
+    matches!(name, "END" | runloom_engine::END)
+}
+
+/// The graph's start, as documents name it.
+pub(crate) fn is_start(name: &str) -> bool {
+    matches!(name, "START" | runloom_engine::START)
+}
+
+/// A hundred years: longer than any cache, and not too long for a clock.
+const MAX_TTL_S: f64 = 3_153_600_000.0;

@@ -1,0 +1,174 @@
+//! The step that runs the tool calls of the last AI message, as LangGraph's `ToolNode` does.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use futures_util::future::join_all;
+use runloom_engine::{List, NodeError, NodeFailure, Object, Value};
+use runloom_models::dumps;
+
+use super::{Run, env, fail};
+use crate::{expr::Env, read::tools::Tool};
+
+/// Runs tool calls.
+pub(crate) struct RunTools {
+    pub tools: BTreeMap<Arc<str>, Arc<Tool>>,
+    /// The channel of the messages.
+    pub messages: Arc<str>,
+    /// Whether an error becomes a message to the model.
+    pub handle_errors: bool,
+}
+
+/// A call that a model asked for.
+struct Call {
+    name: Arc<str>,
+    args: Value,
+    id: Value,
+}
+
+impl RunTools {
+    pub async fn run(&self, run: &mut Run) -> Result<(), NodeError> {
+        let calls = self.calls(run)?;
+        let results = join_all(calls.iter().map(|call| self.answer(run, call))).await;
+        let messages: List = results.into_iter().collect::<Result<Vec<_>, _>>()?.into();
+        run.write(&self.messages, Value::List(messages));
+        Ok(())
+    }
+
+    /// The calls of the last AI message.
+    fn calls(&self, run: &Run) -> Result<Vec<Call>, NodeError> {
+        let messages = run.state.get(&self.messages).and_then(Value::as_list);
+        let is_ai = |m: &&Value| m.get_str("type") == Some("ai") || m.get_str("role") == Some("assistant");
+        let Some(last) = messages.and_then(|m| m.iter().rev().find(is_ai)) else {
+            return Err(NodeError::msg(format!("no AI message in `{}`, and so no tool to call", self.messages)));
+        };
+        let calls = last.get("tool_calls").and_then(Value::as_list).cloned().unwrap_or_default();
+        Ok(calls
+            .iter()
+            .map(|call| Call {
+                name: call.get_str("name").unwrap_or_default().into(),
+                args: call.get("args").cloned().unwrap_or_else(Value::object),
+                id: call.get("id").cloned().unwrap_or_default(),
+            })
+            .collect())
+    }
+
+    /// The tool message that answers a call.
+    async fn answer(&self, run: &Run, call: &Call) -> Result<Value, NodeError> {
+        let Some(tool) = self.tools.get(&call.name) else {
+            let known: Vec<&str> = self.tools.keys().map(|n| &**n).collect();
+            let text = format!("Error: {} is not a valid tool, try one of [{}].", call.name, known.join(", "));
+            return Ok(message(call, text.into(), "error"));
+        };
+        let work = async { Ok(message(call, content(self.call(run, tool, call)?), "success")) };
+        match run.cx.tool(call.name.clone(), call.args.clone(), work).await {
+            Err(NodeError::Failed(failure)) if self.handle_errors => {
+                Ok(message(call, explained(&failure).into(), "error"))
+            }
+            result => result,
+        }
+    }
+
+    fn call(&self, run: &Run, tool: &Tool, call: &Call) -> Result<Value, NodeError> {
+        if let Some(schema) = &tool.schema
+            && let Err(message) = schema.check(&call.args)
+        {
+            let (name, args) = (&call.name, dumps(&call.args, false));
+            return Err(NodeError::new(
+                INVOCATION,
+                format!(
+                    "Error invoking tool '{name}' with kwargs {args} with error:\n {message}\n Please fix the error \
+                     and try again."
+                ),
+            ));
+        }
+        let env = Env { args: Some(&call.args), ..env(&run.state, &run.cx, &run.bound) };
+        for data in &tool.emit {
+            run.cx.emit(data.eval(&env)?);
+        }
+        if let Some(given) = &tool.fail {
+            fail(&given.eval(&env)?)?;
+        }
+        tool.result.eval(&env)
+    }
+}
+
+/// The type of the error of arguments that do not fit.
+const INVOCATION: &str = "ToolInvocationError";
+
+/// What the model is told of a failure.
+fn explained(failure: &NodeFailure) -> String {
+    if &*failure.kind == INVOCATION {
+        return failure.message.to_string();
+    }
+    format!("Error: {}({})\n Please fix your mistakes.", failure.kind, python_text(&failure.message))
+}
+
+/// A text as Python's `repr` shows it.
+fn python_text(text: &str) -> String {
+    let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
+    let mut out = String::from(quote);
+    for c in text.chars() {
+        match c {
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            c if c == quote => out.extend(['\\', c]),
+            c => out.push(c),
+        }
+    }
+    out.push(quote);
+    out
+}
+
+/// What a tool gave as a message's content: a text and content blocks as they are, all else as JSON.
+fn content(result: Value) -> Value {
+    const BLOCKS: [&str; 6] = ["text", "image_url", "image", "json", "document", "file"];
+    let is_block = |v: &Value| v.get_str("type").is_some_and(|t| BLOCKS.contains(&t));
+    match &result {
+        Value::String(_) => result,
+        Value::List(items) if !items.is_empty() && items.iter().all(is_block) => result,
+        other => dumps(other, false).into(),
+    }
+}
+
+/// A tool message in LangChain's JSON.
+fn message(call: &Call, content: Value, status: &str) -> Value {
+    let mut o = Object::default();
+    o.insert("content", content);
+    o.insert("additional_kwargs", Value::object());
+    o.insert("response_metadata", Value::object());
+    o.insert("type", "tool");
+    o.insert("name", &call.name);
+    o.insert("id", uuid::Uuid::new_v4().to_string());
+    o.insert("tool_call_id", call.id.clone());
+    o.insert("artifact", Value::Null);
+    o.insert("status", status);
+    Value::Object(o)
+}
+
+#[cfg(test)]
+mod tests {
+    use runloom_engine::value;
+
+    use super::*;
+
+    #[test]
+    fn an_error_is_shown_as_python_would() {
+        let explain =
+            |text: &str| explained(&NodeFailure { kind: "ValueError".into(), message: text.into(), retryable: true });
+        assert_eq!(explain("no such city"), "Error: ValueError('no such city')\n Please fix your mistakes.");
+        assert_eq!(explain("it's\n"), "Error: ValueError(\"it's\\n\")\n Please fix your mistakes.");
+        assert_eq!(explain("'\""), "Error: ValueError('\\'\"')\n Please fix your mistakes.");
+    }
+
+    #[test]
+    fn what_is_no_text_is_written_as_json() {
+        assert_eq!(content(value!("plain")), value!("plain"));
+        assert_eq!(content(value!({"a": [1, "é"]})), value!("{\"a\": [1, \"é\"]}"));
+        assert_eq!(content(Value::Null), value!("null"));
+        assert_eq!(content(value!([1])), value!("[1]"));
+        let blocks = value!([{"type": "text", "text": "x"}]);
+        assert_eq!(content(blocks.clone()), blocks);
+    }
+}
