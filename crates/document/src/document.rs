@@ -136,10 +136,10 @@ impl Reader<'_> {
         if let Some(schema) = fields.get("context").and_then(|c| self.within("context", |r| r.context(c))) {
             graph.context_schema(schema);
         }
-        if let Some(text) = fields.get("description").and_then(|d| self.text(d)) {
+        if let Some(text) = self.field(&fields, "description", |r, t| r.text(t)) {
             graph.description(&**text);
         }
-        let hidden = fields.get("hidden").and_then(|h| self.bool(h)).unwrap_or(false);
+        let hidden = self.field(&fields, "hidden", |r, t| r.bool(t)).unwrap_or(false);
         if let Some(models) = fields.get("models") {
             scope.models.extend(self.models(models));
         }

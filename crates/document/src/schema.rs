@@ -5,7 +5,7 @@ use std::{collections::HashMap, fmt, sync::Arc};
 use jsonschema::{PatternOptions, Retrieve, Uri, Validator};
 use runloom_engine::{ChannelSpec, Graph, Object, Reducer, Value, command::OVERWRITE, value};
 
-use crate::Error;
+use crate::{Error, nearest::or_known};
 
 /// A compiled JSON Schema.
 pub(crate) struct Schema {
@@ -17,6 +17,9 @@ impl fmt::Debug for Schema {
         f.write_str("Schema")
     }
 }
+
+/// The types of JSON Schema.
+const TYPES: [&str; 7] = ["string", "integer", "number", "boolean", "array", "object", "null"];
 
 /// Refuses to fetch: a schema comes from outside, and may not make the server call anywhere.
 struct Nothing;
@@ -42,6 +45,9 @@ impl Schema {
             .map(|validator| Self { validator })
             .map_err(|error| {
                 let path = error.instance_path().to_string();
+                if let (true, Some(found)) = (path.ends_with("/type"), error.instance().as_str()) {
+                    return format!("there is no JSON type `{found}`{} (at {path})", or_known(found, TYPES));
+                }
                 if path.is_empty() { error.to_string() } else { format!("{error} (at {path})") }
             })
     }

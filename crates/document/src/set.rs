@@ -171,10 +171,13 @@ impl<'r> Load<'r> {
     }
 
     fn add(&mut self, file: Arc<str>, text: String) {
-        let written = match Written::read(file, text) {
-            Ok(written) => written,
-            Err(problems) => return self.problems.extend(problems),
-        };
+        let (written, problems) = Written::read(file, text);
+        let Some(written) = written else { return self.problems.extend(problems) };
+        if !problems.is_empty() {
+            self.problems.extend(problems);
+            self.problems.extend(written.compile(&self.graphs, self.registry).err().unwrap_or_default());
+            return;
+        }
         if let Some(first) = self.written.get(&written.name) {
             let message = format!("graph `{}` is in {} already", written.name, first.file);
             self.problems.push(problem(&written, written.name_at, String::new(), message));

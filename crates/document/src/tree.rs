@@ -263,7 +263,7 @@ mod tests {
             ("a: 1\na: 2", 2, "duplicate"),
             ("a: *nope", 1, "unknown"),
             ("a: 1\n---\nb: 2", 3, "document"),
-            ("\tb: 1", 1, ""),
+            ("a:\n\tb: 1", 2, ""),
             ("a: .nan", 1, ""),
         ] {
             let problem = parse(text).unwrap_err();

@@ -22,14 +22,17 @@ pub(crate) struct Written {
 }
 
 impl Written {
-    /// Reads the text and what it is called.
-    pub fn read(file: Arc<str>, text: String) -> Result<Self, Vec<Problem>> {
-        let tree = Tree::parse(&file, &text).map_err(|problem| vec![problem])?;
+    /// Reads the text and what it is called. Where only its name is wrong, the rest can be looked at all the same.
+    pub fn read(file: Arc<str>, text: String) -> (Option<Self>, Vec<Problem>) {
+        let tree = match Tree::parse(&file, &text) {
+            Ok(tree) => tree,
+            Err(problem) => return (None, vec![problem]),
+        };
         let mut reader = Reader::new(&file, &text);
-        let mut found = (Arc::from(""), At::default());
+        let mut found = None;
         if matches!(tree.data, Data::Map(_)) {
             reader.version(&tree);
-            found = reader.name(&tree);
+            found = reader.problems.is_empty().then(|| reader.name(&tree));
         } else {
             reader.fault(
                 tree.at,
@@ -37,10 +40,7 @@ impl Written {
             );
         }
         let problems = reader.problems;
-        match problems.is_empty() {
-            true => Ok(Self { file, text, tree, name: found.0, name_at: found.1 }),
-            false => Err(problems),
-        }
+        (found.map(|(name, name_at)| Self { file, text, tree, name, name_at }), problems)
     }
 
     /// The graphs that it names as subgraphs, each with its place.

@@ -70,8 +70,15 @@ fn plain(message: &str) -> String {
     }
     let message = message.strip_prefix("Syntax error: ").unwrap_or(message);
     let message = message.split(" expecting {").next().unwrap_or(message);
-    let message = message.replace("'<EOF>'", "the end of the expression");
-    format!("syntax error: {message}")
+    let message = message.replace("'<EOF>'", "the end of the expression").replace("<EOF>", "the end of the expression");
+    let told = [
+        ("mismatched input ", "did not expect "),
+        ("extraneous input ", "did not expect "),
+        ("no viable alternative at input ", "cannot make sense of "),
+        ("token recognition error at: ", "did not expect "),
+    ];
+    let ours = told.iter().find_map(|(theirs, ours)| Some(format!("{ours}{}", message.strip_prefix(theirs)?)));
+    format!("syntax error: {}", ours.unwrap_or(message))
 }
 
 /// The byte at which the first bracket opens that is too deep. Knows texts and comments.

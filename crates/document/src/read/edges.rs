@@ -49,7 +49,7 @@ impl Reader<'_> {
         let from: Vec<Arc<str>> = from.into_iter().filter_map(|(n, at)| self.source(n, at, scope)).collect();
         let to: Vec<Arc<str>> = to.into_iter().filter_map(|(n, at)| self.target(n, at, scope)).collect();
         if let Some(route) = fields.get("route") {
-            let name = fields.get("name").and_then(|n| self.text(n)).cloned().unwrap_or_else(|| "route".into());
+            let name = self.field(&fields, "name", |r, t| r.text(t)).cloned().unwrap_or_else(|| "route".into());
             let given = self.within("route", |r| r.given(route, scope, Sees::route()));
             let (outcomes, open) = given.outcomes();
             self.may_send |= open;

@@ -120,24 +120,30 @@ impl Reader<'_> {
     }
 
     fn expression_fault(&mut self, at: At, source: &str, fault: Fault) {
-        let line = source.lines().next().unwrap_or_default();
-        // Where the text stands as it is written, its own columns are the document's.
-        let written = usize::try_from(at.line).ok().and_then(|n| self.text.lines().nth(n.checked_sub(1)?));
-        let rest = written.map(|w| w.chars().skip(usize::try_from(at.column).unwrap_or(1).saturating_sub(1)));
-        let rest: String = rest.map(Iterator::collect).unwrap_or_default();
-        let quotes = if rest.starts_with(['\'', '"']) { 1 } else { 0 };
-        let is_plain = fault.line == 1 && !line.is_empty() && rest.get(quotes..).is_some_and(|r| r.starts_with(line));
-        let shown = if line.chars().count() > 120 || source.lines().nth(1).is_some() {
-            format!("{}…", line.chars().take(120).collect::<String>())
-        } else {
-            line.to_owned()
+        let first = source.lines().next().unwrap_or_default();
+        let shown = match (first.char_indices().nth(120), source.lines().nth(1)) {
+            (None, None) => first.to_owned(),
+            (cut, _) => format!("{}…", &first[..cut.map_or(first.len(), |(end, _)| end)]),
         };
-        if is_plain {
-            let column = at.column + quotes as u64 + fault.column as u64 - 1;
-            self.fault(At { line: at.line, column }, format!("in the expression `{shown}`: {}", fault.message));
-        } else {
-            let (l, c) = (fault.line, fault.column);
-            self.fault(at, format!("in the expression `{shown}`, line {l}, column {c}: {}", fault.message));
+        match self.written_at(at, source, &fault) {
+            Some(place) => self.fault(place, format!("in the expression `{shown}`: {}", fault.message)),
+            None => {
+                let (l, c) = (fault.line, fault.column);
+                self.fault(at, format!("in the expression `{shown}`, line {l}, column {c}: {}", fault.message));
+            }
         }
+    }
+
+    /// The place in the document of a fault in an expression, where its line stands there as it is: the first after a
+    /// quote perhaps, all of them in a block.
+    fn written_at(&self, at: At, source: &str, fault: &Fault) -> Option<At> {
+        let line = source.lines().nth(fault.line.checked_sub(1)?)?;
+        let number = at.line + u64::try_from(fault.line).ok()? - 1;
+        let written = self.text.lines().nth(usize::try_from(number).ok()?.checked_sub(1)?)?;
+        let start = usize::try_from(at.column).ok()?.checked_sub(1)?;
+        let rest = &written[written.char_indices().nth(start)?.0..];
+        let quotes = u64::from(fault.line == 1 && rest.starts_with(['\'', '"']));
+        let is_there = !line.is_empty() && rest.get(usize::try_from(quotes).ok()?..)?.starts_with(line);
+        is_there.then_some(At { line: number, column: at.column + quotes + u64::try_from(fault.column).ok()? - 1 })
     }
 }

@@ -84,6 +84,17 @@ impl<'a> Reader<'a> {
         Fields { all, at: tree.at }
     }
 
+    /// A field that is there, read under its name.
+    pub fn field<'t, T>(
+        &mut self,
+        fields: &Fields<'t>,
+        name: &str,
+        read: impl FnOnce(&mut Self, &'t Tree) -> Option<T>,
+    ) -> Option<T> {
+        let tree = fields.get(name)?;
+        self.within(name, |r| read(r, tree))
+    }
+
     /// The entries of a map with free keys.
     pub fn entries<'t>(&mut self, tree: &'t Tree) -> &'t [(Key, Tree)] {
         match &tree.data {

@@ -72,7 +72,7 @@ impl Reader<'_> {
                 }
             }
         }
-        if let Some(delay) = fields.get("delay_ms").and_then(|d| self.number(d, 0.0)) {
+        if let Some(delay) = self.field(&fields, "delay_ms", |r, t| r.number(t, 0.0)) {
             model = model.delay(Duration::from_secs_f64(delay.min(MAX_DELAY_MS) / 1000.0));
         }
         Some(model)

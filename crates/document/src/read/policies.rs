@@ -16,17 +16,17 @@ impl Reader<'_> {
         if let Some(retry) = fields.get("retry") {
             spec.retry = Some(self.within("retry", |r| r.retry(retry)));
         }
-        if let Some(ms) = fields.get("timeout_ms").and_then(|t| self.integer(t, 1)) {
+        if let Some(ms) = self.field(fields, "timeout_ms", |r, t| r.integer(t, 1)) {
             spec.timeout = Some(Duration::from_millis(ms));
         }
         if let Some(cache) = fields.raw("cache") {
             spec.cache = self.within("cache", |r| r.cache(cache));
         }
-        if let Some(defer) = fields.get("defer") {
-            spec.defer = self.bool(defer).unwrap_or(false);
+        if let Some(defer) = self.field(fields, "defer", |r, t| r.bool(t)) {
+            spec.defer = defer;
         }
         if let Some(tags) = fields.get("tags") {
-            spec.tags = self.names(tags).into_iter().map(|(tag, _)| tag).collect();
+            spec.tags = self.within("tags", |r| r.names(tags)).into_iter().map(|(tag, _)| tag).collect();
         }
         if let Some(metadata) = fields.get("metadata") {
             match metadata.to_value() {
@@ -37,12 +37,14 @@ impl Reader<'_> {
         if let Some(destinations) = fields.get("destinations") {
             let has_subgraph = !spec.node.subgraphs().is_empty();
             let mut to: Vec<Arc<str>> = Vec::new();
-            for (name, at) in self.names(destinations) {
-                // A command of a subgraph may be meant for a graph further out.
-                if has_subgraph || is_end(&name) || self.known("node", &name, at, &scope.nodes) {
-                    to.push(name);
+            self.within("destinations", |r| {
+                for (name, at) in r.names(destinations) {
+                    // A command of a subgraph may be meant for a graph further out.
+                    if has_subgraph || is_end(&name) || r.known("node", &name, at, &scope.nodes) {
+                        to.push(name);
+                    }
                 }
-            }
+            });
             spec.destinations = Some(to);
         }
         spec
@@ -52,20 +54,20 @@ impl Reader<'_> {
         let fields = self.fields(tree, &["max_attempts", "initial_ms", "backoff", "max_ms", "jitter"]);
         let mut policy = RetryPolicy::default();
         let ms = |n: f64| Duration::from_secs_f64(n.min(MAX_DELAY_MS) / 1000.0);
-        if let Some(n) = fields.get("max_attempts").and_then(|t| self.integer(t, 1)) {
+        if let Some(n) = self.field(&fields, "max_attempts", |r, t| r.integer(t, 1)) {
             policy.max_attempts = u32::try_from(n).unwrap_or(u32::MAX);
         }
-        if let Some(n) = fields.get("initial_ms").and_then(|t| self.number(t, 0.0)) {
+        if let Some(n) = self.field(&fields, "initial_ms", |r, t| r.number(t, 0.0)) {
             policy.initial_interval = ms(n);
         }
-        if let Some(n) = fields.get("backoff").and_then(|t| self.number(t, 0.0)) {
+        if let Some(n) = self.field(&fields, "backoff", |r, t| r.number(t, 0.0)) {
             policy.backoff = n;
         }
-        if let Some(n) = fields.get("max_ms").and_then(|t| self.number(t, 0.0)) {
+        if let Some(n) = self.field(&fields, "max_ms", |r, t| r.number(t, 0.0)) {
             policy.max_interval = ms(n);
         }
-        if let Some(jitter) = fields.get("jitter") {
-            policy.jitter = self.bool(jitter).unwrap_or(true);
+        if let Some(jitter) = self.field(&fields, "jitter", |r, t| r.bool(t)) {
+            policy.jitter = jitter;
         }
         policy
     }
@@ -77,7 +79,7 @@ impl Reader<'_> {
             _ => {}
         }
         let fields = self.fields(tree, &["ttl_s"]);
-        let ttl = fields.get("ttl_s").and_then(|t| self.number(t, 0.0));
+        let ttl = self.field(&fields, "ttl_s", |r, t| r.number(t, 0.0));
         Some(CachePolicy { ttl: ttl.map(|s| Duration::from_secs_f64(s.min(MAX_TTL_S))) })
     }
 }

@@ -108,6 +108,7 @@ impl Reader<'_> {
                 self.fault(tree.at, format!("`{text}` cannot be a name in expressions: letters, digits and `_`"));
             } else if RESERVED.contains(&&**text) {
                 self.fault(tree.at, format!("`{text}` is a name that expressions have already"));
+                return name;
             }
         }
         bound.push(name.clone());
@@ -141,7 +142,7 @@ impl Reader<'_> {
 
     fn command(&mut self, tree: &Tree, scope: &Scope<'_>, bound: &Bound, to: &[Arc<str>]) -> Step {
         let fields = self.fields(tree, &["update", "goto", "parent"]);
-        let parent = fields.get("parent").and_then(|p| self.bool(p)).unwrap_or(false);
+        let parent = self.field(&fields, "parent", |r, t| r.bool(t)).unwrap_or(false);
         let update = match fields.get("update") {
             Some(update) => self.within("update", |r| r.writes(update, scope, bound, !parent)),
             None => Vec::new(),
@@ -258,7 +259,7 @@ impl Reader<'_> {
         let messages = fields.get("messages").and_then(|m| Some((self.text(m)?.clone(), m.at)));
         let (messages, at) = messages.unwrap_or_else(|| ("messages".into(), tree.at));
         self.known("channel", &messages, at, scope.channels.iter().map(|c| &c.name));
-        let handle_errors = fields.get("handle_errors").and_then(|h| self.bool(h)).unwrap_or(true);
+        let handle_errors = self.field(&fields, "handle_errors", |r, t| r.bool(t)).unwrap_or(true);
         Step::Tools(RunTools { tools, messages, handle_errors })
     }
 }

@@ -31,7 +31,7 @@ impl Reader<'_> {
         let output = fields
             .get("output")
             .map(|t| self.within("output", |r| r.mapping(t, scope, Sees::result(bound), Some(scope))));
-        let persistent = fields.get("checkpointer").and_then(|c| self.bool(c)).unwrap_or(false);
+        let persistent = self.field(&fields, "checkpointer", |r, t| r.bool(t)).unwrap_or(false);
         // That the graph is there has been looked at when the set was put in order.
         let graph = scope.graphs.get(&name).cloned();
         if let (Some(graph), Some(Mapping::Fields(writes))) = (&graph, &input) {

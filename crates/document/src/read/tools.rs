@@ -49,7 +49,7 @@ impl Reader<'_> {
             let message = format!("documents cannot call tools by `{what}` yet; use `result: <expression over args>`");
             self.fault(fields.place(what), message);
         }
-        let description = fields.get("description").and_then(|d| self.text(d)).cloned();
+        let description = self.field(&fields, "description", |r, t| r.text(t)).cloned();
         let parameters = match fields.get("parameters") {
             Some(tree) => tree.to_value(),
             None => value!({"type": "object", "properties": {}}),
