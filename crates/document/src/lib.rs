@@ -21,7 +21,7 @@
 //! let error = load(&wrong, "greeting.yaml", &Registry::new()).unwrap_err();
 //! assert_eq!(
 //!     error.to_string(),
-//!     "greeting.yaml:8:49: node `greet`, update, greeting: in the expression `\"hello, \" + stat.name`: \
+//!     "greeting.yaml:8:45: node `greet`, update, greeting: in the expression `\"hello, \" + stat.name`: \
 //!      there is no name `stat` here; did you mean `state`?"
 //! );
 //! # Ok::<(), runloom_document::Error>(())

@@ -48,7 +48,9 @@ impl Schema {
                 if let (true, Some(found)) = (path.ends_with("/type"), error.instance().as_str()) {
                     return format!("there is no JSON type `{found}`{} (at {path})", or_known(found, TYPES));
                 }
-                if path.is_empty() { error.to_string() } else { format!("{error} (at {path})") }
+                let text = error.to_string();
+                let text = text.rsplit_once("retrieving it failed: ").map_or(&*text, |(_, own)| own);
+                if path.is_empty() { text.to_owned() } else { format!("{text} (at {path})") }
             })
     }
 

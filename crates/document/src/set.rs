@@ -13,6 +13,7 @@ use crate::{
     document::Document,
     error::{Error, Problem},
     nearest::or_known,
+    tree::on_large_stack,
     written::Written,
 };
 
@@ -87,11 +88,19 @@ impl DocumentSet {
         texts: impl IntoIterator<Item = (impl AsRef<str>, impl Into<String>)>,
         registry: &Registry,
     ) -> (Self, Vec<Problem>) {
-        let mut load = Load::new(registry);
-        for (file, text) in texts {
-            load.add(file.as_ref().into(), text.into());
-        }
-        load.finish()
+        let texts: Vec<(Arc<str>, String)> = texts.into_iter().map(|(f, t)| (f.as_ref().into(), t.into())).collect();
+        let first = texts.first().map(|(file, _)| file.clone());
+        let loaded = on_large_stack(|| {
+            let mut load = Load::new(registry);
+            texts.into_iter().for_each(|(file, text)| load.add(file, text));
+            load.finish()
+        });
+        loaded.unwrap_or_else(|| {
+            let message = "the documents could not be read".to_owned();
+            let problem =
+                Problem { file: first.unwrap_or_default(), line: 0, column: 0, place: String::new(), message };
+            (Self::default(), vec![problem])
+        })
     }
 
     /// A document by its graph's name.

@@ -1,6 +1,6 @@
 //! A document as it was written: YAML or JSON as a tree whose every part knows its line and column.
 
-use std::{fmt, sync::Arc};
+use std::{cell::Cell, fmt, sync::Arc};
 
 use runloom_engine::{Object, Value};
 use serde::{
@@ -12,7 +12,7 @@ use serde_saphyr::{Location, MessageFormatter, Spanned, UserMessageFormatter};
 use crate::error::Problem;
 
 /// The largest document, in bytes.
-pub const MAX_BYTES: usize = 4 << 20;
+pub const MAX_BYTES: usize = 1 << 20;
 
 /// A part of a document.
 #[derive(Clone, Debug)]
@@ -61,7 +61,7 @@ impl Tree {
             let options = serde_saphyr::options! {
                 strict_booleans: true,
                 with_snippet: false,
-                budget: serde_saphyr::budget! { max_nodes: 50_000, max_depth: 64, max_aliases: 1_000, max_documents: 2 },
+                budget: serde_saphyr::budget! { max_nodes: 20_000, max_depth: 64, max_aliases: 1_000, max_documents: 2 },
             };
             let read = serde_saphyr::from_str_with_options::<Tree>(text, options);
             read.map_err(|error| {
@@ -139,10 +139,22 @@ impl Tree {
     }
 }
 
-/// Runs work on a stack that is large enough for what recurses.
+thread_local! {
+    /// Whether this thread's stack is a large one already.
+    static IS_LARGE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs work on a stack that is large enough for what recurses. `None` where it panicked, or no thread could be had.
 pub(crate) fn on_large_stack<T: Send>(work: impl FnOnce() -> T + Send) -> Option<T> {
+    if IS_LARGE.get() {
+        return Some(work());
+    }
+    let marked = || {
+        IS_LARGE.set(true);
+        work()
+    };
     std::thread::scope(|scope| {
-        std::thread::Builder::new().stack_size(32 << 20).spawn_scoped(scope, work).ok()?.join().ok()
+        std::thread::Builder::new().stack_size(32 << 20).spawn_scoped(scope, marked).ok()?.join().ok()
     })
 }
 

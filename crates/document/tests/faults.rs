@@ -79,6 +79,15 @@ fn what_documents_cannot_do_yet_is_refused_with_a_way_round() {
 }
 
 #[test]
+fn a_node_named_without_quotes_of_its_own_is_explained() {
+    let got =
+        faults("state: { x: {} }\nnodes: { one: { command: { goto: END } } }\nedges: [ { from: START, to: one } ]");
+    assert!(got.contains("in the expression `END`: there is no name `END` here; to name the node, write it as a text within the expression: '\"END\"'"), "{got}");
+    let got = faults("state: { topic: {} }\nnodes: { one: { emit: topic } }\nedges: [ { from: START, to: one } ]");
+    assert!(got.contains("there is no name `topic` here; did you mean `state.topic`?"), "{got}");
+}
+
+#[test]
 fn a_graph_that_cannot_be_entered_is_refused() {
     let got = faults("state: { x: {} }\nnodes: { one: { update: { x: '1' } } }\nedges: []");
     assert_eq!(got, "a.yaml:5:8: the graph cannot be entered: there is no edge from START");
