@@ -38,7 +38,7 @@ impl KeptTask {
 
 /// Where a task stands, where the record itself does not say.
 #[derive(Serialize, Deserialize, Default)]
-struct Place {
+pub(super) struct Place {
     /// Its own namespace, where that is not the record's with the record's task.
     #[serde(rename = "n", default, skip_serializing_if = "Option::is_none")]
     ns: Option<Arc<str>>,
@@ -480,6 +480,7 @@ impl KeptView {
                     result: t.r,
                     checkpoint: t.c.map(|ns| CheckpointConfig { thread, ns, id: None }),
                     state: None,
+                    by_join: false,
                 })
                 .collect(),
         }

@@ -18,7 +18,6 @@ const KEPT: usize = 4096;
 /// The live end of one run's log.
 pub(crate) struct Live {
     pub run: RunId,
-    pub thread: ThreadId,
     state: Mutex<State>,
     tick: watch::Sender<u64>,
     readers: watch::Sender<Readers>,
@@ -57,10 +56,9 @@ pub(crate) enum Found {
 }
 
 impl Live {
-    fn new(run: RunId, thread: ThreadId) -> Arc<Self> {
+    fn new(run: RunId) -> Arc<Self> {
         Arc::new(Self {
             run,
-            thread,
             state: Mutex::default(),
             tick: watch::Sender::new(0),
             readers: watch::Sender::new(Readers::default()),
@@ -168,7 +166,7 @@ impl Logs {
         if let Some(live) = runs.get(&run).and_then(Weak::upgrade) {
             return live;
         }
-        let live = Live::new(run, thread);
+        let live = Live::new(run);
         runs.insert(run, Arc::downgrade(&live));
         drop(runs);
         if let Some(followers) = self.threads.lock().get(&thread) {

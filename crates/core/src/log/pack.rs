@@ -102,10 +102,10 @@ fn unpack_in(value: &Value, base: Option<&Snapshot>, depth: usize) -> Value {
                 };
             }
             let held = |name: &str| base.and_then(|b| b.get(name)).cloned();
-            if let Some(name) = o.get_name("$r") {
+            if let Some(name) = o.get_str("$r") {
                 return held(name).unwrap_or_default();
             }
-            if let Some(name) = o.get_name("$p") {
+            if let Some(name) = o.get_str("$p") {
                 let mut list = match held(name) {
                     Some(Value::List(list)) => list,
                     _ => return Value::Null,
@@ -127,16 +127,6 @@ fn unpack_in(value: &Value, base: Option<&Snapshot>, depth: usize) -> Value {
             l.iter().map(|v| unpack_in(v, base, depth - 1)).collect::<List>().into()
         }
         other => other.clone(),
-    }
-}
-
-trait Named {
-    fn get_name(&self, key: &str) -> Option<&str>;
-}
-
-impl Named for Object {
-    fn get_name(&self, key: &str) -> Option<&str> {
-        self.get(key).and_then(Value::as_str)
     }
 }
 

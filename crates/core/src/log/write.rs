@@ -1,6 +1,6 @@
 //! Writing a run's log: parts are numbered and shown at once, and kept behind, many in a row where many come at once.
 
-use std::{collections::VecDeque, sync::Arc, time::SystemTime};
+use std::{collections::VecDeque, sync::Arc};
 
 use runloom_engine::{
     Clock,
@@ -13,7 +13,7 @@ use super::{
     live::Live,
     record::{Body, Record},
 };
-use crate::{Error, Result};
+use crate::Result;
 
 /// How many numbers are reserved at once.
 const BLOCK: u64 = 16_384;
@@ -187,16 +187,6 @@ impl LogWriter {
         self.live.publish(record);
         self.live.durable(seq);
         self.live.end();
-    }
-
-    /// Whether nothing waits to be flushed.
-    pub fn is_flushed(&self) -> bool {
-        self.fresh.is_empty()
-    }
-
-    /// The time.
-    pub fn now(&self) -> SystemTime {
-        self.clock.now()
     }
 }
 

@@ -114,15 +114,15 @@ impl Core {
         let mut readers = live.readers();
         drop(live);
         loop {
-            let left = {
-                let Ok(now) = readers.wait_for(|r| r.now == 0 && r.left.is_some()).await else { return };
-                now.left
+            let left = match readers.wait_for(|r| r.now == 0 && r.left.is_some()).await {
+                Ok(now) => now.left,
+                Err(_) => return,
             };
             let until = left.map_or_else(std::time::Instant::now, |l| l + grace);
             let back = tokio::time::timeout_at(until.into(), readers.wait_for(|r| r.now > 0)).await;
-            match back {
-                Ok(Ok(_)) => {}
-                Ok(Err(_)) => return,
+            match back.map(|back| back.is_ok()) {
+                Ok(true) => {}
+                Ok(false) => return,
                 Err(_) => {
                     let by = format!("its readers, who left and did not come back within {grace:?}");
                     if let Err(error) = self.cancel_run(id, CancelAction::Interrupt, by, false).await {

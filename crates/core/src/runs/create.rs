@@ -42,10 +42,9 @@ impl Core {
         if let Start::Input(input) = &spec.start {
             spec.start = Start::Input(self.check_input(&served, input)?);
         }
-        self.check_context(&served, &spec.context)?;
         spec.filter.compile()?;
         spec.durability()?;
-        self.check_nodes(&served, &spec)?;
+        served.check_nodes(&named_nodes(&spec))?;
         if let Some(thread) = &thread {
             self.check_thread(thread, &served, &request).await?;
         }
@@ -126,35 +125,6 @@ impl Core {
         Ok(())
     }
 
-    /// Breakpoints and jumps name nodes that the graph has.
-    fn check_nodes(&self, served: &Served, spec: &RunSpec) -> Result<()> {
-        let mut fields = Vec::new();
-        let mut check = |path: String, name: &str| {
-            let is_known = name == "*" || served.graph.node_names().any(|n| &**n == name);
-            if !is_known {
-                let known: Vec<&str> = served.graph.node_names().map(|n| &**n).collect();
-                fields.push((path, format!("graph `{}` has no node `{name}`; it has {}", served.name, known.join(", "))));
-            }
-        };
-        for (i, name) in spec.interrupt_before.iter().enumerate() {
-            check(format!("interrupt_before[{i}]"), name);
-        }
-        for (i, name) in spec.interrupt_after.iter().enumerate() {
-            check(format!("interrupt_after[{i}]"), name);
-        }
-        if let Start::Command(command) = &spec.start {
-            for (i, (name, _)) in command.goto.iter().enumerate() {
-                if !["__end__", "END"].contains(&name.as_str()) {
-                    check(format!("command.goto[{i}].node"), name);
-                }
-            }
-        }
-        match fields.first() {
-            None => Ok(()),
-            Some((_, what)) => Err(Error { fields: fields.clone(), ..Error::new(Reason::NodeUnknown, what.clone()) }),
-        }
-    }
-
     /// A run.
     pub async fn get_run(&self, id: RunId) -> Result<Run> {
         Ok(self.inner.store.get_run(id).await?)
@@ -226,11 +196,30 @@ pub(crate) fn engine_metadata(run: &Run, spec: &RunSpec) -> Object {
     metadata.insert("graph_id", run.graph.as_str());
     metadata.insert("run_id", run.id.to_string());
     metadata.insert("thread_id", run.thread.to_string());
+    if let Some(checkpoint) = spec.checkpoint_id {
+        metadata.insert("checkpoint_id", checkpoint.to_string());
+    }
     metadata
 }
 
 fn thread_metadata(assistant: &str, graph: &str) -> Object {
     [("graph_id", Value::from(graph)), ("assistant_id", Value::from(assistant))].into_iter().collect()
+}
+
+/// The nodes that a request names, each by the field it came in.
+fn named_nodes(spec: &RunSpec) -> Vec<(String, &str)> {
+    let list = |field: &'static str, names: &'static dyn Fn(&RunSpec) -> &Vec<String>| {
+        names(spec).iter().enumerate().map(move |(i, n)| (format!("{field}[{i}]"), n.as_str()))
+    };
+    let mut all: Vec<(String, &str)> = list("interrupt_before", &|s| &s.interrupt_before)
+        .chain(list("interrupt_after", &|s| &s.interrupt_after))
+        .filter(|(_, name)| *name != "*")
+        .collect();
+    if let Start::Command(command) = &spec.start {
+        let goto = command.goto.iter().enumerate().map(|(i, (node, _))| (format!("command.goto[{i}].node"), &**node));
+        all.extend(goto.filter(|(_, name)| !["__end__", "END"].contains(name)));
+    }
+    all
 }
 
 /// What is wrong with a request whatever its graph.

@@ -144,12 +144,10 @@ impl Core {
                 }
                 Ok(None) => {
                     let mut slots = runner.slots.lock();
-                    match slots.get_mut(&thread) {
-                        Some(slot) if std::mem::take(&mut slot.poked) => {}
-                        _ => {
-                            slots.remove(&thread);
-                            return;
-                        }
+                    let was_poked = slots.get_mut(&thread).is_some_and(|slot| std::mem::take(&mut slot.poked));
+                    if !was_poked {
+                        slots.remove(&thread);
+                        return;
                     }
                 }
                 Err(error) => {

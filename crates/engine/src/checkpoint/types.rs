@@ -381,4 +381,6 @@ pub struct TaskView {
     pub checkpoint: Option<CheckpointConfig>,
     /// Its subgraph's state, where that was asked for.
     pub state: Option<Box<CheckpointView>>,
+    /// True where it runs because a join came together, and for no other reason.
+    pub by_join: bool,
 }

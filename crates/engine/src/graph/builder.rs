@@ -18,6 +18,8 @@ pub struct GraphBuilder {
     pub(super) input: Option<Vec<Arc<str>>>,
     pub(super) output: Option<Vec<Arc<str>>>,
     pub(super) nodes: BTreeMap<Arc<str>, NodeSpec>,
+    /// The nodes in the order they were added, which is how a state lists its tasks.
+    pub(super) order: Vec<Arc<str>>,
     pub(super) edges: BTreeMap<Arc<str>, Edges>,
     pub(super) joins: Vec<Join>,
     pub(super) interrupt_before: Breakpoints,
@@ -81,6 +83,7 @@ impl GraphBuilder {
         if name.is_empty() || name.contains([':', '|']) {
             self.problems.push(format!("node `{name}`: a node's name may not be empty or hold `:` or `|`"));
         }
+        self.order.push(name.clone());
         if self.nodes.insert(name.clone(), node).is_some() {
             self.problems.push(format!("node `{name}` is added twice"));
         }

@@ -69,6 +69,8 @@ pub(crate) struct CompiledNode {
     pub out: Out,
     /// `branch:to:X` and the joins that lead here, sorted.
     pub triggers: Arc<[Arc<str>]>,
+    /// Its place in the order in which nodes were added.
+    pub rank: usize,
     /// Whether it runs a graph inside.
     pub has_subgraph: bool,
 }
@@ -96,6 +98,8 @@ pub(crate) struct Inner {
     pub nodes: Vec<CompiledNode>,
     pub node_ids: HashMap<Arc<str>, NodeId, foldhash::fast::RandomState>,
     pub start: Out,
+    /// `__start__`.
+    pub start_name: Arc<str>,
     pub joins: Vec<CompiledJoin>,
     pub interrupt_before: Breakpoints,
     pub interrupt_after: Breakpoints,
@@ -356,6 +360,7 @@ pub(super) fn compile(b: GraphBuilder) -> Result<Graph, Error> {
         nodes.push(CompiledNode {
             out: outs.remove(&name).unwrap_or_default(),
             triggers: triggers.into(),
+            rank: b.order.iter().position(|n| *n == name).unwrap_or(id),
             has_subgraph: !spec.node.subgraphs().is_empty(),
             name,
             spec,
@@ -395,6 +400,7 @@ pub(super) fn compile(b: GraphBuilder) -> Result<Graph, Error> {
             nodes,
             node_ids,
             start,
+            start_name: START.into(),
             joins,
             interrupt_before: b.interrupt_before,
             interrupt_after: b.interrupt_after,

@@ -142,16 +142,18 @@ impl Context {
         let task = &self.task;
         let level = &task.level;
         let call = level.run.clock.uuid();
-        let id: Arc<str> = format!("lc_run--{call}").into();
+        // LangChain's ids: a message that nobody sees streaming has its place among the call's generations too.
+        let streams = level.run.modes.any([Mode::Messages, Mode::Events].into());
+        let id: Arc<str> = if streams { format!("lc_run--{call}") } else { format!("lc_run--{call}-0") }.into();
         let name: Arc<str> = model.name().into();
         let info = Arc::new(model.info());
         let wants = |kind| task.wants_event(kind, &name, tags);
-        let is_quiet = tags.iter().chain(task.node_tags.iter()).any(|t| &**t == "nostream");
-        let inherited = level.tags.iter().chain(task.node_tags.iter()).chain(tags);
+        let is_quiet = tags.iter().chain(task.node_tags()).any(|t| &**t == "nostream");
+        let inherited = level.tags.iter().chain(task.node_tags()).chain(tags);
         let filter = &level.run.config.events;
         let wants_tokens = level.wants(Mode::Messages)
             && !is_quiet
-            && filter.admits_message(&name, Some(&task.node), &level.ns, inherited);
+            && filter.admits_message(&name, Some(task.name()), &level.ns, inherited);
         let wants_stream = wants(EventKind::ChatModelStream);
         let input = (wants(EventKind::ChatModelStart) || wants(EventKind::ChatModelEnd)).then(|| {
             let messages = request.messages.clone();

@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, Ordering},
+    atomic::Ordering,
 };
 
 use parking_lot::Mutex;
@@ -13,6 +13,7 @@ use super::scope::{Level, question_id};
 use crate::{
     NodeError, Object, RunId, TaskId, ThreadId, Value,
     checkpoint::TaskRecord,
+    graph::{CompiledNode, NodeId},
     items::ItemStore,
     stream::{Event, EventData, EventKind, Interrupt, Mode, Payload, SnapshotRef, TaskMeta, TaskRef},
 };
@@ -27,14 +28,12 @@ pub struct Context {
 pub(crate) struct TaskScope {
     pub level: Arc<Level>,
     pub id: TaskId,
-    pub node: Arc<str>,
+    /// The node, by its number; none is `__start__`. Its name, tags and metadata are looked up when they are told.
+    pub node: Option<NodeId>,
     pub step: i64,
     /// 1 for the first try under the retry policy.
     pub attempt: u32,
-    pub triggers: Arc<[Arc<str>]>,
     pub path: TaskPath,
-    pub node_tags: Arc<[Arc<str>]>,
-    pub node_metadata: Object,
     /// The state before the step.
     pub base: SnapshotRef,
     /// The task's id in events, made when one is wanted.
@@ -45,7 +44,6 @@ pub(crate) struct TaskScope {
     pub resuming: bool,
     /// How many subgraphs it has run.
     pub subgraphs: std::sync::atomic::AtomicUsize,
-    pub spoke: AtomicBool,
 }
 
 /// Where a task stands in its step.
@@ -71,18 +69,60 @@ pub(crate) struct Asked {
 }
 
 impl TaskScope {
+    /// A task's first attempt, of which nothing has been asked.
+    pub fn new(level: &Arc<Level>, task: (TaskId, Option<NodeId>, TaskPath), step: i64, base: &SnapshotRef) -> Self {
+        let (id, node, path) = task;
+        Self {
+            level: level.clone(),
+            id,
+            node,
+            step,
+            attempt: 1,
+            path,
+            base: base.clone(),
+            event_id: Uuid::nil(),
+            asked: Mutex::default(),
+            meta: Mutex::default(),
+            resuming: false,
+            subgraphs: 0.into(),
+        }
+    }
+
+    fn spec(&self) -> Option<&CompiledNode> {
+        self.node.map(|n| &self.level.graph.inner.nodes[n])
+    }
+
+    /// The node's name.
+    pub fn name(&self) -> &Arc<str> {
+        self.spec().map_or(&self.level.graph.inner.start_name, |n| &n.name)
+    }
+
+    /// The node's tags.
+    pub fn node_tags(&self) -> &[Arc<str>] {
+        self.spec().map_or(&[], |n| &n.spec.tags)
+    }
+
+    /// What triggered the task.
+    pub fn triggers(&self) -> Arc<[Arc<str>]> {
+        match (self.path, self.spec()) {
+            (TaskPath::Push(_), _) => [Arc::from("__pregel_push")].into(),
+            (_, Some(node)) => node.triggers.clone(),
+            (_, None) => [self.level.graph.inner.start_name.clone()].into(),
+        }
+    }
+
     /// The task's own namespace: `parent|node:id`.
     pub fn ns(&self) -> String {
         if self.level.ns.is_empty() {
-            format!("{}:{}", self.node, self.id)
+            format!("{}:{}", self.name(), self.id)
         } else {
-            format!("{}|{}:{}", self.level.ns, self.node, self.id)
+            format!("{}|{}:{}", self.level.ns, self.name(), self.id)
         }
     }
 
     pub fn path_value(&self) -> Value {
         match self.path {
-            TaskPath::Pull(_) => Value::from(vec![Value::from("__pregel_pull"), Value::from(&self.node)]),
+            TaskPath::Pull(_) => Value::from(vec![Value::from("__pregel_pull"), Value::from(self.name())]),
             TaskPath::Push(i) => {
                 Value::from(vec![Value::from("__pregel_push"), Value::from(i), Value::Bool(false)])
             }
@@ -90,7 +130,7 @@ impl TaskScope {
     }
 
     pub fn task_ref(&self) -> TaskRef {
-        TaskRef { id: self.id, node: self.node.clone(), attempt: self.attempt }
+        TaskRef { id: self.id, node: self.name().clone(), attempt: self.attempt }
     }
 
     /// What the task's parts share, made once.
@@ -99,17 +139,17 @@ impl TaskScope {
             .lock()
             .get_or_insert_with(|| {
                 let mut metadata = self.level.metadata.clone();
-                for (key, value) in self.node_metadata.iter() {
+                for (key, value) in self.spec().into_iter().flat_map(|n| n.spec.metadata.iter()) {
                     metadata.insert(key.clone(), value.clone());
                 }
                 Arc::new(TaskMeta {
                     task: Some(self.task_ref()),
                     step: self.step,
-                    triggers: self.triggers.clone(),
+                    triggers: self.triggers(),
                     path: self.path_value(),
                     checkpoint_ns: self.ns().into(),
                     metadata,
-                    tags: self.level.tags.iter().chain(self.node_tags.iter()).cloned().collect(),
+                    tags: self.level.tags.iter().chain(self.node_tags()).cloned().collect(),
                 })
             })
             .clone()
@@ -121,7 +161,6 @@ impl TaskScope {
     }
 
     pub fn tell(&self, payload: Payload) {
-        self.spoke.store(true, Ordering::Relaxed);
         self.level.tell(self.step, Some(self.task_ref()), Some(self.base.clone()), payload);
     }
 
@@ -156,15 +195,15 @@ impl TaskScope {
             && level.run.config.events.admits(
                 kind,
                 name,
-                Some(&self.node),
+                Some(self.name()),
                 &level.ns,
-                level.tags.iter().chain(self.node_tags.iter()).chain(own_tags),
+                level.tags.iter().chain(self.node_tags()).chain(own_tags),
             )
     }
 
     /// `seq:step:1`, and what comes down from the run and the node.
     pub fn child_tags(&self, own: &[Arc<str>]) -> Arc<[Arc<str>]> {
-        let inherited = self.level.tags.iter().chain(self.node_tags.iter()).chain(own).cloned();
+        let inherited = self.level.tags.iter().chain(self.node_tags()).chain(own).cloned();
         [Arc::from("seq:step:1")].into_iter().chain(inherited).collect()
     }
 
@@ -183,7 +222,7 @@ impl TaskScope {
         let asked = self.asked.lock();
         TaskRecord {
             task: self.id,
-            node: self.node.clone(),
+            node: self.name().clone(),
             outcome: None,
             interrupts: asked.interrupts.clone(),
             answers: asked.answers.clone(),
@@ -220,7 +259,7 @@ impl Context {
             name,
             run_id: task.event_id,
             parent_ids: task.level.parents.clone(),
-            tags: task.level.tags.iter().chain(task.node_tags.iter()).cloned().collect(),
+            tags: task.level.tags.iter().chain(task.node_tags()).cloned().collect(),
             meta: task.meta(),
             model: None,
             data: EventData { custom: Some(data.into()), ..EventData::default() },
@@ -283,7 +322,7 @@ impl Context {
 
     /// The node's name.
     pub fn node(&self) -> &Arc<str> {
-        &self.task.node
+        self.task.name()
     }
 
     /// The superstep.

@@ -124,8 +124,8 @@ impl Context {
             let count = task.subgraphs.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             let mut ns = if persistent {
                 match &*above.ns {
-                    "" => task.node.to_string(),
-                    ns => format!("{ns}|{}", task.node),
+                    "" => task.name().to_string(),
+                    ns => format!("{ns}|{}", task.name()),
                 }
             } else {
                 task.ns()
@@ -161,7 +161,7 @@ impl Context {
                 event_id,
                 parents: task.child_parents().iter().copied().chain([event_id]).collect(),
                 tells: above.tells && run.config.subgraphs,
-                tags: above.tags.iter().chain(task.node_tags.iter()).cloned().collect(),
+                tags: above.tags.iter().chain(task.node_tags()).cloned().collect(),
                 metadata: meta.metadata.clone(),
                 parent_checkpoints,
                 within: Some(meta),

@@ -167,7 +167,7 @@ impl Superstep {
         let mut applied = self.channels.apply(&graph, &writes.refs())?;
         self.channels.expire(&graph, &mut applied);
         let id = self.task_id(START, TaskPath::Pull(usize::MAX));
-        let out = super::task::leave(&self.level, &inner.start, START, id, self.step, self.channels.snapshot(), &writes)?;
+        let out = super::task::leave(&self.level, &inner.start, id, self.step, self.channels.snapshot())?;
         self.next.begin_step();
         self.next.follow(&graph, &out);
         self.next.last.push(None);

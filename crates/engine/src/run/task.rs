@@ -92,25 +92,11 @@ pub(crate) async fn run(
             answered_by: r.answered_by,
         });
         let scope = Arc::new(TaskScope {
-            level: level.clone(),
-            id: task.id,
-            node: node.name.clone(),
-            step,
             attempt,
-            triggers: match task.path {
-                TaskPath::Pull(_) => node.triggers.clone(),
-                TaskPath::Push(_) => [Arc::from("__pregel_push")].into(),
-            },
-            path: task.path,
-            node_tags: node.spec.tags.as_slice().into(),
-            node_metadata: node.spec.metadata.clone(),
-            base: base.clone(),
             event_id,
             asked: asked.into(),
-            meta: None.into(),
             resuming: resuming || attempt > 1,
-            subgraphs: 0.into(),
-            spoke: false.into(),
+            ..TaskScope::new(level, (task.id, Some(task.node), task.path), step, base)
         });
         let result = once(&scope, task).await;
         let mut record = scope.record();
@@ -154,11 +140,11 @@ async fn once(scope: &Arc<TaskScope>, task: &Task) -> Result<TaskWrites, NodeErr
     let name = &node.name;
     let tags: Arc<[Arc<str>]> = if level.run.modes.has(Mode::Events) {
         let step: Arc<str> = format!("graph:step:{}", scope.step).into();
-        [step].into_iter().chain(level.tags.iter().cloned()).chain(scope.node_tags.iter().cloned()).collect()
+        [step].into_iter().chain(level.tags.iter().cloned()).chain(scope.node_tags().iter().cloned()).collect()
     } else {
         Arc::default()
     };
-    let wants = |kind| level.wants_event(kind, name, Some(name), &scope.node_tags);
+    let wants = |kind| level.wants_event(kind, name, Some(name), scope.node_tags());
     let tell = |kind, data| scope.chain(kind, name, tags.clone(), data);
     let input = (wants(EventKind::ChainStart) || wants(EventKind::ChainEnd)).then(|| task.input.to_value());
     if wants(EventKind::ChainStart) {
@@ -205,7 +191,7 @@ async fn call(scope: &Arc<TaskScope>, task: &Task, cx: Context) -> Result<Output
     let work = async move { spec.node.call(input, cx).await };
     let work = AssertUnwindSafe(work).catch_unwind().map(|result| match result {
         Ok(result) => result,
-        Err(panic) => Err(NodeError::new("Panic", format!("node `{}` panicked: {}", scope.node, panic_text(&*panic)))
+        Err(panic) => Err(NodeError::new("Panic", format!("node `{}` panicked: {}", scope.name(), panic_text(&*panic)))
             .permanent()),
     });
     match (spec.timeout, spec.idle_timeout) {
@@ -228,7 +214,7 @@ async fn within<T>(
 ) -> Result<T, NodeError> {
     match tokio::time::timeout(limit, work).await {
         Ok(result) => result,
-        Err(_) => Err(NodeError::new("TimeoutError", format!("node `{}` took longer than {limit:?}", scope.node))),
+        Err(_) => Err(NodeError::new("TimeoutError", format!("node `{}` took longer than {limit:?}", scope.name()))),
     }
 }
 
@@ -246,7 +232,7 @@ async fn awake<T>(
             Ok(result) => return result,
             Err(_) if pulse.load(Ordering::Relaxed) != before => {}
             Err(_) => {
-                let text = format!("node `{}` told nothing for {idle:?}", scope.node);
+                let text = format!("node `{}` told nothing for {idle:?}", scope.name());
                 return Err(NodeError::new("TimeoutError", text));
             }
         }
@@ -288,34 +274,17 @@ fn jitter() -> f64 {
 pub(crate) fn leave(
     level: &Arc<Level>,
     out: &crate::graph::Out,
-    node: &str,
     id: TaskId,
     step: i64,
     state: &SnapshotRef,
-    _writes: &TaskWrites,
 ) -> Result<TaskWrites, NodeError> {
     let mut writes = edges(out, None);
     if out.routes.is_empty() {
         return Ok(writes);
     }
-    let event_id = level.parents.last().copied().unwrap_or_default();
     let scope = Arc::new(TaskScope {
-        level: level.clone(),
-        id,
-        node: node.into(),
-        step,
-        attempt: 1,
-        triggers: [Arc::from(crate::START)].into(),
-        path: TaskPath::Pull(usize::MAX),
-        node_tags: Arc::default(),
-        node_metadata: Default::default(),
-        base: state.clone(),
-        event_id,
-        asked: Asked::default().into(),
-        meta: None.into(),
-        resuming: false,
-        subgraphs: 0.into(),
-        spoke: false.into(),
+        event_id: level.parents.last().copied().unwrap_or_default(),
+        ..TaskScope::new(level, (id, None, TaskPath::Pull(usize::MAX)), step, state)
     });
     routes(&scope, out, &StateView::State(state.clone()), &mut writes)?;
     Ok(writes)
@@ -366,7 +335,7 @@ fn routes(
         }
         let decide = AssertUnwindSafe(|| route.route.call(state, &cx));
         let to = std::panic::catch_unwind(decide).unwrap_or_else(|panic| {
-            let text = format!("route `{}` of node `{}` panicked: {}", route.name, scope.node, panic_text(&*panic));
+            let text = format!("route `{}` of node `{}` panicked: {}", route.name, scope.name(), panic_text(&*panic));
             Err(NodeError::new("Panic", text).permanent())
         })?;
         if ends {
@@ -382,13 +351,13 @@ fn routes(
                         format!(
                             "route `{}` of node `{}` gave `{name}`, which is none of its targets: {}",
                             route.name,
-                            scope.node,
+                            scope.name(),
                             targets.join(", ")
                         ),
                     ));
                 }
             }
-            writes.add_goto(graph, &scope.node, goto)?;
+            writes.add_goto(graph, &scope.name(), goto)?;
         }
     }
     Ok(())
@@ -397,6 +366,7 @@ fn routes(
 /// Where a route leads, as its event shows it.
 fn goto_value(to: &[Goto]) -> Value {
     let one = |goto: &Goto| match goto {
+        Goto::Node(name) if &**name == "END" => Value::from(END),
         Goto::Node(name) => Value::from(name),
         Goto::Send(send) => send_value(send),
     };
@@ -485,17 +455,17 @@ impl TaskScope {
     }
 
     fn chain_error(&self, failure: &NodeFailure) {
-        if self.level.wants_event(EventKind::ChainError, &self.node, Some(&self.node), &self.node_tags) {
+        if self.level.wants_event(EventKind::ChainError, self.name(), Some(self.name()), self.node_tags()) {
             let step: Arc<str> = format!("graph:step:{}", self.step).into();
-            let tags = [step].into_iter().chain(self.level.tags.iter().cloned()).chain(self.node_tags.iter().cloned());
+            let tags = [step].into_iter().chain(self.level.tags.iter().cloned()).chain(self.node_tags().iter().cloned());
             let data = EventData { error: Some(failure.clone()), ..EventData::default() };
-            self.chain(EventKind::ChainError, &self.node, tags.collect(), data);
+            self.chain(EventKind::ChainError, self.name(), tags.collect(), data);
         }
     }
 
     fn route_event(&self, kind: EventKind, name: &Arc<str>, id: Uuid, data: EventData) {
-        let inherited = self.level.tags.iter().chain(self.node_tags.iter()).cloned();
-        let parent_ids = if &*self.node == crate::START { self.level.parents.clone() } else { self.child_parents() };
+        let inherited = self.level.tags.iter().chain(self.node_tags().iter()).cloned();
+        let parent_ids = if self.node.is_none() { self.level.parents.clone() } else { self.child_parents() };
         self.tell(Payload::Event(Event {
             kind,
             name: name.clone(),
@@ -607,27 +577,6 @@ impl Superstep {
 
     /// A scope by which parts of a task are told from outside it.
     fn scope_of(&self, task: &Task) -> TaskScope {
-        let node = &self.level.graph.inner.nodes[task.node];
-        TaskScope {
-            level: self.level.clone(),
-            id: task.id,
-            node: node.name.clone(),
-            step: self.step,
-            attempt: 1,
-            triggers: match task.path {
-                TaskPath::Pull(_) => node.triggers.clone(),
-                TaskPath::Push(_) => [Arc::from("__pregel_push")].into(),
-            },
-            path: task.path,
-            node_tags: node.spec.tags.as_slice().into(),
-            node_metadata: node.spec.metadata.clone(),
-            base: self.channels.snapshot().clone(),
-            event_id: Uuid::nil(),
-            asked: Asked::default().into(),
-            meta: None.into(),
-            resuming: false,
-            subgraphs: 0.into(),
-            spoke: false.into(),
-        }
+        TaskScope::new(&self.level, (task.id, Some(task.node), task.path), self.step, self.channels.snapshot())
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     channels::Channels,
-    context::{Asked, Context, TaskPath, TaskScope},
+    context::{TaskPath, TaskScope},
     control::Next,
     finish::kept_state,
     scope::{Level, RunScope},
@@ -258,27 +258,9 @@ fn leaves(
     };
     let state = own.seen(graph, channels)?;
     match node {
-        None => task::leave(level, &graph.inner.start, START, id, step, &state, own).map_err(failed),
+        None => task::leave(level, &graph.inner.start, id, step, &state).map_err(failed),
         Some(n) => {
-            let scope = Arc::new(TaskScope {
-                level: level.clone(),
-                id,
-                node: name.clone(),
-                step,
-                attempt: 1,
-                triggers: graph.inner.nodes[n].triggers.clone(),
-                path: TaskPath::Pull(n),
-                node_tags: Arc::default(),
-                node_metadata: Object::default(),
-                base: channels.snapshot().clone(),
-                event_id: level.event_id,
-                asked: Asked::default().into(),
-                meta: None.into(),
-                resuming: false,
-                subgraphs: 0.into(),
-                spoke: false.into(),
-            });
-            let _ = (Context { task: scope.clone() }, StateView::State(state));
+            let scope = Arc::new(TaskScope::new(level, (id, Some(n), TaskPath::Pull(n)), step, channels.snapshot()));
             let ended = task::Task::new(n, TaskPath::Pull(n), id, StateView::Input(Value::Null));
             task::leave_task(&scope, &graph.inner.nodes[n].out, own, &ended).map_err(failed)
         }

@@ -71,6 +71,7 @@ fn task_view(graph: &Graph, ns: &str, thread: Option<ThreadId>, task: &Coming, r
         result,
         checkpoint,
         state: None,
+        by_join: false,
     }
 }
 
@@ -206,6 +207,18 @@ impl Graph {
         })
     }
 
+    /// Whether a node is to run because a join came together, and for no other reason.
+    fn is_by_join(&self, node: usize, next: &Next) -> bool {
+        let inner = &self.inner;
+        let has_run = |n: &usize| next.last.contains(&Some(*n));
+        let leads = |n: usize| {
+            let node_spec = &inner.nodes[n];
+            node_spec.out.to.contains(&node) || !node_spec.out.routes.is_empty() || node_spec.spec.destinations.is_some()
+        };
+        inner.joins.iter().any(|j| j.to == node && j.from.iter().any(has_run))
+            && !next.last.iter().flatten().any(|n| leads(*n))
+    }
+
     fn empty_view(&self) -> CheckpointView {
         let names: Arc<[Arc<str>]> = Arc::default();
         CheckpointView {
@@ -250,6 +263,11 @@ impl Graph {
             next.follow(self, &writes);
         }
         let mut all = coming(self, &at.ns, at.id.0, at.step + 1, &next);
+        // A state lists its tasks in the order in which the nodes were added.
+        all.sort_by_key(|t| match t.order {
+            TaskPath::Push(i) => (0, i),
+            TaskPath::Pull(n) => (1, inner.nodes.get(n).map_or(0, |n| n.rank)),
+        });
         let mut done: Vec<(TaskPath, TaskWrites)> = Vec::new();
         if live {
             for task in &all {
@@ -263,10 +281,19 @@ impl Graph {
                 state = Channels::borrowed(self, &state).with(self, &writes)?;
             }
         }
-        let tasks: Vec<TaskView> =
-            all.drain(..).map(|t| task_view(self, &at.ns, Some(thread), &t, find(t.id), live)).collect();
+        let tasks: Vec<TaskView> = all
+            .drain(..)
+            .map(|t| TaskView {
+                by_join: t.node.is_some_and(|n| self.is_by_join(n, &next)),
+                ..task_view(self, &at.ns, Some(thread), &t, find(t.id), live)
+            })
+            .collect();
         let is_finished = |t: &TaskView| live && t.result.is_some();
-        let (parents, metadata) = split(&at.metadata);
+        let (parents, mut metadata) = split(&at.metadata);
+        // A copy of a thread has the checkpoints of the first.
+        if metadata.contains_key("thread_id") {
+            metadata.insert("thread_id", thread.to_string());
+        }
         Ok(CheckpointView {
             config: Some(config(Some(thread), &at.ns, at.id)),
             parent: at.parent.map(|id| config(Some(thread), &at.ns, id)),

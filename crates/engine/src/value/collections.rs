@@ -157,6 +157,11 @@ impl Object {
         self.0.fields.get(key)
     }
 
+    /// A text field.
+    pub fn get_str(&self, key: &str) -> Option<&str> {
+        self.get(key)?.as_str()
+    }
+
     /// True where the field is there, be it null.
     pub fn contains_key(&self, key: &str) -> bool {
         self.0.fields.contains_key(key)

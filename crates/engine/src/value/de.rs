@@ -9,7 +9,7 @@ use serde::{
 };
 
 use super::{
-    Object, Value,
+    List, Object, Value,
     ser::{SHARED, TRANSIT, Transit},
 };
 
@@ -23,6 +23,24 @@ pub fn from_value<T: DeserializeOwned>(value: &Value) -> Result<T, Error> {
 impl<'de> Deserialize<'de> for Value {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_newtype_struct(SHARED, Build)
+    }
+}
+
+impl<'de> Deserialize<'de> for Object {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Value::deserialize(deserializer)? {
+            Value::Object(object) => Ok(object),
+            other => Err(D::Error::custom(format_args!("expected an object, found {}", other.kind()))),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for List {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Value::deserialize(deserializer)? {
+            Value::List(list) => Ok(list),
+            other => Err(D::Error::custom(format_args!("expected a list, found {}", other.kind()))),
+        }
     }
 }
 

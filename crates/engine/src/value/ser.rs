@@ -36,6 +36,18 @@ impl Serialize for Value {
     }
 }
 
+impl Serialize for Object {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Value::Object(self.clone()).serialize(serializer)
+    }
+}
+
+impl Serialize for List {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Value::List(self.clone()).serialize(serializer)
+    }
+}
+
 /// The value itself, for our own serializer, or its data for any other.
 struct Top<'a>(&'a Value);
 

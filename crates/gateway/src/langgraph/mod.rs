@@ -7,5 +7,5 @@ mod time;
 
 pub use messages::{chunk, partial};
 pub use parts::{Dialect, Event, StreamMode, error_object};
-pub use state::state;
+pub use state::{history, state};
 pub use time::iso;

@@ -49,6 +49,25 @@ pub fn state(view: &CheckpointView) -> Value {
     Value::Object(o)
 }
 
+/// A thread's history, newest first.
+///
+/// LangGraph's server does not see a join that came together once it reads it back: a step of the past that it led to is
+/// shown as if nothing had followed. That is shown alike; the latest state, from which runs go on, is shown as it is.
+pub fn history(views: &[CheckpointView]) -> Vec<Value> {
+    let mut all = Vec::with_capacity(views.len());
+    for (i, view) in views.iter().enumerate() {
+        let is_past = i > 0 && view.tasks.iter().any(|t| t.by_join);
+        if is_past {
+            let tasks: Vec<TaskView> = view.tasks.iter().filter(|t| !t.by_join).cloned().collect();
+            let next = tasks.iter().map(|t| t.name.clone()).collect();
+            all.push(state(&CheckpointView { tasks, next, ..view.clone() }));
+        } else {
+            all.push(state(view));
+        }
+    }
+    all
+}
+
 fn metadata(view: &CheckpointView) -> Value {
     let mut metadata = view.metadata.clone();
     if let Some(source) = view.source {
