@@ -1,0 +1,378 @@
+//! Runs on a thread: their order, their end, what their readers see, what is left after the core is gone.
+#![allow(missing_docs)]
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use futures_util::StreamExt;
+use runloom_core::{
+    Body, CommandSpec, Core, CoreOptions, Reason, ReadOptions, Record, RunRequest, RunSpec, Start, Target,
+};
+use runloom_engine::{
+    stream::{Mode, Modes, Payload},
+    *,
+};
+use runloom_store::{CancelAction, MemoryStore, Multitask, NewThread, RunStatus, SqliteStore, Store, ThreadStatus};
+use tokio::sync::{Notify, Semaphore};
+
+/// Gates that nodes wait at, by the text they are given; and who has come to one.
+#[derive(Default)]
+struct Gates {
+    open: Mutex<HashMap<String, Arc<Semaphore>>>,
+    came: Notify,
+    seen: Mutex<Vec<String>>,
+}
+
+impl Gates {
+    fn gate(&self, name: &str) -> Arc<Semaphore> {
+        self.open.lock().unwrap().entry(name.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(0))).clone()
+    }
+
+    async fn pass(&self, name: &str) {
+        self.seen.lock().unwrap().push(name.to_owned());
+        self.came.notify_waiters();
+        self.gate(name).acquire().await.unwrap().forget();
+    }
+
+    /// Waits until a node has come to a gate.
+    async fn arrived(&self, name: &str) {
+        loop {
+            let came = self.came.notified();
+            if self.seen.lock().unwrap().iter().any(|s| s == name) {
+                return;
+            }
+            came.await;
+        }
+    }
+
+    fn let_through(&self, name: &str) {
+        self.gate(name).add_permits(1);
+    }
+}
+
+#[derive(State, serde::Serialize, serde::Deserialize)]
+struct Work {
+    at: String,
+    #[state(append)]
+    log: Vec<String>,
+}
+
+/// `first` notes its input; `wait` waits at the gate of that name; `last` notes the end.
+fn graph(gates: &Arc<Gates>) -> Graph {
+    let gates = gates.clone();
+    StateGraph::<Work>::new("work")
+        .add_node("first", node(|s: Work, cx: Context| async move {
+            cx.emit(format!("begin {}", s.at));
+            Ok(Work::update().log(vec![format!("first {}", s.at)]))
+        }))
+        .add_node("wait", node(move |s: Work, _| {
+            let gates = gates.clone();
+            async move {
+                gates.pass(&s.at).await;
+                Ok(Work::update().log(vec![format!("done {}", s.at)]))
+            }
+        }))
+        .add_edge(START, "first")
+        .add_edge("first", "wait")
+        .compile()
+        .unwrap()
+}
+
+async fn core_on(store: Arc<dyn Store>, gates: &Arc<Gates>, change: impl FnOnce(&mut CoreOptions)) -> Core {
+    let mut options =
+        CoreOptions { graphs: vec![("work".to_owned(), graph(gates))], ..CoreOptions::new(store) };
+    change(&mut options);
+    Core::start(options).await.unwrap()
+}
+
+async fn start() -> (Core, Arc<Gates>, ThreadId) {
+    let gates = Arc::default();
+    let core = core_on(Arc::new(MemoryStore::new()), &gates, |_| {}).await;
+    let thread = core.store().create_thread(NewThread::default()).await.unwrap().id;
+    (core, gates, thread)
+}
+
+fn request(thread: ThreadId, at: &str) -> RunRequest {
+    RunRequest {
+        thread_id: Some(thread),
+        target: Target::Graph("work".to_owned()),
+        spec: RunSpec {
+            start: Start::Input(value!({"at": at})),
+            modes: Modes::from([Mode::Values, Mode::Updates, Mode::Custom]).bits(),
+            ..RunSpec::default()
+        },
+        ..RunRequest::default()
+    }
+}
+
+async fn begin(core: &Core, thread: ThreadId, at: &str) -> RunId {
+    core.create_run(request(thread, at)).await.unwrap().0.id
+}
+
+async fn log_of(core: &Core, thread: ThreadId) -> Value {
+    let state = core.get_state(runloom_core::StateQuery::latest(thread)).await.unwrap();
+    state.values_object().get("log").cloned().unwrap_or_default()
+}
+
+async fn soon<T>(what: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(20), what).await.expect("it takes too long")
+}
+
+async fn all(core: &Core, run: RunId, after: u64) -> Vec<Arc<Record>> {
+    let options = ReadOptions { after, ..ReadOptions::default() };
+    soon(core.read_run(run, options).await.unwrap().map(Result::unwrap).collect()).await
+}
+
+#[tokio::test]
+async fn runs_of_a_thread_go_one_after_the_other() {
+    let (core, gates, thread) = start().await;
+    let a = begin(&core, thread, "a").await;
+    let b = begin(&core, thread, "b").await;
+    soon(gates.arrived("a")).await;
+    let waiting = core.get_run(b).await.unwrap();
+    assert_eq!((waiting.status, waiting.attempt), (RunStatus::Pending, 0));
+    let mut reader = core.read_run(b, ReadOptions { opening: true, ..ReadOptions::default() }).await.unwrap();
+    let opening = soon(reader.next()).await.unwrap().unwrap();
+    assert!(matches!(&opening.body, Body::Opening(o) if o.status == RunStatus::Pending && opening.seq == 0));
+    gates.let_through("a");
+    soon(gates.arrived("b")).await;
+    assert_eq!(core.get_run(a).await.unwrap().status, RunStatus::Succeeded);
+    gates.let_through("b");
+    assert_eq!(soon(core.wait_run(b)).await.unwrap().end.status, RunStatus::Succeeded);
+    assert_eq!(log_of(&core, thread).await, value!(["first a", "done a", "first b", "done b"]));
+}
+
+#[tokio::test]
+async fn a_second_run_is_refused_or_takes_the_place_of_the_first() {
+    let (core, gates, thread) = start().await;
+    let a = begin(&core, thread, "a").await;
+    soon(gates.arrived("a")).await;
+    let reject = RunRequest { multitask: Multitask::Reject, ..request(thread, "b") };
+    assert_eq!(core.create_run(reject).await.unwrap_err().reason, Reason::ThreadBusy);
+
+    let interrupt = RunRequest { multitask: Multitask::Interrupt, ..request(thread, "c") };
+    let c = core.create_run(interrupt).await.unwrap().0.id;
+    soon(gates.arrived("c")).await;
+    let ended = soon(core.wait_run(a)).await.unwrap();
+    assert_eq!(ended.end.status, RunStatus::Cancelled);
+    assert!(ended.end.cancelled_by.unwrap().contains(&c.to_string()));
+
+    let rollback = RunRequest { multitask: Multitask::Rollback, ..request(thread, "d") };
+    let mut follower = core.read_run(c, ReadOptions::default()).await.unwrap();
+    let d = core.create_run(rollback).await.unwrap().0.id;
+    soon(gates.arrived("d")).await;
+    gates.let_through("d");
+    soon(core.wait_run(d)).await.unwrap();
+    // Its followers see its end, and whoever comes later sees nothing.
+    let mut last = None;
+    while let Some(record) = soon(follower.next()).await {
+        last = Some(record.unwrap());
+    }
+    assert!(matches!(&last.unwrap().body, Body::End(e) if e.status == RunStatus::Cancelled));
+    assert_eq!(core.get_run(c).await.unwrap_err().reason, Reason::RunNotFound);
+    assert_eq!(log_of(&core, thread).await, value!(["first a", "first d", "done d"]));
+}
+
+#[tokio::test]
+async fn a_cancel_ends_what_runs_and_what_waits_and_twice_is_once() {
+    let (core, gates, thread) = start().await;
+    let a = begin(&core, thread, "a").await;
+    let b = begin(&core, thread, "b").await;
+    soon(gates.arrived("a")).await;
+    let ended = core.cancel_run(b, CancelAction::Interrupt, "me".into(), false).await.unwrap();
+    assert_eq!(ended.status, RunStatus::Cancelled);
+    let ended = soon(core.cancel_run(a, CancelAction::Interrupt, "me".into(), true)).await.unwrap();
+    assert_eq!(ended.status, RunStatus::Cancelled);
+    let again = core.cancel_run(a, CancelAction::Interrupt, "you".into(), true).await.unwrap();
+    assert_eq!(again.cancel.unwrap().by, "me");
+    for run in [a, b] {
+        let records = all(&core, run, 0).await;
+        let Body::End(end) = &records.last().unwrap().body else { panic!() };
+        assert_eq!(end.cancelled_by.as_deref(), Some("me"));
+    }
+    let thread = core.get_thread(thread).await.unwrap();
+    assert_eq!(thread.status, ThreadStatus::Interrupted, "what the run had begun is still to do");
+}
+
+#[tokio::test]
+async fn the_same_request_is_the_same_run() {
+    let (core, gates, thread) = start().await;
+    let asked = RunRequest { request_id: Some("once".into()), ..request(thread, "a") };
+    let (first, new) = core.create_run(asked.clone()).await.unwrap();
+    let (again, newer) = core.create_run(asked).await.unwrap();
+    assert_eq!((first.id, new, newer), (again.id, true, false));
+    let other = RunRequest { request_id: Some("once".into()), ..request(thread, "b") };
+    assert_eq!(core.create_run(other).await.unwrap_err().reason, Reason::RequestIdReused);
+    gates.let_through("a");
+    soon(core.wait_run(first.id)).await.unwrap();
+}
+
+#[tokio::test]
+async fn readers_see_the_same_parts_live_late_and_from_any_cursor() {
+    let (core, gates, thread) = start().await;
+    let a = begin(&core, thread, "a").await;
+    let live = tokio::spawn({
+        let core = core.clone();
+        async move { all(&core, a, 0).await }
+    });
+    soon(gates.arrived("a")).await;
+    gates.let_through("a");
+    let live = live.await.unwrap();
+    let show = |records: &[Arc<Record>]| {
+        records.iter().map(|r| format!("{} {:?} {:?}", r.seq, r.namespace, r.body)).collect::<Vec<_>>()
+    };
+    assert!(live.windows(2).all(|w| w[1].seq == w[0].seq + 1), "no gap within an attempt");
+    for cursor in 0..live.len() {
+        let late = all(&core, a, live[cursor].seq.saturating_sub(1)).await;
+        assert_eq!(late.len(), live.len() - cursor);
+        for (l, r) in live[cursor..].iter().zip(&late) {
+            assert_eq!((l.seq, l.attempt, l.step, &l.task), (r.seq, r.attempt, r.step, &r.task));
+            match (&l.body, &r.body) {
+                (Body::Part(Payload::Values(a)), Body::Part(Payload::Values(b))) => {
+                    assert_eq!(a.to_object(), b.to_object());
+                }
+                _ => assert_eq!(show(std::slice::from_ref(l)), show(std::slice::from_ref(r))),
+            }
+        }
+    }
+    let more = ReadOptions { modes: Some(Mode::Events.into()), ..ReadOptions::default() };
+    assert_eq!(core.read_run(a, more).await.err().unwrap().reason, Reason::ModesNotRecorded);
+}
+
+#[tokio::test]
+async fn a_run_whose_readers_leave_is_cancelled_after_the_grace_unless_one_comes_back() {
+    let (core, gates, thread) = start().await;
+    let leaving = |at: &str, grace: u64| {
+        let mut r = request(thread, at);
+        r.spec.cancel_on_disconnect = true;
+        r.spec.disconnect_grace_ms = grace;
+        r
+    };
+    // A reader comes back in time.
+    let run = core.create_run(leaving("a", 10_000)).await.unwrap().0.id;
+    let mut reader = core.read_run(run, ReadOptions::default()).await.unwrap();
+    soon(reader.next()).await.unwrap().unwrap();
+    soon(gates.arrived("a")).await;
+    drop(reader);
+    let back = core.read_run(run, ReadOptions::default()).await.unwrap();
+    gates.let_through("a");
+    drop(back);
+    assert_eq!(soon(core.wait_run(run)).await.unwrap().end.status, RunStatus::Succeeded);
+    // Nobody does.
+    let run = core.create_run(leaving("b", 20)).await.unwrap().0.id;
+    let mut reader = core.read_run(run, ReadOptions::default()).await.unwrap();
+    soon(reader.next()).await.unwrap().unwrap();
+    soon(gates.arrived("b")).await;
+    drop(reader);
+    let ended = soon(async {
+        loop {
+            let run = core.get_run(run).await.unwrap();
+            if run.status.is_end() {
+                return run;
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert_eq!(ended.status, RunStatus::Cancelled);
+    assert!(ended.cancel.unwrap().by.contains("readers"));
+}
+
+#[tokio::test]
+async fn a_run_that_takes_too_long_is_timed_out_and_says_so() {
+    let (core, _gates, thread) = start().await;
+    let mut slow = request(thread, "a");
+    slow.spec.run_timeout_ms = 30;
+    let run = core.create_run(slow).await.unwrap().0.id;
+    let ended = soon(core.wait_run(run)).await.unwrap();
+    assert_eq!(ended.end.status, RunStatus::TimedOut);
+    assert_eq!(ended.end.error.unwrap().reason, Reason::RunTimeout);
+}
+
+#[tokio::test]
+async fn a_drained_core_gives_its_runs_back_and_the_next_one_ends_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || Arc::new(SqliteStore::open(runloom_store::OpenOptions::new(folder.path())).unwrap());
+    let gates = Arc::default();
+    let core = core_on(open(), &gates, |o| o.drain_timeout = Duration::ZERO).await;
+    let thread = core.store().create_thread(NewThread::default()).await.unwrap().id;
+    let run = begin(&core, thread, "a").await;
+    let waiting = begin(&core, thread, "b").await;
+    soon(gates.arrived("a")).await;
+    let mut reader = core.read_run(run, ReadOptions::default()).await.unwrap();
+    let mut seen = Vec::new();
+    while seen.len() < 3 {
+        seen.push(soon(reader.next()).await.unwrap().unwrap());
+    }
+    soon(core.drain()).await;
+    let told = loop {
+        match soon(reader.next()).await.unwrap() {
+            Ok(record) => seen.push(record),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(told.reason, Reason::ServerDraining);
+    assert!(told.retry_after.is_some());
+    let refused = core.create_run(request(thread, "c")).await.unwrap_err();
+    assert_eq!(refused.reason, Reason::ServerDraining);
+    drop(reader);
+    drop(core);
+
+    let gates: Arc<Gates> = Arc::default();
+    let core = core_on(open(), &gates, |_| {}).await;
+    soon(gates.arrived("a")).await;
+    gates.let_through("a");
+    gates.let_through("b");
+    soon(core.wait_run(waiting)).await.unwrap();
+    let rest = all(&core, run, seen.last().unwrap().seq).await;
+    assert!(matches!(rest[0].body, Body::Opening(_)) && rest[0].attempt == 2, "{:?}", rest[0]);
+    assert!(rest.iter().all(|r| r.seq > seen.last().unwrap().seq));
+    // The finished node did not run again.
+    assert_eq!(log_of(&core, thread).await, value!(["first a", "done a", "first b", "done b"]));
+    core.drain().await;
+}
+
+#[tokio::test]
+async fn a_run_on_a_thread_that_stopped_takes_an_answer_only_where_it_stands() {
+    let gates: Arc<Gates> = Arc::default();
+    let ask = StateGraph::<Work>::new("ask")
+        .add_node("ask", node(|_: Work, cx: Context| async move {
+            let answer = cx.interrupt("sure?")?;
+            Ok(Work::update().log(vec![answer.as_str().unwrap_or("?").to_owned()]))
+        }))
+        .add_edge(START, "ask")
+        .compile()
+        .unwrap();
+    let core = core_on(Arc::new(MemoryStore::new()), &gates, |o| o.graphs.push(("ask".into(), ask))).await;
+    let thread = core.store().create_thread(NewThread::default()).await.unwrap().id;
+    let on = |start: Start, expected: Option<CheckpointId>| RunRequest {
+        target: Target::Graph("ask".to_owned()),
+        expected_checkpoint_id: expected,
+        spec: RunSpec { start, strict_answers: true, ..RunSpec::default() },
+        ..request(thread, "")
+    };
+    let run = core.create_run(on(Start::Input(value!({})), None)).await.unwrap().0.id;
+    let stopped = soon(core.wait_run(run)).await.unwrap();
+    assert_eq!(stopped.end.status, RunStatus::AwaitingInput);
+    let record = core.get_thread(thread).await.unwrap();
+    assert_eq!(record.status, ThreadStatus::Interrupted);
+    assert!(record.interrupts.unwrap().to_string().contains("sure?"));
+    let at = core.get_state(runloom_core::StateQuery::latest(thread)).await.unwrap().config.unwrap().id;
+
+    let answer = |text: &str| Start::Command(CommandSpec { resume: Some(text.into()), ..CommandSpec::default() });
+    let stale = core.create_run(on(answer("no"), Some(CheckpointId(uuid::Uuid::nil())))).await.unwrap_err();
+    assert_eq!(stale.reason, Reason::CheckpointChanged);
+    let unknown = Start::Command(CommandSpec {
+        resume_by_id: vec![("0".repeat(32), Value::Null)],
+        ..CommandSpec::default()
+    });
+    let run = core.create_run(on(unknown, None)).await.unwrap().0.id;
+    let ended = soon(core.wait_run(run)).await.unwrap();
+    assert_eq!(ended.end.error.unwrap().reason, Reason::QuestionUnknown);
+    let run = core.create_run(on(answer("yes"), at)).await.unwrap().0.id;
+    let ended = soon(core.wait_run(run)).await.unwrap();
+    assert_eq!(ended.end.values.unwrap().get("log"), Some(&value!(["yes"])));
+}
