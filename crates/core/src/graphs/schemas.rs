@@ -246,10 +246,11 @@ mod tests {
     fn messages_are_as_langchain_shapes_them() {
         let channel = ChannelSpec::new("messages").reducer(Reducer::Messages);
         let schema = object("chat", [&channel].into_iter()).to_json();
-        let fits = |messages: serde_json::Value| {
-            jsonschema::is_valid(&schema, &serde_json::json!({ "messages": messages }))
-        };
-        assert!(fits(serde_json::json!([{"type": "human", "content": "hi"}, {"type": "ai", "content": "", "tool_calls": []}])));
+        let fits =
+            |messages: serde_json::Value| jsonschema::is_valid(&schema, &serde_json::json!({ "messages": messages }));
+        assert!(fits(
+            serde_json::json!([{"type": "human", "content": "hi"}, {"type": "ai", "content": "", "tool_calls": []}])
+        ));
         assert!(!fits(serde_json::json!([{"type": "tool", "content": "no call id"}])));
         assert!(!fits(serde_json::json!("hi")));
     }

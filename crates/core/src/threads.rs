@@ -1,0 +1,147 @@
+//! Threads: made, read, changed, listed, copied, pruned, deleted.
+
+use std::time::Duration;
+
+use runloom_engine::{Object, ThreadId, Value};
+use runloom_store::{
+    CancelAction, Direction, NewThread, Page, PageRequest, Run, RunFilter, RunStatus, Thread, ThreadFilter, ThreadSort,
+    ThreadUpdate,
+};
+
+use crate::{Core, Error, Reason, Result};
+
+/// How long a run has to stop when its thread is deleted.
+const STOP: Duration = Duration::from_secs(5);
+
+impl Core {
+    /// Makes a thread, or answers with the one of that id, as asked.
+    pub async fn create_thread(&self, new: NewThread) -> Result<Thread> {
+        self.check_size("metadata", &Value::Object(new.metadata.clone()))?;
+        Ok(self.inner.store.create_thread(new).await?)
+    }
+
+    /// A thread.
+    pub async fn get_thread(&self, id: ThreadId) -> Result<Thread> {
+        Ok(self.inner.store.get_thread(id).await?)
+    }
+
+    /// Merges fields into a thread's metadata; a null takes a key away.
+    pub async fn update_thread(&self, id: ThreadId, metadata: Object) -> Result<Thread> {
+        self.check_size("metadata", &Value::Object(metadata.clone()))?;
+        let update = ThreadUpdate { metadata: Some(metadata), ..ThreadUpdate::default() };
+        Ok(self.inner.store.update_thread(id, update).await?)
+    }
+
+    /// Puts other metadata in place of a thread's.
+    pub async fn replace_thread_metadata(&self, id: ThreadId, metadata: Object) -> Result<Thread> {
+        let old = self.get_thread(id).await?.metadata;
+        self.update_thread(id, replacing(&old, metadata)).await
+    }
+
+    /// Deletes a thread with its runs, their logs and its checkpoints. Runs that have not ended are cancelled first, and
+    /// have a moment to stop.
+    pub async fn delete_thread(&self, id: ThreadId) -> Result<()> {
+        self.inner.store.get_thread(id).await?;
+        let mut runs = self.unfinished(id).await?;
+        // Those that wait come first: they are not to begin when the one under way ends.
+        runs.sort_by_key(|run| run.status != RunStatus::Pending);
+        for run in &runs {
+            let by = format!("the deletion of thread {id}");
+            match self.cancel_run(run.id, CancelAction::Interrupt, by, false).await {
+                Ok(_) => {}
+                Err(error) if error.reason == Reason::RunNotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        for run in runs.iter().filter(|run| run.status == RunStatus::Running) {
+            // One that does not stop loses its thread all the same: the store refuses what it writes from then on.
+            let stopped = tokio::time::timeout(STOP, self.wait_run(run.id)).await;
+            tracing::debug!(run = %run.id, stopped = stopped.is_ok(), "a run of a thread that is deleted");
+        }
+        self.inner.store.delete_thread(id).await?;
+        for run in runs {
+            if let Some(live) = self.inner.runner.logs.get(run.id) {
+                live.gone();
+            }
+            self.inner.runner.logs.close(run.id);
+        }
+        Ok(())
+    }
+
+    /// Threads by filter, a page at a time. Those of stateless runs are left out unless the filter asks for them.
+    pub async fn list_threads(
+        &self,
+        filter: ThreadFilter,
+        sort: (ThreadSort, Direction),
+        page: PageRequest,
+    ) -> Result<Page<Thread>> {
+        Ok(self.inner.store.list_threads(filter, sort, page).await?)
+    }
+
+    /// How many threads a filter holds for.
+    pub async fn count_threads(&self, filter: ThreadFilter) -> Result<u64> {
+        Ok(self.inner.store.count_threads(filter).await?)
+    }
+
+    /// Copies a thread with its metadata and its checkpoints, and without its runs, to a new id (made where none is
+    /// given). The copy of a busy thread stands at the last checkpoint that was kept.
+    pub async fn copy_thread(&self, from: ThreadId, to: Option<ThreadId>) -> Result<Thread> {
+        Ok(self.inner.store.copy_thread(from, to).await?)
+    }
+
+    /// Keeps the newest `keep` checkpoints of a thread (at least one), and deletes the others. Tells how many were
+    /// deleted. Refused while a run of the thread is active.
+    pub async fn prune_thread(&self, id: ThreadId, keep: usize) -> Result<u64> {
+        self.inner.store.get_thread(id).await?;
+        self.check_not_busy(id).await?;
+        Ok(self.inner.store.prune_checkpoints(id, keep.max(1)).await?)
+    }
+
+    /// The runs of a thread that have not ended, the first made first.
+    async fn unfinished(&self, thread: ThreadId) -> Result<Vec<Run>> {
+        let filter = RunFilter { thread: Some(thread), status: RunStatus::UNFINISHED.to_vec(), ..RunFilter::default() };
+        let (mut runs, mut page) = (Vec::new(), PageRequest::first(1000));
+        loop {
+            let found = self.inner.store.list_runs(filter.clone(), Direction::Ascending, page).await?;
+            runs.extend(found.items);
+            match found.next {
+                Some(token) => page = PageRequest::after(1000, token),
+                None => return Ok(runs),
+            }
+        }
+    }
+
+    /// Refuses where a run of the thread is active: one that runs, or waits for anything but its time.
+    pub(crate) async fn check_not_busy(&self, thread: ThreadId) -> Result<()> {
+        let now = self.inner.clock.now();
+        let active = |run: &Run| run.status == RunStatus::Running || run.start_at.is_none_or(|at| at <= now);
+        let Some(run) = self.unfinished(thread).await?.into_iter().find(active) else { return Ok(()) };
+        Err(runloom_store::Error::Busy { thread, run: run.id }.into())
+    }
+
+    /// Refuses JSON that is larger than the server takes.
+    pub(crate) fn check_size(&self, what: &str, value: &Value) -> Result<()> {
+        let most = self.inner.options.max_json_bytes;
+        let size = match value {
+            Value::Object(fields) if fields.is_empty() => 0,
+            Value::Null => 0,
+            value => value.json_len(),
+        };
+        if size <= most {
+            return Ok(());
+        }
+        let message =
+            format!("`{what}` is {size} bytes of JSON, and the server takes {most}; send less, or refer to it");
+        let mut error = Error::new(Reason::InputTooLarge, message.clone());
+        error.fields.push((what.to_owned(), message));
+        Err(error.with("size_bytes", size).with("maximum_bytes", most))
+    }
+}
+
+/// Fields that, merged into the old ones, leave the new ones only.
+pub(crate) fn replacing(old: &Object, new: Object) -> Object {
+    let gone = old.keys().filter(|key| !new.contains_key(key));
+    let mut fields: Object = gone.map(|key| (key.clone(), Value::Null)).collect();
+    new.iter().for_each(|(key, value)| fields.insert(key.clone(), value.clone()));
+    fields
+}
