@@ -114,9 +114,11 @@ impl Reason {
 
 /// The keys of [`Error::metadata`], for errors that are read back.
 pub(crate) fn known_key(key: &str) -> Option<&'static str> {
-    const KEYS: [&str; 18] = [
-        "graph", "node", "channel", "type", "limit", "thread_id", "run_id", "assistant_id", "checkpoint_id", "version",
-        "open_questions", "state", "id", "request_id", "oldest_seq", "feature", "field", "attempts",
+    const KEYS: [&str; 31] = [
+        "graph", "node", "channel", "type", "limit", "thread_id", "run_id", "assistant_id", "checkpoint_id",
+        "version", "open_questions", "state", "id", "request_id", "oldest_seq", "feature", "field", "attempts",
+        "known", "revision", "checkpoint_revision", "changes", "expected_checkpoint_id", "size_bytes",
+        "maximum_bytes", "source", "runs", "assistants", "graphs", "line", "column",
     ];
     KEYS.into_iter().find(|k| *k == key)
 }

@@ -65,6 +65,7 @@ impl Core {
             }
             self.inner.runner.logs.close(run.id);
         }
+        self.inner.runner.logs.forget(id);
         Ok(())
     }
 

@@ -185,6 +185,11 @@ impl Logs {
         self.runs.lock().remove(&run);
     }
 
+    /// The thread is gone: its followers are told by the end of what they follow.
+    pub fn forget(&self, thread: ThreadId) {
+        self.threads.lock().remove(&thread);
+    }
+
     /// Follows a thread: is told of each run of it that begins from now on.
     pub fn follow(&self, thread: ThreadId) -> watch::Receiver<Vec<Arc<Live>>> {
         let mut threads = self.threads.lock();

@@ -22,36 +22,44 @@ pub(super) fn pack(value: &Value, base: Option<&Snapshot>, used: &mut bool) -> V
 }
 
 fn pack_in(value: &Value, base: &Snapshot, used: &mut bool, depth: usize) -> Value {
-    if let Value::List(_) | Value::Object(_) = value {
-        for (name, held) in base.iter() {
-            if held.same(value) {
-                *used = true;
-                return one("$r", Value::from(name));
-            }
-        }
+    if let Value::List(_) | Value::Object(_) = value
+        && let Some((name, _)) = base.iter().find(|(_, held)| held.same(value))
+    {
+        *used = true;
+        return one("$r", Value::from(name));
     }
+    if let Value::List(list) = value
+        && let Some((name, from)) = prefix(list, base)
+    {
+        *used = true;
+        let mut o = Object::default();
+        o.insert("$p", Value::from(name));
+        o.insert("n", Value::from(from));
+        o.insert("+", list.iter_from(from).map(|v| quote(v, depth.saturating_sub(1))).collect::<List>());
+        return Value::Object(o);
+    }
+    each(value, depth, |v, depth| pack_in(v, base, used, depth))
+}
+
+/// A value with what is in it packed, as far as it is looked into; what looks like a reference is quoted at any depth.
+fn each(value: &Value, depth: usize, mut pack: impl FnMut(&Value, usize) -> Value) -> Value {
     match value {
-        Value::List(list) => {
-            if let Some((name, from)) = prefix(list, base) {
-                *used = true;
-                let rest = list.iter_from(from).map(|v| quote(v, depth)).collect::<List>();
-                let mut o = Object::default();
-                o.insert("$p", Value::from(name));
-                o.insert("n", Value::from(from));
-                o.insert("+", rest);
-                return Value::Object(o);
-            }
-            if depth == 0 || list.len() > BREADTH {
-                return quote(value, depth);
-            }
-            Value::List(list.iter().map(|v| pack_in(v, base, used, depth - 1)).collect())
+        Value::Object(o) => {
+            let fields = if depth == 0 {
+                o.clone()
+            } else {
+                o.iter().map(|(k, v)| (k.clone(), pack(v, depth - 1))).collect()
+            };
+            if is_special(o) { one("$q", Value::Object(fields)) } else { Value::Object(fields) }
         }
-        Value::Object(o) if depth > 0 => {
-            let packed = o.iter().map(|(k, v)| (k.clone(), pack_in(v, base, used, depth - 1))).collect::<Object>();
-            if is_special(o) { one("$q", Value::Object(packed)) } else { Value::Object(packed) }
-        }
-        other => quote(other, depth),
+        Value::List(l) if depth > 0 && l.len() <= BREADTH => l.iter().map(|v| pack(v, depth - 1)).collect::<List>().into(),
+        other => other.clone(),
     }
+}
+
+/// A value without references.
+fn quote(value: &Value, depth: usize) -> Value {
+    each(value, depth, quote)
 }
 
 /// The channel whose list this one begins with, by being the same items.
@@ -73,58 +81,38 @@ fn is_special(o: &Object) -> bool {
     o.contains_key("$r") || o.contains_key("$p") || o.contains_key("$q")
 }
 
-/// A value without references: only what looks like one is quoted.
-fn quote(value: &Value, depth: usize) -> Value {
-    match value {
-        Value::Object(o) if depth > 0 && is_special(o) => one("$q", value.clone()),
-        Value::Object(o) if depth > 0 && o.iter().any(|(_, v)| v.depth() > 0) => {
-            Value::Object(o.iter().map(|(k, v)| (k.clone(), quote(v, depth - 1))).collect())
-        }
-        Value::List(l) if depth > 0 && l.len() <= BREADTH => l.iter().map(|v| quote(v, depth - 1)).collect::<List>().into(),
-        other => other.clone(),
-    }
-}
-
 /// The value again. `base` is the state it was packed against; without it, what referred to it comes back as null.
 pub(super) fn unpack(value: &Value, base: Option<&Snapshot>) -> Value {
-    unpack_in(value, base, DEPTH + 1)
+    unpack_in(value, base, DEPTH)
 }
 
 fn unpack_in(value: &Value, base: Option<&Snapshot>, depth: usize) -> Value {
+    let held = |name: &str| base.and_then(|b| b.get(name)).cloned();
+    let below = depth.saturating_sub(1);
+    let fields = |o: &Object| -> Value {
+        if depth == 0 {
+            return Value::Object(o.clone());
+        }
+        Value::Object(o.iter().map(|(k, v)| (k.clone(), unpack_in(v, base, below))).collect())
+    };
     match value {
-        Value::Object(o) => {
-            if let Some(inner) = o.get("$q").filter(|_| o.len() == 1) {
-                return match inner {
-                    Value::Object(fields) => Value::Object(
-                        fields.iter().map(|(k, v)| (k.clone(), unpack_in(v, base, depth.saturating_sub(1)))).collect(),
-                    ),
-                    other => other.clone(),
-                };
-            }
-            let held = |name: &str| base.and_then(|b| b.get(name)).cloned();
-            if let Some(name) = o.get_str("$r") {
-                return held(name).unwrap_or_default();
-            }
-            if let Some(name) = o.get_str("$p") {
-                let mut list = match held(name) {
-                    Some(Value::List(list)) => list,
-                    _ => return Value::Null,
-                };
+        Value::Object(o) => match (o.get("$q"), o.get_str("$r"), o.get_str("$p")) {
+            (Some(Value::Object(quoted)), ..) => fields(quoted),
+            (_, Some(name), _) => held(name).unwrap_or_default(),
+            (_, _, Some(name)) => {
+                let Some(Value::List(mut list)) = held(name) else { return Value::Null };
                 if let Some(n) = o.get("n").and_then(Value::as_u64) {
-                    list = list.truncated(n as usize);
+                    list = list.truncated(usize::try_from(n).unwrap_or(usize::MAX));
                 }
                 if let Some(Value::List(rest)) = o.get("+") {
-                    list.extend(rest.iter().map(|v| unpack_in(v, base, depth.saturating_sub(1))));
+                    list.extend(rest.iter().map(|v| unpack_in(v, base, below)));
                 }
-                return Value::List(list);
+                Value::List(list)
             }
-            if depth == 0 {
-                return value.clone();
-            }
-            Value::Object(o.iter().map(|(k, v)| (k.clone(), unpack_in(v, base, depth - 1))).collect())
-        }
+            _ => fields(o),
+        },
         Value::List(l) if depth > 0 && l.len() <= BREADTH => {
-            l.iter().map(|v| unpack_in(v, base, depth - 1)).collect::<List>().into()
+            l.iter().map(|v| unpack_in(v, base, below)).collect::<List>().into()
         }
         other => other.clone(),
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use runloom_engine::{Object, RunId, Value};
 use runloom_store::{
-    IfExists, NewRun, NewThread, Page, PageRequest, RequestKey, Run, RunFilter, RunThread, Thread,
+    IfExists, NewRun, NewThread, Page, PageRequest, RequestKey, Run, RunFilter, RunThread, Thread, ThreadUpdate,
 };
 
 use super::request::{RunRequest, RunSpec, Start};
@@ -75,7 +75,20 @@ impl Core {
             request_key,
             stateless: is_stateless,
         };
-        let made = store.create_run(new).await?;
+        // A thread says of which graph it is, from its first run on; both writes go to the disk together.
+        let is_marked = thread.as_ref().is_none_or(|t| t.metadata.get_str("graph_id") == Some(&*served.name));
+        let made = if is_marked {
+            store.create_run(new).await?
+        } else {
+            let mark = ThreadUpdate {
+                metadata: Some(thread_metadata(&assistant.id.to_string(), &served.name)),
+                ..ThreadUpdate::default()
+            };
+            let thread = thread.as_ref().map_or(runloom_engine::ThreadId(uuid::Uuid::nil()), |t| t.id);
+            let (made, marked) = tokio::join!(store.create_run(new), store.update_thread(thread, mark));
+            marked?;
+            made?
+        };
         let run = made.run;
         if !made.new {
             return Ok((run, false));
