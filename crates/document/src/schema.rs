@@ -192,3 +192,34 @@ impl Checks {
         schema.check(context).map_err(|message| self.unfit("context".to_owned(), message))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_schema_that_refers_to_itself_ends() {
+        for schema in [
+            value!({"$ref": "#"}),
+            value!({"allOf": [{"$ref": "#"}, {"$ref": "#"}]}),
+            value!({"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"}),
+            value!({"anyOf": [{"$ref": "#"}, {"type": "string"}]}),
+            value!({"not": {"$ref": "#"}}),
+            value!({"$dynamicRef": "#x", "$dynamicAnchor": "x"}),
+            value!({"if": {"$ref": "#"}, "then": {"$ref": "#"}, "else": {"$ref": "#"}}),
+        ] {
+            if let Ok(schema) = Schema::compile(&schema) {
+                let _ = schema.check(&value!({"a": [1, {"b": 2}]}));
+            }
+        }
+    }
+
+    #[test]
+    fn a_value_as_deep_as_a_state_may_be_is_checked() {
+        let schema =
+            Schema::compile(&value!({"items": {"allOf": [{"$ref": "#"}]}, "type": ["array", "null"]})).unwrap();
+        let deep = (0..MAX_DEPTH).fold(Value::Null, |v, _| Value::from(vec![v]));
+        assert_eq!(schema.check(&deep), Ok(()));
+        assert!(schema.check(&Value::from(vec![deep])).unwrap_err().contains("deeper"));
+    }
+}
