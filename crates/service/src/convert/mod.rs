@@ -1,0 +1,125 @@
+//! What is inside, as messages of the contract. Small things here; larger ones each in a file.
+
+pub(crate) mod checkpoint;
+pub(crate) mod event;
+pub(crate) mod message;
+pub(crate) mod record;
+pub(crate) mod resources;
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use runloom::{
+    json::NotExact,
+    v1::{self, JsonEncoding, RunState, StreamMode},
+};
+use runloom_engine::{
+    NodeFailure,
+    stream::{Interrupt, Mode, Modes, TaskRef},
+};
+use runloom_store::RunStatus;
+
+use crate::json::encode;
+
+/// A time.
+pub(crate) fn timestamp(time: SystemTime) -> prost_types::Timestamp {
+    match time.duration_since(UNIX_EPOCH) {
+        Ok(after) => prost_types::Timestamp {
+            seconds: i64::try_from(after.as_secs()).unwrap_or(i64::MAX),
+            // Below 10^9, by `Duration`'s own promise.
+            nanos: after.subsec_nanos() as i32,
+        },
+        Err(_) => prost_types::Timestamp::from(time),
+    }
+}
+
+/// The segments of a namespace.
+pub(crate) fn namespace(joined: &str) -> Vec<String> {
+    if joined.is_empty() { Vec::new() } else { joined.split('|').map(str::to_owned).collect() }
+}
+
+/// The state of a run.
+pub(crate) fn run_state(status: RunStatus) -> RunState {
+    match status {
+        RunStatus::Pending => RunState::Pending,
+        RunStatus::Running => RunState::Running,
+        RunStatus::Succeeded => RunState::Succeeded,
+        RunStatus::AwaitingInput => RunState::AwaitingInput,
+        RunStatus::Failed => RunState::Failed,
+        RunStatus::Cancelled => RunState::Cancelled,
+        RunStatus::TimedOut => RunState::TimedOut,
+    }
+}
+
+/// A mode of the contract.
+pub(crate) fn stream_mode(mode: Mode) -> StreamMode {
+    match mode {
+        Mode::Values => StreamMode::Values,
+        Mode::Updates => StreamMode::Updates,
+        Mode::Messages => StreamMode::Messages,
+        Mode::Custom => StreamMode::Custom,
+        Mode::Tasks => StreamMode::Tasks,
+        Mode::Checkpoints => StreamMode::Checkpoints,
+        Mode::Debug => StreamMode::Debug,
+        Mode::Events => StreamMode::Events,
+    }
+}
+
+/// A list of modes, as a message holds it.
+pub(crate) fn stream_modes(modes: Modes) -> Vec<i32> {
+    modes.iter().map(|mode| stream_mode(mode).into()).collect()
+}
+
+/// How a node failed.
+pub(crate) fn node_error(failure: &NodeFailure) -> v1::NodeError {
+    v1::NodeError { r#type: failure.kind.to_string(), message: failure.message.to_string() }
+}
+
+/// A question, with what is known of where it was asked. Without an encoding what it asks is left out.
+pub(crate) fn interrupt(
+    question: &Interrupt,
+    namespace: &[String],
+    task: Option<&TaskRef>,
+    encoding: Option<JsonEncoding>,
+) -> Result<v1::Interrupt, NotExact> {
+    Ok(v1::Interrupt {
+        id: question.id.to_string(),
+        value: encoding.map(|encoding| encode(&question.value, encoding)).transpose()?,
+        namespace: namespace.to_vec(),
+        task_id: task.map(|task| task.id.to_string()).unwrap_or_default(),
+        node: task.map(|task| task.node.to_string()).unwrap_or_default(),
+    })
+}
+
+/// Questions, all of the same task.
+pub(crate) fn interrupts(
+    questions: &[Interrupt],
+    namespace: &[String],
+    task: Option<&TaskRef>,
+    encoding: Option<JsonEncoding>,
+) -> Result<Vec<v1::Interrupt>, NotExact> {
+    questions.iter().map(|question| interrupt(question, namespace, task, encoding)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn times_before_and_after_1970() {
+        for (time, seconds, nanos) in [
+            (UNIX_EPOCH + Duration::new(5, 7), 5, 7),
+            (UNIX_EPOCH, 0, 0),
+            (UNIX_EPOCH - Duration::from_millis(1500), -2, 500_000_000),
+        ] {
+            assert_eq!(timestamp(time), prost_types::Timestamp { seconds, nanos });
+        }
+    }
+
+    #[test]
+    fn namespaces_come_apart() {
+        assert!(namespace("").is_empty());
+        assert_eq!(namespace("a:1|b:2"), ["a:1", "b:2"]);
+    }
+}

@@ -1,0 +1,156 @@
+//! Records of a run's log as payloads of its stream.
+
+use runloom::{
+    json::NotExact,
+    v1::{self, CancelCause, Cancellation, CheckpointRef, JsonEncoding, TaskPhase, stream_run_response::Payload},
+};
+use runloom_core::{Body, End, Opening, Record};
+use runloom_engine::stream::{self, Interrupt, UpdatePart};
+
+use super::{checkpoint, event, interrupts, message, namespace, node_error, run_state, stream_modes};
+use crate::{
+    json::{encode, encode_object},
+    status::run_status,
+};
+
+/// What a stream has sent before, as far as a payload depends on it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Before {
+    /// Nothing of the same message, or of the same event's run_id.
+    pub first: bool,
+    /// How many blocks of the same message.
+    pub blocks: u32,
+}
+
+/// The payload of a record. Without an encoding its data is left out: what remains says what kind of part it is.
+pub(crate) fn payload(record: &Record, before: Before, encoding: Option<JsonEncoding>) -> Result<Payload, NotExact> {
+    let segments = || namespace(&record.namespace);
+    let asked = |questions: &[Interrupt]| interrupts(questions, &segments(), record.task.as_ref(), encoding);
+    let node = || record.task.as_ref().map(|task| task.node.to_string()).unwrap_or_default();
+    let json = |value| encoding.map(|encoding| encode(value, encoding)).transpose();
+    Ok(match &record.body {
+        Body::Opening(opening) => Payload::Metadata(metadata(record, opening)),
+        Body::End(end) => Payload::End(self::end(end, encoding)?),
+        Body::Part(stream::Payload::Message(part)) => {
+            Payload::MessageChunk(message::message(part, before.first, before.blocks, encoding)?)
+        }
+        Body::Part(stream::Payload::Event(told)) => {
+            Payload::Event(event::event(told, before.first, before.blocks, encoding)?)
+        }
+        Body::Part(stream::Payload::Values(part)) => Payload::Value(v1::Value {
+            state: encoding.map(|encoding| encode_object(&part.to_object(), encoding)).transpose()?,
+            interrupts: asked(part.interrupts.as_deref().unwrap_or_default())?,
+        }),
+        Body::Part(stream::Payload::Update(UpdatePart::Node { node, value, cached })) => Payload::Update(v1::Update {
+            node: node.to_string(),
+            update: json(value)?,
+            cached: *cached,
+            ..v1::Update::default()
+        }),
+        Body::Part(stream::Payload::Update(UpdatePart::Interrupt(questions))) => {
+            Payload::Update(v1::Update { node: node(), interrupts: asked(questions)?, ..v1::Update::default() })
+        }
+        Body::Part(stream::Payload::Custom(value)) => {
+            Payload::Custom(v1::Custom { name: String::new(), payload: json(value)?, node: node() })
+        }
+        Body::Part(stream::Payload::TaskStart(start)) => Payload::Task(v1::Task {
+            phase: TaskPhase::Started.into(),
+            node: node(),
+            input: json(&start.input)?,
+            triggers: start.meta.triggers.iter().map(ToString::to_string).collect(),
+            ..v1::Task::default()
+        }),
+        Body::Part(stream::Payload::TaskEnd(done)) => Payload::Task(v1::Task {
+            phase: TaskPhase::Finished.into(),
+            node: node(),
+            result: if done.error.is_some() { None } else { json(&done.result)? },
+            error: done.error.as_ref().map(node_error),
+            interrupts: asked(&done.interrupts)?,
+            ..v1::Task::default()
+        }),
+        Body::Part(stream::Payload::Checkpoint(view)) => {
+            Payload::Checkpoint(checkpoint::checkpoint(view, true, encoding)?)
+        }
+    })
+}
+
+/// The checkpoint that holds a record's data, where one does.
+pub(crate) fn held_by(record: &Record) -> Option<CheckpointRef> {
+    let Body::Part(part) = &record.body else { return None };
+    match part {
+        stream::Payload::Values(part) => Some(CheckpointRef {
+            checkpoint_id: part.snapshot.checkpoint?.to_string(),
+            namespace: namespace(&record.namespace),
+        }),
+        stream::Payload::Checkpoint(view) => view.config.as_ref().map(checkpoint::reference),
+        _ => None,
+    }
+}
+
+/// Whether all readers of a run get the same payload, whatever each was sent before.
+pub(crate) fn is_same_for_all(record: &Record) -> bool {
+    match &record.body {
+        Body::Part(stream::Payload::Message(_)) => false,
+        Body::Part(stream::Payload::Event(told)) => !event::is_stream(told.kind),
+        _ => record.seq > 0,
+    }
+}
+
+fn metadata(record: &Record, opening: &Opening) -> v1::Metadata {
+    v1::Metadata {
+        run_id: record.run_id.to_string(),
+        thread_id: opening.thread_id.to_string(),
+        assistant_id: opening.assistant_id.map(|id| id.to_string()).unwrap_or_default(),
+        graph_name: opening.graph.clone(),
+        graph_revision: opening.revision.clone(),
+        state: run_state(opening.status).into(),
+        attempt: record.attempt,
+        stream_modes: stream_modes(opening.modes),
+        stream_subgraphs: opening.subgraphs,
+    }
+}
+
+/// The end of a run.
+pub(crate) fn end(end: &End, encoding: Option<JsonEncoding>) -> Result<v1::End, NotExact> {
+    Ok(v1::End {
+        state: run_state(end.status).into(),
+        error: end.error.as_ref().map(run_status),
+        usage: Some(message::usage(end.usage)),
+        interrupts: interrupts(&end.interrupts, &[], None, encoding)?,
+        cancellation: end.cancelled_by.as_deref().map(cancellation),
+        checkpoint_id: String::new(),
+    })
+}
+
+/// Who cancelled a run, from the words in which the core says it.
+fn cancellation(by: &str) -> Cancellation {
+    let newer = by.strip_prefix("run ").and_then(|rest| rest.split_once(" with multitask strategy "));
+    let (cause, mode, requester) = match newer {
+        Some((run, strategy)) => {
+            let rollback = strategy == "rollback";
+            let mode = if rollback { v1::CancelMode::Rollback } else { v1::CancelMode::Interrupt };
+            (CancelCause::NewerRun, mode, run.to_owned())
+        }
+        None if by.starts_with("its readers") => (CancelCause::Disconnect, v1::CancelMode::Interrupt, String::new()),
+        None => (CancelCause::Request, v1::CancelMode::Unspecified, by.to_owned()),
+    };
+    Cancellation { cause: cause.into(), mode: mode.into(), requester }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_cancelled_is_told_apart() {
+        let newer = cancellation("run 0198 with multitask strategy rollback");
+        assert_eq!(
+            (newer.cause(), newer.mode(), &*newer.requester),
+            (CancelCause::NewerRun, v1::CancelMode::Rollback, "0198")
+        );
+        let left = cancellation("its readers, who left and did not come back within 5s");
+        assert_eq!((left.cause(), &*left.requester), (CancelCause::Disconnect, ""));
+        let asked = cancellation("a caller at 127.0.0.1:1");
+        assert_eq!((asked.cause(), &*asked.requester), (CancelCause::Request, "a caller at 127.0.0.1:1"));
+    }
+}

@@ -1,0 +1,26 @@
+//! The tonic services over the core: conversions, errors as statuses, limits; and the server that serves them.
+//!
+//! ```text
+//! server/    listens, limits, drains
+//! routes     the streams, with a codec of their own; all else goes to the generated servers
+//! services/  each RPC: check → core → answer
+//! check, requests   requests, with every fault they have
+//! stream, parts     a reader's stream, and a record as a part of it
+//! convert/   what is inside as messages
+//! json, cursor, shared, status   one thing each, in one place
+//! ```
+
+mod check;
+mod convert;
+mod cursor;
+mod json;
+mod parts;
+mod requests;
+mod routes;
+mod server;
+mod services;
+mod shared;
+mod status;
+mod stream;
+
+pub use server::{Builder, Error, Handle, Options, Server, listen};

@@ -1,0 +1,160 @@
+//! Around every call: what the transport itself refuses gets the details that all errors have; a panic is one call's; and
+//! only those who ask for compressed answers get them.
+
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    panic::AssertUnwindSafe,
+    task::{Context, Poll},
+};
+
+use futures_util::{FutureExt, future::BoxFuture};
+use http::{HeaderMap, HeaderValue};
+use runloom::{reason::DOMAIN, v1::ErrorReason};
+use runloom_core::{Error, Reason};
+use tonic::{Code, Status, body::Body, codegen::Service};
+use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
+
+use crate::status::refuse;
+
+const ENCODING: &str = "grpc-encoding";
+const ACCEPT_ENCODING: &str = "grpc-accept-encoding";
+
+/// Makes [`Edge`]s.
+#[derive(Clone)]
+pub(crate) struct EdgeLayer;
+
+impl<S> tower::Layer<S> for EdgeLayer {
+    type Service = Edge<S>;
+
+    fn layer(&self, inner: S) -> Edge<S> {
+        Edge { inner }
+    }
+}
+
+/// All services, seen from outside.
+#[derive(Clone)]
+pub(crate) struct Edge<S> {
+    inner: S,
+}
+
+impl<S> Service<http::Request<Body>> for Edge<S>
+where
+    S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
+        if !asks_for_gzip(request.headers()) {
+            request.headers_mut().remove(ACCEPT_ENCODING);
+        }
+        let path = request.uri().path().to_owned();
+        let call = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
+        async move {
+            let response = match call.await {
+                Ok(Ok(response)) => response,
+                Ok(Err(never)) => match never {},
+                Err(_) => {
+                    // What it was is on standard error already.
+                    let error = Error::new(Reason::Internal, format!("a panic in {path}"));
+                    return Ok(crate::status::status(error).into_http());
+                }
+            };
+            Ok(match Status::from_header_map(response.headers()).and_then(|status| detailed(&status, &path)) {
+                Some(status) => status.into_http(),
+                None => response,
+            })
+        }
+        .boxed()
+    }
+}
+
+/// Many libraries say with every call that they could read gzip. Compressing each token costs far more than it saves, so answers are
+/// compressed for callers that compress their own requests, or put gzip before everything else.
+fn asks_for_gzip(headers: &HeaderMap) -> bool {
+    let is_gzip = |value: &HeaderValue| value.as_bytes() == b"gzip";
+    let first = headers.get(ACCEPT_ENCODING).and_then(|value| value.to_str().ok()?.split(',').next());
+    headers.get(ENCODING).is_some_and(is_gzip) || first.is_some_and(|first| first.trim() == "gzip")
+}
+
+/// A status of the transport's own with details; none where it has some, or is fine.
+fn detailed(status: &Status, path: &str) -> Option<Status> {
+    let is_ours = path.starts_with("/runloom.");
+    if status.code() == Code::Ok || !status.details().is_empty() || !(is_ours || status.code() == Code::Unimplemented) {
+        return None;
+    }
+    let text = status.message();
+    Some(match status.code() {
+        Code::Internal if text.contains("recursion limit reached") => {
+            let message = "a google.protobuf.Value in the request nests more deeply than parsers of protobuf go; send such JSON \
+                           as text, in `json`";
+            plain(Code::InvalidArgument, ErrorReason::JsonTooDeep, message, field_of(text))
+        }
+        Code::Internal if text.contains("decode Protobuf message") || text.starts_with("Missing request message") => {
+            let message = format!("the request is not a message of {path}: {text}");
+            plain(Code::InvalidArgument, ErrorReason::FieldInvalid, &message, field_of(text))
+        }
+        Code::OutOfRange | Code::ResourceExhausted
+            if text.contains("length too large") || text.contains("size limit") =>
+        {
+            let message = format!("the request is larger than the server takes: {text}");
+            plain(Code::ResourceExhausted, ErrorReason::InputTooLarge, &message, None)
+        }
+        Code::Unimplemented if text.is_empty() => refuse(Reason::NotSupported, format!("this server has no {path}")),
+        Code::Unimplemented => plain(Code::Unimplemented, ErrorReason::NotSupported, text, None),
+        code => plain(code, ErrorReason::Internal, text, None),
+    })
+}
+
+fn plain(code: Code, reason: ErrorReason, message: &str, field: Option<String>) -> Status {
+    let mut details = ErrorDetails::with_error_info(reason.name(), DOMAIN, HashMap::new());
+    if let Some(field) = field {
+        details.set_bad_request(vec![FieldViolation::new(field, message)]);
+    }
+    Status::with_error_details(code, message, details)
+}
+
+/// The path of the field that prost names: `failed to decode Protobuf message: StreamRunRequest.run: RunSpec.input: …`.
+fn field_of(text: &str) -> Option<String> {
+    let (_, rest) = text.split_once("message: ")?;
+    let names = rest.split(": ").map_while(|step| step.split_once('.').filter(|(message, _)| !message.contains(' ')));
+    let names = names.take_while(|(message, _)| !matches!(*message, "Value" | "Struct" | "ListValue" | "Json"));
+    let path: Vec<_> = names.map(|(_, field)| field).collect();
+    (!path.is_empty()).then(|| path.join("."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_asks_for_gzip() {
+        let headers = |encoding: Option<&'static str>, accept: &'static str| {
+            let mut headers = HeaderMap::new();
+            if let Some(encoding) = encoding {
+                headers.insert(ENCODING, HeaderValue::from_static(encoding));
+            }
+            headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(accept));
+            headers
+        };
+        assert!(asks_for_gzip(&headers(None, "gzip,identity")));
+        assert!(asks_for_gzip(&headers(Some("gzip"), "identity, deflate, gzip")));
+        assert!(!asks_for_gzip(&headers(None, "identity, deflate, gzip")));
+        assert!(!asks_for_gzip(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn the_field_is_found() {
+        let text = "failed to decode Protobuf message: StreamRunRequest.run: RunSpec.start: Json.encoding: Value.kind: \
+                    recursion limit reached";
+        assert_eq!(field_of(text).as_deref(), Some("run.start"));
+        assert_eq!(field_of("failed to decode Protobuf message: invalid varint"), None);
+    }
+}

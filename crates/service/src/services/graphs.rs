@@ -1,0 +1,47 @@
+//! Service Graphs.
+
+use runloom::v1::{
+    DeleteGraphRequest, DeleteGraphResponse, ListGraphsRequest, ListGraphsResponse, RegisterGraphRequest,
+    RegisterGraphResponse, graphs_server::Graphs,
+};
+use tonic::{Request, Response};
+
+use super::{Answer, Api, OrStatus};
+use crate::{
+    check::{Check, page},
+    convert::resources,
+};
+
+#[tonic::async_trait]
+impl Graphs for Api {
+    async fn list_graphs(&self, request: Request<ListGraphsRequest>) -> Answer<ListGraphsResponse> {
+        let request = request.into_inner();
+        let page = page(request.page_size, 50, request.page_token);
+        let page = self.core.list_graphs(request.include_hidden, page).await.or_status()?;
+        Ok(Response::new(ListGraphsResponse {
+            graphs: page.items.iter().map(resources::graph).collect(),
+            next_page_token: page.next.unwrap_or_default(),
+        }))
+    }
+
+    async fn register_graph(&self, request: Request<RegisterGraphRequest>) -> Answer<RegisterGraphResponse> {
+        let request = request.into_inner();
+        let mut check = Check::default();
+        let document = check.name("document", request.document);
+        check.done()?;
+        let made = self.core.register_graph(&document, request.validate_only).await.or_status()?;
+        Ok(Response::new(RegisterGraphResponse {
+            graph: Some(resources::graph(&made.graph)),
+            warnings: resources::warnings(&made.graph),
+            changed: made.changed,
+        }))
+    }
+
+    async fn delete_graph(&self, request: Request<DeleteGraphRequest>) -> Answer<DeleteGraphResponse> {
+        let mut check = Check::default();
+        let name = check.name("name", request.into_inner().name);
+        check.done()?;
+        self.core.delete_graph(&name).await.or_status()?;
+        Ok(Response::new(DeleteGraphResponse {}))
+    }
+}

@@ -1,0 +1,243 @@
+//! Service Runs.
+
+use std::sync::Arc;
+
+use futures_util::future::Either;
+use runloom::v1::{
+    CancelMode, CancelRunRequest, CancelRunResponse, CreateRunRequest, CreateRunResponse, DeleteRunRequest,
+    DeleteRunResponse, GetRunRequest, GetRunResponse, JoinRunRequest, JsonEncoding, ListRunsRequest, ListRunsResponse,
+    RunState, StreamRunRequest, StreamRunResponse, WaitRunRequest, WaitRunResponse, runs_server::Runs,
+    wait_run_request,
+};
+use runloom_core::{Error, Outcome, ReadOptions, Reason, RunRequest, store};
+use runloom_engine::{Object, RunId, ThreadId, Value};
+use runloom_store::{CancelAction, Page, RunFilter, RunStatus};
+use tonic::{Request, Response, Status};
+
+use super::{Answer, Api, OrStatus, encoding};
+use crate::{
+    check::{Check, page, under},
+    convert::{interrupts, record, resources},
+    cursor::run_seq,
+    json,
+    requests::{read_options, run_request},
+    status::{refuse, status, within},
+    stream::{Call, Parts, RunSource, Scope, Source, Wants, status_of},
+};
+
+/// How many pages are looked through for one that a filter leaves something of.
+const MAX_PAGES: usize = 20;
+
+impl Api {
+    /// Creates a run and streams it.
+    pub async fn open_run(self: Arc<Self>, request: Request<StreamRunRequest>) -> Answer<Parts> {
+        let call = Call::of(&request);
+        let request = request.into_inner();
+        let mut check = Check::default();
+        let wants =
+            Wants { encoding: encoding(&mut check, request.json_encoding), max_part_bytes: request.max_part_bytes };
+        let asked = asked(check, request.run)?;
+        let permit = call.connection.stream()?;
+        let (run, is_new) = self.create(asked).await?;
+        let id = run.id;
+        let options = ReadOptions { opening: true, ..ReadOptions::default() };
+        let reader =
+            if is_new { self.core.read_new_run(run, options).await } else { self.core.read_run(id, options).await };
+        let reader = reader.map_err(|error| status_of(error, Scope::Run(id), None))?;
+        let source = Source::Run(RunSource::new(reader, id, 0));
+        Ok(Response::new(Parts::new(source, &wants, self.sharing.clone(), self.patience, &call, permit)))
+    }
+
+    /// Streams an existing run.
+    pub async fn open_join(self: Arc<Self>, request: Request<JoinRunRequest>) -> Answer<Parts> {
+        let call = Call::of(&request);
+        let request = request.into_inner();
+        let mut check = Check::default();
+        let wants =
+            Wants { encoding: encoding(&mut check, request.json_encoding), max_part_bytes: request.max_part_bytes };
+        let id: RunId = check.id("run_id", &request.run_id);
+        let options = read_options(&mut check, &request.stream_modes, request.event_filter);
+        check.done()?;
+        let after = run_seq(id, &request.cursor).or_status()?;
+        let permit = call.connection.stream()?;
+        let options = ReadOptions { after, opening: true, ..options };
+        let reader = self.core.read_run(id, options).await;
+        let reader = reader.map_err(|error| status_of(error, Scope::Run(id), None))?;
+        let source = Source::Run(RunSource::new(reader, id, after));
+        Ok(Response::new(Parts::new(source, &wants, self.sharing.clone(), self.patience, &call, permit)))
+    }
+
+    async fn create(&self, asked: RunRequest) -> Result<(store::Run, bool), Status> {
+        let created = self.core.create_run(asked).await;
+        created.map_err(|error| status(within(error, |field| under("run", field))))
+    }
+
+    /// Runs with some metadata: the store does not look for it, so pages are read until there is a full one.
+    async fn list(
+        &self,
+        filter: RunFilter,
+        metadata: &Object,
+        mut request: store::PageRequest,
+    ) -> Result<Page<store::Run>, Error> {
+        let mut found = Page { items: Vec::new(), next: None };
+        let size = request.size;
+        for _ in 0..MAX_PAGES {
+            let page = self.core.list_runs(filter.clone(), request).await?;
+            found.next = page.next;
+            let has = |run: &store::Run| {
+                let of_run = run.request.get("metadata").and_then(Value::as_object);
+                metadata.is_empty() || of_run.is_some_and(|of_run| store::contains(of_run, metadata))
+            };
+            found.items.extend(page.items.into_iter().filter(has));
+            let Some(token) = found.next.clone().filter(|_| found.items.len() < size) else { break };
+            request = store::PageRequest::after(size - found.items.len(), token);
+        }
+        Ok(found)
+    }
+}
+
+/// A run that is asked for, checked, and all that was checked before it.
+fn asked(mut check: Check, spec: Option<runloom::v1::RunSpec>) -> Result<RunRequest, Status> {
+    let has_webhook = spec.as_ref().is_some_and(|spec| spec.webhook.is_some());
+    let asked = run_request(&mut check, "run", spec);
+    check.done()?;
+    if has_webhook {
+        let error = Error::new(Reason::NotSupported, "this server delivers no webhooks; leave run.webhook out");
+        return Err(status(error.with("feature", "webhook")));
+    }
+    Ok(asked)
+}
+
+fn outcome(outcome: &Outcome, encoding: JsonEncoding) -> Result<WaitRunResponse, Status> {
+    let values = outcome.end.values.as_ref().map(|values| json::encode(values, encoding));
+    Ok(WaitRunResponse {
+        run: Some(resources::run(&outcome.run, encoding).or_status()?),
+        values: values.transpose().or_status()?,
+        interrupts: interrupts(&outcome.end.interrupts, &[], None, Some(encoding)).or_status()?,
+        end: Some(record::end(&outcome.end, Some(encoding)).or_status()?),
+    })
+}
+
+fn statuses(states: Vec<RunState>) -> Vec<RunStatus> {
+    let one = |state| {
+        Some(match state {
+            RunState::Unspecified => return None,
+            RunState::Pending => RunStatus::Pending,
+            RunState::Running => RunStatus::Running,
+            RunState::Succeeded => RunStatus::Succeeded,
+            RunState::AwaitingInput => RunStatus::AwaitingInput,
+            RunState::Failed => RunStatus::Failed,
+            RunState::Cancelled => RunStatus::Cancelled,
+            RunState::TimedOut => RunStatus::TimedOut,
+        })
+    };
+    states.into_iter().filter_map(one).collect()
+}
+
+/// What the streams of the generated server would be: [`routes`](crate::routes) serves them instead.
+type Elsewhere = tokio_stream::Empty<Result<StreamRunResponse, Status>>;
+
+#[tonic::async_trait]
+impl Runs for Api {
+    type StreamRunStream = Elsewhere;
+    type JoinRunStream = Elsewhere;
+
+    async fn stream_run(&self, _: Request<StreamRunRequest>) -> Answer<Elsewhere> {
+        Err(refuse(Reason::Internal, "served by `routes`"))
+    }
+
+    async fn join_run(&self, _: Request<JoinRunRequest>) -> Answer<Elsewhere> {
+        Err(refuse(Reason::Internal, "served by `routes`"))
+    }
+
+    async fn create_run(&self, request: Request<CreateRunRequest>) -> Answer<CreateRunResponse> {
+        let request = request.into_inner();
+        let mut check = Check::default();
+        let encoding = encoding(&mut check, request.json_encoding);
+        let (run, _) = self.create(asked(check, request.run)?).await?;
+        Ok(Response::new(CreateRunResponse { run: Some(resources::run(&run, encoding).or_status()?) }))
+    }
+
+    async fn wait_run(&self, request: Request<WaitRunRequest>) -> Answer<WaitRunResponse> {
+        let call = Call::of(&request);
+        let request = request.into_inner();
+        let mut check = Check::default();
+        let encoding = encoding(&mut check, request.json_encoding);
+        let target = match request.target {
+            None => {
+                check.fail("target", "missing: a run, or the run_id of an existing one");
+                check.done()?;
+                return Err(refuse(Reason::FieldInvalid, "target: missing"));
+            }
+            Some(wait_run_request::Target::Run(spec)) => Either::Left(asked(check, Some(spec))?),
+            Some(wait_run_request::Target::RunId(id)) => {
+                let id: RunId = check.id("run_id", &id);
+                check.done()?;
+                Either::Right(id)
+            }
+        };
+        let _permit = call.connection.stream()?;
+        let id = match target {
+            Either::Left(asked) => self.create(asked).await?.0.id,
+            Either::Right(id) => id,
+        };
+        let came = tokio::select! {
+            came = self.core.wait_run(id) => came.or_status()?,
+            () = call.connection.closing.cancelled() => {
+                let error = Error::new(Reason::ServerDraining, "the connection is old enough; wait for the run on another one");
+                return Err(status(error.with("run_id", id).retry_after(std::time::Duration::ZERO)));
+            }
+        };
+        Ok(Response::new(outcome(&came, encoding)?))
+    }
+
+    async fn get_run(&self, request: Request<GetRunRequest>) -> Answer<GetRunResponse> {
+        let request = request.into_inner();
+        let mut check = Check::default();
+        let encoding = encoding(&mut check, request.json_encoding);
+        let id = check.id("run_id", &request.run_id);
+        check.done()?;
+        let run = self.core.get_run(id).await.or_status()?;
+        Ok(Response::new(GetRunResponse { run: Some(resources::run(&run, encoding).or_status()?) }))
+    }
+
+    async fn list_runs(&self, request: Request<ListRunsRequest>) -> Answer<ListRunsResponse> {
+        let request = request.into_inner();
+        let mut check = Check::default();
+        let encoding = encoding(&mut check, request.json_encoding);
+        let thread: Option<ThreadId> = check.optional_id("thread_id", &request.thread_id);
+        let states = check.each_of("states", &request.states);
+        let metadata = check.object("metadata_filter", request.metadata_filter).unwrap_or_default();
+        check.done()?;
+        if let Some(thread) = thread {
+            self.core.get_thread(thread).await.or_status()?;
+        }
+        let filter = RunFilter { thread, status: statuses(states), ..RunFilter::default() };
+        let page = self.list(filter, &metadata, page(request.page_size, 50, request.page_token)).await.or_status()?;
+        let runs = page.items.iter().map(|run| resources::run(run, encoding)).collect::<Result<_, _>>();
+        Ok(Response::new(ListRunsResponse { runs: runs.or_status()?, next_page_token: page.next.unwrap_or_default() }))
+    }
+
+    async fn cancel_run(&self, request: Request<CancelRunRequest>) -> Answer<CancelRunResponse> {
+        let call = Call::of(&request);
+        let request = request.into_inner();
+        let mut check = Check::default();
+        let encoding = encoding(&mut check, request.json_encoding);
+        let id = check.id("run_id", &request.run_id);
+        let action = match check.one_of("mode", request.mode) {
+            CancelMode::Unspecified | CancelMode::Interrupt => CancelAction::Interrupt,
+            CancelMode::Rollback => CancelAction::Rollback,
+        };
+        check.done()?;
+        let run = self.core.cancel_run(id, action, call.connection.caller(), request.wait).await.or_status()?;
+        Ok(Response::new(CancelRunResponse { run: Some(resources::run(&run, encoding).or_status()?) }))
+    }
+
+    async fn delete_run(&self, request: Request<DeleteRunRequest>) -> Answer<DeleteRunResponse> {
+        let mut check = Check::default();
+        let id = check.id("run_id", &request.into_inner().run_id);
+        check.done()?;
+        self.core.delete_run(id).await.or_status()?;
+        Ok(Response::new(DeleteRunResponse {}))
+    }
+}

@@ -1,0 +1,271 @@
+//! Service Threads.
+
+use std::sync::Arc;
+
+use runloom::v1::{
+    self, CopyThreadRequest, CopyThreadResponse, CreateThreadRequest, CreateThreadResponse, DeleteThreadRequest,
+    DeleteThreadResponse, GetStateRequest, GetStateResponse, GetThreadRequest, GetThreadResponse, IfExists,
+    JsonEncoding, ListCheckpointsRequest, ListCheckpointsResponse, ListThreadsRequest, ListThreadsResponse,
+    StreamRunResponse, StreamThreadRequest, ThreadStatus, UpdateStateRequest, UpdateStateResponse, UpdateThreadRequest,
+    UpdateThreadResponse, threads_server::Threads,
+};
+use runloom_core::{Error, Reason, StateQuery, StateUpdateRequest, store};
+use runloom_engine::{StateUpdate, ThreadId, Value, checkpoint::CheckpointFilter};
+use runloom_store::{Direction, NewThread, PageRequest, RunFilter, ThreadFilter, ThreadSort};
+use tonic::{Request, Response, Status};
+
+use super::{Answer, Api, OrStatus, check_mask, encoding, metadata_keys};
+use crate::{
+    check::{Check, page, under},
+    convert::{checkpoint, resources},
+    cursor::ThreadPlace,
+    requests::read_options,
+    status::{refuse, status, within},
+    stream::{Call, Parts, Scope, Source, ThreadSource, Wants, status_of},
+};
+
+/// The newest come first.
+const NEWEST: (ThreadSort, Direction) = (ThreadSort::Created, Direction::Descending);
+
+impl Api {
+    /// Streams every run of a thread.
+    pub async fn open_thread(self: Arc<Self>, request: Request<StreamThreadRequest>) -> Answer<Parts> {
+        let call = Call::of(&request);
+        let request = request.into_inner();
+        let mut check = Check::default();
+        let wants =
+            Wants { encoding: encoding(&mut check, request.json_encoding), max_part_bytes: request.max_part_bytes };
+        let thread: ThreadId = check.id("thread_id", &request.thread_id);
+        let options = read_options(&mut check, &request.stream_modes, request.event_filter);
+        check.done()?;
+        let asked = match &*request.cursor {
+            "" => None,
+            cursor => Some(ThreadPlace::parse(thread, cursor).or_status()?),
+        };
+        let permit = call.connection.stream()?;
+        let (place, after) = match asked {
+            Some(place) => (place, Some(inside(place))),
+            None => (self.end_of(thread).await.or_status()?, None),
+        };
+        let reader = self.core.read_thread(thread, after, options).await;
+        let reader = reader.map_err(|error| status_of(error, Scope::Thread(thread), None))?;
+        let source = Source::Thread(ThreadSource::new(reader, thread, place));
+        Ok(Response::new(Parts::new(source, &wants, self.sharing.clone(), self.patience, &call, permit)))
+    }
+
+    /// After the latest run of a thread that is over: what comes then is told to whoever joins there.
+    async fn end_of(&self, thread: ThreadId) -> Result<ThreadPlace, Error> {
+        self.core.get_thread(thread).await?;
+        let filter = RunFilter { thread: Some(thread), ..RunFilter::default() };
+        let mut request = PageRequest::first(100);
+        loop {
+            let page = self.core.list_runs(filter.clone(), request).await?;
+            if let Some(run) = page.items.iter().find(|run| run.status.is_end()) {
+                return Ok(ThreadPlace { run: Some(run.id), seq: run.last_seq });
+            }
+            match page.next {
+                Some(token) => request = PageRequest::after(100, token),
+                None => return Ok(ThreadPlace { run: None, seq: 0 }),
+            }
+        }
+    }
+
+    /// A thread, with its state where asked for.
+    async fn told(
+        &self,
+        thread: &store::Thread,
+        include_values: bool,
+        encoding: JsonEncoding,
+    ) -> Result<v1::Thread, Status> {
+        let mut values = None;
+        if include_values {
+            match self.core.get_state(StateQuery::latest(thread.id)).await {
+                Ok(view) => values = view.config.is_some().then(|| view.values_object()),
+                // Its graph is gone, or it went itself while it was listed: the thread is told without a state.
+                Err(error) if matches!(error.reason, Reason::GraphUnknown | Reason::ThreadNotFound) => {}
+                Err(error) => return Err(status(error)),
+            }
+        }
+        resources::thread(thread, values.as_ref(), encoding).or_status()
+    }
+}
+
+/// A place as the core takes it.
+fn inside(place: ThreadPlace) -> String {
+    let run = place.run.map_or(uuid::Uuid::nil(), |run| run.0);
+    format!("{run}:{}", place.seq)
+}
+
+/// A fault of a thread's own fields.
+fn of_thread(error: Error) -> Status {
+    status(within(error, |field| under("thread", field)))
+}
+
+/// What the streams of the generated server would be: [`routes`](crate::routes) serves them instead.
+type Elsewhere = tokio_stream::Empty<Result<StreamRunResponse, Status>>;
+
+#[tonic::async_trait]
+impl Threads for Api {
+    type StreamThreadStream = Elsewhere;
+
+    async fn stream_thread(&self, _: Request<StreamThreadRequest>) -> Answer<Elsewhere> {
+        Err(refuse(Reason::Internal, "served by `routes`"))
+    }
+
+    async fn create_thread(&self, request: Request<CreateThreadRequest>) -> Answer<CreateThreadResponse> {
+        let request = request.into_inner();
+        let mut check = Check::default();
+        let encoding = encoding(&mut check, request.json_encoding);
+        let new = NewThread {
+            id: check.optional_id("thread_id", &request.thread_id),
+            metadata: check.object("metadata", request.metadata).unwrap_or_default(),
+            if_exists: if_exists(&mut check, request.if_exists),
+            ..NewThread::default()
+        };
+        check.done()?;
+        let thread = self.core.create_thread(new).await.or_status()?;
+        let thread = resources::thread(&thread, None, encoding).or_status()?;
+        Ok(Response::new(CreateThreadResponse { thread: Some(thread) }))
+    }
+
+    async fn get_thread(&self, request: Request<GetThreadRequest>) -> Answer<GetThreadResponse> {
+        let request = request.into_inner();
+        let mut check = Check::default();
+        let encoding = encoding(&mut check, request.json_encoding);
+        let id = check.id("thread_id", &request.thread_id);
+        check.done()?;
+        let thread = self.core.get_thread(id).await.or_status()?;
+        let thread = self.told(&thread, request.include_values, encoding).await?;
+        Ok(Response::new(GetThreadResponse { thread: Some(thread) }))
+    }
+
+    async fn update_thread(&self, request: Request<UpdateThreadRequest>) -> Answer<UpdateThreadResponse> {
+        let request = request.into_inner();
+        let mut check = Check::default();
+        let encoding = encoding(&mut check, request.json_encoding);
+        let thread = request.thread.unwrap_or_default();
+        let id = check.id("thread.thread_id", &thread.thread_id);
+        let metadata = check.object("thread.metadata", thread.metadata);
+        let paths = request.update_mask.unwrap_or_default().paths;
+        check_mask(&mut check, &paths, &["metadata"]);
+        check.done()?;
+        let is_whole = paths.iter().any(|path| path == "metadata") || (paths.is_empty() && metadata.is_some());
+        let thread = if is_whole {
+            self.core.replace_thread_metadata(id, metadata.unwrap_or_default()).await
+        } else if paths.is_empty() {
+            self.core.get_thread(id).await
+        } else {
+            self.core.update_thread(id, metadata_keys(&paths, metadata.as_ref())).await
+        };
+        let thread = resources::thread(&thread.map_err(of_thread)?, None, encoding).or_status()?;
+        Ok(Response::new(UpdateThreadResponse { thread: Some(thread) }))
+    }
+
+    async fn delete_thread(&self, request: Request<DeleteThreadRequest>) -> Answer<DeleteThreadResponse> {
+        let mut check = Check::default();
+        let id = check.id("thread_id", &request.into_inner().thread_id);
+        check.done()?;
+        self.core.delete_thread(id).await.or_status()?;
+        Ok(Response::new(DeleteThreadResponse {}))
+    }
+
+    async fn list_threads(&self, request: Request<ListThreadsRequest>) -> Answer<ListThreadsResponse> {
+        let request = request.into_inner();
+        let mut check = Check::default();
+        let encoding = encoding(&mut check, request.json_encoding);
+        let status: ThreadStatus = check.one_of("status", request.status);
+        let filter = ThreadFilter {
+            metadata: check.object("metadata_filter", request.metadata_filter).unwrap_or_default(),
+            status: resources::thread_status_inside(status),
+            ..ThreadFilter::default()
+        };
+        check.done()?;
+        let page = page(request.page_size, 50, request.page_token);
+        let page = self.core.list_threads(filter, NEWEST, page).await.or_status()?;
+        let mut threads = Vec::with_capacity(page.items.len());
+        for thread in &page.items {
+            threads.push(self.told(thread, request.include_values, encoding).await?);
+        }
+        Ok(Response::new(ListThreadsResponse { threads, next_page_token: page.next.unwrap_or_default() }))
+    }
+
+    async fn copy_thread(&self, request: Request<CopyThreadRequest>) -> Answer<CopyThreadResponse> {
+        let request = request.into_inner();
+        let mut check = Check::default();
+        let encoding = encoding(&mut check, request.json_encoding);
+        let from = check.id("thread_id", &request.thread_id);
+        let to = check.optional_id("new_thread_id", &request.new_thread_id);
+        check.done()?;
+        let thread = self.core.copy_thread(from, to).await.or_status()?;
+        let thread = resources::thread(&thread, None, encoding).or_status()?;
+        Ok(Response::new(CopyThreadResponse { thread: Some(thread) }))
+    }
+
+    async fn get_state(&self, request: Request<GetStateRequest>) -> Answer<GetStateResponse> {
+        let request = request.into_inner();
+        let mut check = Check::default();
+        let encoding = encoding(&mut check, request.json_encoding);
+        let query = StateQuery {
+            thread: check.id("thread_id", &request.thread_id),
+            checkpoint_id: check.optional_id("checkpoint_id", &request.checkpoint_id),
+            namespace: check.namespace("namespace", &request.namespace),
+            subgraphs: request.include_subgraphs,
+        };
+        check.done()?;
+        let view = self.core.get_state(query).await.or_status()?;
+        let told = view.config.is_some().then(|| checkpoint::checkpoint(&view, true, Some(encoding)));
+        let subgraphs = if request.include_subgraphs { checkpoint::subgraphs(&view, encoding) } else { Ok(Vec::new()) };
+        Ok(Response::new(GetStateResponse {
+            checkpoint: told.transpose().or_status()?,
+            subgraph_checkpoints: subgraphs.or_status()?,
+        }))
+    }
+
+    async fn update_state(&self, request: Request<UpdateStateRequest>) -> Answer<UpdateStateResponse> {
+        let request = request.into_inner();
+        let mut check = Check::default();
+        let values = check.object("values", request.values).map(Value::Object);
+        let update = StateUpdateRequest {
+            thread: check.id("thread_id", &request.thread_id),
+            checkpoint_id: check.optional_id("checkpoint_id", &request.checkpoint_id),
+            namespace: check.namespace("namespace", &request.namespace),
+            updates: vec![StateUpdate { values, as_node: Some(request.as_node).filter(|node| !node.is_empty()) }],
+            expected_checkpoint_id: check.optional_id("expected_checkpoint_id", &request.expected_checkpoint_id),
+            graph: Some(request.graph_name).filter(|name| !name.is_empty()),
+        };
+        check.done()?;
+        let rename = |field: &str| if field == "graph" { "graph_name".to_owned() } else { field.to_owned() };
+        let made = self.core.update_state(update).await.map_err(|error| status(within(error, rename)))?;
+        Ok(Response::new(UpdateStateResponse { checkpoint: Some(checkpoint::reference(&made)) }))
+    }
+
+    async fn list_checkpoints(&self, request: Request<ListCheckpointsRequest>) -> Answer<ListCheckpointsResponse> {
+        let request = request.into_inner();
+        let mut check = Check::default();
+        let encoding = encoding(&mut check, request.json_encoding);
+        let thread = check.id("thread_id", &request.thread_id);
+        let namespace = check.namespace("namespace", &request.namespace);
+        let page = page(request.page_size, 10, request.page_token);
+        let filter = CheckpointFilter {
+            before: check.optional_id("before_checkpoint_id", &request.before_checkpoint_id),
+            metadata: check.object("metadata_filter", request.metadata_filter).unwrap_or_default(),
+            limit: Some(page.size),
+        };
+        check.done()?;
+        let found = self.core.list_checkpoints(thread, &namespace, filter, page.token.as_deref()).await.or_status()?;
+        let told = |view| checkpoint::checkpoint(view, request.include_values, Some(encoding));
+        let checkpoints = found.items.iter().map(told).collect::<Result<_, _>>();
+        Ok(Response::new(ListCheckpointsResponse {
+            checkpoints: checkpoints.or_status()?,
+            next_page_token: found.next.unwrap_or_default(),
+        }))
+    }
+}
+
+/// What to do where an id is taken.
+pub(super) fn if_exists(check: &mut Check, number: i32) -> store::IfExists {
+    match check.one_of("if_exists", number) {
+        IfExists::Unspecified | IfExists::Reject => store::IfExists::Refuse,
+        IfExists::Return => store::IfExists::Keep,
+    }
+}

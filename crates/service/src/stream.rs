@@ -1,0 +1,329 @@
+//! One reader's stream: the parts of a run, or of every run of a thread, with a sign of life where nothing comes.
+
+use std::{
+    collections::HashMap,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures_core::Stream;
+use runloom::{
+    reason::{CURSOR, OLDEST_CURSOR},
+    v1::JsonEncoding,
+};
+use runloom_core::{Body, Error, Reason, Record, RunReader, ThreadReader};
+use runloom_engine::{RunId, ThreadId};
+use tokio::{
+    sync::OwnedSemaphorePermit,
+    time::{Instant, Sleep},
+};
+use tokio_util::sync::WaitForCancellationFutureOwned;
+use tonic::{Request, Status};
+
+use crate::{
+    cursor::{Cursor, RunCursors, ThreadPlace},
+    parts::{Part, Projector},
+    server::conn::Connection,
+    shared::{Shared, Sharing},
+    status::{deadline, status_with},
+};
+
+/// What a reader takes where it does not say: what gRPC libraries take.
+const DEFAULT_PART_BYTES: u32 = 4 << 20;
+
+/// How a reader wants its parts.
+pub(crate) struct Wants {
+    /// How their JSON is encoded.
+    pub encoding: JsonEncoding,
+    /// The largest it takes; 0 for the default.
+    pub max_part_bytes: u32,
+}
+
+/// The stream of one reader. Dropping it is a reader that left.
+pub(crate) struct Parts {
+    source: Source,
+    projector: Projector,
+    sharing: Arc<Sharing>,
+    shared: Option<Arc<Shared>>,
+    is_done: bool,
+    /// When something was sent last, and how long that may be ago.
+    sent: Instant,
+    patience: Duration,
+    deadline: Option<Instant>,
+    /// Wakes at the earlier of both; may lag behind `sent`, and is then set anew.
+    alarm: Pin<Box<Sleep>>,
+    closing: Pin<Box<WaitForCancellationFutureOwned>>,
+    _permit: OwnedSemaphorePermit,
+}
+
+/// What is read.
+pub(crate) enum Source {
+    /// A run, to its end.
+    Run(RunSource),
+    /// Every run of a thread.
+    Thread(ThreadSource),
+}
+
+/// A reader of a run, and where it stands.
+pub(crate) struct RunSource {
+    reader: RunReader,
+    run: RunId,
+    cursors: RunCursors,
+    seq: u64,
+}
+
+/// A reader of a thread, and where it stands.
+pub(crate) struct ThreadSource {
+    reader: ThreadReader,
+    thread: ThreadId,
+    place: ThreadPlace,
+    /// Whether the place has been told.
+    is_told: bool,
+}
+
+impl RunSource {
+    pub fn new(reader: RunReader, run: RunId, after: u64) -> Self {
+        Self { reader, run, cursors: RunCursors::of(run), seq: after }
+    }
+}
+
+impl ThreadSource {
+    pub fn new(reader: ThreadReader, thread: ThreadId, place: ThreadPlace) -> Self {
+        Self { reader, thread, place, is_told: false }
+    }
+}
+
+impl Source {
+    fn poll_record(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Arc<Record>, Error>>> {
+        match self {
+            Self::Run(source) => Pin::new(&mut source.reader).poll_next(cx),
+            Self::Thread(source) => {
+                let item = std::task::ready!(Pin::new(&mut source.reader).poll_next(cx));
+                Poll::Ready(item.map(|item| item.map(|(record, _)| record)))
+            }
+        }
+    }
+
+    /// Moves past a record, and gives the cursor there.
+    fn pass(&mut self, record: &Record) -> Cursor {
+        match self {
+            Self::Run(source) => source.seq = source.seq.max(record.seq),
+            Self::Thread(source) if source.place.run == Some(record.run_id) => {
+                source.place.seq = source.place.seq.max(record.seq);
+            }
+            Self::Thread(source) => source.place = ThreadPlace { run: Some(record.run_id), seq: record.seq },
+        }
+        self.cursor()
+    }
+
+    fn cursor(&self) -> Cursor {
+        match self {
+            Self::Run(source) => source.cursors.at(source.seq),
+            Self::Thread(source) => source.place.cursor(source.thread),
+        }
+    }
+
+    /// The run, where it is always the same.
+    fn run(&self) -> Option<RunId> {
+        match self {
+            Self::Run(source) => Some(source.run),
+            Self::Thread(_) => None,
+        }
+    }
+
+    /// Whether a record is the last one.
+    fn ends_with(&self, record: &Record) -> bool {
+        matches!((self, &record.body), (Self::Run(_), Body::End(_)))
+    }
+
+    /// An error of the reader, with the cursors that its caller needs.
+    fn status(&self, error: Error) -> Status {
+        let of = match self {
+            Self::Run(source) => Scope::Run(source.run),
+            Self::Thread(source) => Scope::Thread(source.thread),
+        };
+        status_of(error, of, Some(self.cursor()))
+    }
+}
+
+/// Whose cursors an error speaks of.
+#[derive(Clone, Copy)]
+pub(crate) enum Scope {
+    Run(RunId),
+    Thread(ThreadId),
+}
+
+/// The status of a stream that breaks off, or does not begin.
+pub(crate) fn status_of(mut error: Error, scope: Scope, at: Option<Cursor>) -> Status {
+    let mut more = HashMap::new();
+    if let Some(at) = at {
+        more.insert(CURSOR.to_owned(), at.to_string());
+    }
+    if error.reason == Reason::CursorExpired
+        && let Some(seq) = error.metadata.remove("oldest_seq").and_then(|seq| seq.parse().ok())
+    {
+        let run = error.metadata.get("run_id").and_then(|id| id.parse().ok());
+        let oldest = match scope {
+            Scope::Run(run) => RunCursors::of(run).at(seq),
+            Scope::Thread(thread) => ThreadPlace { run, seq }.cursor(thread),
+        };
+        more.insert(OLDEST_CURSOR.to_owned(), oldest.to_string());
+    }
+    status_with(error, more)
+}
+
+impl Parts {
+    /// A stream of what a source gives.
+    pub fn new(
+        source: Source,
+        wants: &Wants,
+        sharing: Arc<Sharing>,
+        patience: Duration,
+        call: &Call,
+        permit: OwnedSemaphorePermit,
+    ) -> Self {
+        let most = if wants.max_part_bytes == 0 { DEFAULT_PART_BYTES } else { wants.max_part_bytes };
+        let sent = Instant::now();
+        let alarm = call.deadline.map_or(sent + patience, |deadline| deadline.min(sent + patience));
+        Self {
+            shared: source.run().map(|run| sharing.join(run)),
+            projector: Projector::new(wants.encoding, most as usize),
+            source,
+            sharing,
+            is_done: false,
+            sent,
+            patience,
+            deadline: call.deadline,
+            alarm: Box::pin(tokio::time::sleep_until(alarm)),
+            closing: Box::pin(call.connection.closing.clone().cancelled_owned()),
+            _permit: permit,
+        }
+    }
+
+    fn part(&mut self, record: &Record) -> Part {
+        if self.shared.as_ref().is_none_or(|shared| shared.run() != record.run_id) {
+            self.shared = Some(self.sharing.join(record.run_id));
+        }
+        let cursor = self.source.pass(record);
+        self.is_done = self.source.ends_with(record);
+        self.sent = Instant::now();
+        self.projector.part(record, cursor, self.shared.as_ref())
+    }
+
+    fn progress(&mut self) -> Part {
+        self.sent = Instant::now();
+        self.projector.progress(self.source.run(), self.source.cursor(), std::time::SystemTime::now())
+    }
+
+    /// Breaks off.
+    fn fail(&mut self, status: Status) -> Poll<Option<Result<Part, Status>>> {
+        self.is_done = true;
+        Poll::Ready(Some(Err(status)))
+    }
+}
+
+impl Stream for Parts {
+    type Item = Result<Part, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        if this.is_done {
+            return Poll::Ready(None);
+        }
+        if let Source::Thread(source) = &mut this.source
+            && !std::mem::replace(&mut source.is_told, true)
+        {
+            return Poll::Ready(Some(Ok(this.progress())));
+        }
+        match this.source.poll_record(cx) {
+            Poll::Ready(Some(Ok(record))) => return Poll::Ready(Some(Ok(this.part(&record)))),
+            Poll::Ready(Some(Err(error))) => {
+                let status = this.source.status(error);
+                return this.fail(status);
+            }
+            // A log that stops before its end: the run was deleted, or what is left of it does not say.
+            Poll::Ready(None) => {
+                let error = Error::new(Reason::RunNotFound, "the run's log ends here, without an end: it was deleted");
+                let status = this.source.status(error);
+                return this.fail(status);
+            }
+            Poll::Pending => {}
+        }
+        if this.closing.as_mut().poll(cx).is_ready() {
+            let error = Error::new(Reason::ServerDraining, "the connection is old enough; join again on another one");
+            let status = this.source.status(error.retry_after(Duration::ZERO));
+            return this.fail(status);
+        }
+        while this.alarm.as_mut().poll(cx).is_ready() {
+            let now = Instant::now();
+            if this.deadline.is_some_and(|deadline| deadline <= now) {
+                let status = deadline(this.source.cursor().to_string());
+                return this.fail(status);
+            }
+            let next = this.sent + this.patience;
+            if next <= now {
+                let part = this.progress();
+                let next = this.sent + this.patience;
+                this.alarm.as_mut().reset(this.deadline.map_or(next, |deadline| deadline.min(next)));
+                return Poll::Ready(Some(Ok(part)));
+            }
+            this.alarm.as_mut().reset(this.deadline.map_or(next, |deadline| deadline.min(next)));
+        }
+        Poll::Pending
+    }
+}
+
+/// What is known of a call beside its message.
+pub(crate) struct Call {
+    /// When its caller stops waiting.
+    pub deadline: Option<Instant>,
+    /// What it came over.
+    pub connection: Connection,
+}
+
+impl Call {
+    /// Of a request.
+    pub fn of<T>(request: &Request<T>) -> Self {
+        let timeout = request.metadata().get("grpc-timeout").and_then(|text| timeout(text.to_str().ok()?));
+        Self {
+            deadline: timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
+            connection: request.extensions().get::<Connection>().cloned().unwrap_or_default(),
+        }
+    }
+}
+
+/// `grpc-timeout`: up to eight digits and a unit.
+fn timeout(text: &str) -> Option<Duration> {
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let count: u64 = digits.parse().ok()?;
+    Some(match unit {
+        "H" => Duration::from_secs(count * 3600),
+        "M" => Duration::from_secs(count * 60),
+        "S" => Duration::from_secs(count),
+        "m" => Duration::from_millis(count),
+        "u" => Duration::from_micros(count),
+        "n" => Duration::from_nanos(count),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deadlines_are_read() {
+        assert_eq!(timeout("5S"), Some(Duration::from_secs(5)));
+        assert_eq!(timeout("99999999H"), Some(Duration::from_secs(99_999_999 * 3600)));
+        assert_eq!(timeout("250m"), Some(Duration::from_millis(250)));
+        for nonsense in ["", "S", "5", "5x", "-5S", "123456789S", "5é"] {
+            assert_eq!(timeout(nonsense), None, "{nonsense}");
+        }
+    }
+}
