@@ -116,6 +116,13 @@ fn yes() -> bool {
     true
 }
 
+impl NodeFailure {
+    /// A failure of a kind, which may be retried.
+    pub fn new(kind: impl AsRef<str>, message: impl AsRef<str>) -> Self {
+        Self { kind: kind.as_ref().into(), message: message.as_ref().into(), retryable: true }
+    }
+}
+
 impl fmt::Display for NodeFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
@@ -142,11 +149,19 @@ pub enum NodeError {
 impl NodeError {
     /// A failure with a type's name and a message.
     pub fn new(kind: impl AsRef<str>, message: impl AsRef<str>) -> Self {
-        Self::Failed(NodeFailure {
-            kind: Arc::from(kind.as_ref()),
-            message: Arc::from(message.as_ref()),
-            retryable: true,
-        })
+        Self::Failed(NodeFailure::new(kind, message))
+    }
+
+    /// The failure, where it is one of a node: its own, or of a node in a graph that it ran.
+    pub fn failure(&self) -> Option<&NodeFailure> {
+        match self {
+            Self::Failed(failure) => Some(failure),
+            Self::Engine(error) => match &**error {
+                Error::Node { error, .. } => Some(error),
+                _ => None,
+            },
+            _ => None,
+        }
     }
 
     /// A failure with a message; its kind is `ValueError`.

@@ -8,7 +8,7 @@ use crate::{
     checkpoint::{Change, Checkpoint},
     graph::ChannelId,
     stream::{Snapshot, SnapshotRef},
-    value::MAX_DEPTH,
+    value::{MAX_DEPTH, MAX_WEIGHT},
 };
 
 /// The channels of a graph.
@@ -127,6 +127,10 @@ impl Channels {
             undo.push((*channel, reduced.undo));
             if held.as_ref().is_some_and(|v| v.depth() > MAX_DEPTH) {
                 return Err(fail(format!("the value nests deeper than {MAX_DEPTH} levels")));
+            }
+            if held.as_ref().is_some_and(|v| v.weight() > MAX_WEIGHT) {
+                let most = MAX_WEIGHT >> 20;
+                return Err(fail(format!("the value would take more than {most} MiB; keep less in one channel")));
             }
             applied.output |= inner.is_output[*channel];
             applied.changes.push((*channel, reduced.change));

@@ -14,7 +14,7 @@ use super::{
     writes::TaskWrites,
 };
 use crate::{
-    Breakpoints, Error, Graph, Input, NodeError, Object, START, TaskId, Value,
+    Breakpoints, Error, Graph, Input, NodeError, NodeFailure, Object, START, TaskId, Value,
     checkpoint::{CheckpointView, Outcome, Source, TaskRecord},
     command::Command,
     graph::StateView,
@@ -77,8 +77,8 @@ impl Superstep {
             (stopped, _) => stopped,
         };
         let data = match &stopped {
-            Err(NodeError::Failed(failure)) => {
-                let failure = failure.clone();
+            Err(error) if error.failure().is_some() => {
+                let failure = error.failure().cloned().unwrap_or_else(|| NodeFailure::new("", ""));
                 level.tell_chain(EventKind::ChainError, self.step, None, || EventData {
                     error: Some(failure),
                     ..EventData::default()
@@ -287,7 +287,15 @@ impl Superstep {
         task.ended = Some(ended);
         self.tell_end(task, base);
         match &task.ended {
-            Some(Ended::Failed(error)) => Err(error.share()),
+            Some(Ended::Failed(failure)) => Err(match failure.share() {
+                NodeError::Failed(error) => Error::Node {
+                    graph: self.graph().name().to_string(),
+                    node: self.graph().inner.nodes[task.node].name.to_string(),
+                    error,
+                }
+                .into(),
+                other => other,
+            }),
             _ => Ok(()),
         }
     }

@@ -116,7 +116,7 @@ pub(crate) async fn run(
             }
             Err(error) => error,
         };
-        if let NodeError::Failed(failure) = &error {
+        if let Some(failure) = error.failure() {
             if let Some(pause) = node.spec.retry.as_ref().and_then(|p| p.pause(attempt, failure)) {
                 tokio::time::sleep(pause).await;
                 attempt += 1;
@@ -560,9 +560,9 @@ impl Superstep {
         let (result, error, interrupts) = match &task.ended {
             Some(Ended::Done(writes)) => (writes.result(graph), None, Vec::new()),
             Some(Ended::Asked(q)) => (Value::object(), None, q.clone()),
-            Some(Ended::Failed(f)) => match f.share() {
-                NodeError::Failed(failure) => (Value::object(), Some(failure), Vec::new()),
-                _ => return,
+            Some(Ended::Failed(f)) => match f.share().failure() {
+                Some(failure) => (Value::object(), Some(failure.clone()), Vec::new()),
+                None => return,
             },
             None => return,
         };

@@ -14,6 +14,8 @@ pub struct List(Arc<ListInner>);
 #[derive(Clone, Default)]
 struct ListInner {
     depth: usize,
+    /// See [`Value::weight`].
+    weight: u64,
     items: Vector<Value>,
 }
 
@@ -53,6 +55,7 @@ impl List {
     pub fn push(&mut self, item: Value) {
         let inner = Arc::make_mut(&mut self.0);
         inner.depth = inner.depth.max(item.depth() + 1);
+        inner.weight = inner.weight.saturating_add(item.weight());
         inner.items.push_back(item);
     }
 
@@ -64,6 +67,7 @@ impl List {
         }
         let inner = Arc::make_mut(&mut self.0);
         inner.depth = inner.depth.max(other.0.depth);
+        inner.weight = inner.weight.saturating_add(other.0.weight);
         inner.items.extend(other.iter().cloned());
     }
 
@@ -74,14 +78,20 @@ impl List {
         }
         let inner = Arc::make_mut(&mut self.0);
         inner.depth = inner.depth.max(item.depth() + 1);
-        inner.items.set(index, item);
+        let weight = item.weight();
+        let before = inner.items.set(index, item).weight();
+        inner.weight = inner.weight.saturating_sub(before).saturating_add(weight);
         true
     }
 
     /// The first `len` items.
     pub fn truncated(&self, len: usize) -> List {
+        if len >= self.len() {
+            return self.clone();
+        }
         let mut inner = (*self.0).clone();
-        inner.items.truncate(len);
+        let gone = inner.items.split_off(len);
+        inner.weight = gone.iter().fold(inner.weight, |w, v| w.saturating_sub(v.weight()));
         List(Arc::new(inner))
     }
 
@@ -92,6 +102,10 @@ impl List {
 
     pub(super) fn depth(&self) -> usize {
         self.0.depth.max(1)
+    }
+
+    pub(super) fn weight(&self) -> u64 {
+        self.0.weight.saturating_add(2)
     }
 }
 
@@ -109,9 +123,15 @@ impl PartialEq for List {
 
 impl FromIterator<Value> for List {
     fn from_iter<I: IntoIterator<Item = Value>>(items: I) -> Self {
-        let mut depth = 1;
-        let items = items.into_iter().inspect(|v| depth = depth.max(v.depth() + 1)).collect();
-        List(Arc::new(ListInner { depth, items }))
+        let (mut depth, mut weight) = (1, 0u64);
+        let items = items
+            .into_iter()
+            .inspect(|v| {
+                depth = depth.max(v.depth() + 1);
+                weight = weight.saturating_add(v.weight());
+            })
+            .collect();
+        List(Arc::new(ListInner { depth, weight, items }))
     }
 }
 
@@ -138,6 +158,7 @@ type Fields = IndexMap<Arc<str>, Value, foldhash::fast::RandomState>;
 #[derive(Clone, Default)]
 struct ObjectInner {
     depth: usize,
+    weight: u64,
     fields: Fields,
 }
 
@@ -179,10 +200,13 @@ impl Object {
 
     /// Sets a field; a known one keeps its place.
     pub fn insert(&mut self, key: impl Into<Arc<str>>, value: impl Into<Value>) {
-        let value = value.into();
+        let (key, value) = (key.into(), value.into());
         let inner = Arc::make_mut(&mut self.0);
         inner.depth = inner.depth.max(value.depth() + 1);
-        inner.fields.insert(key.into(), value);
+        let weight = field_weight(&key, &value);
+        let length = key.len() as u64;
+        let before = inner.fields.insert(key, value).map_or(0, |v| v.weight().saturating_add(length + 4));
+        inner.weight = inner.weight.saturating_sub(before).saturating_add(weight);
     }
 
     /// Takes a field away.
@@ -190,7 +214,11 @@ impl Object {
         if !self.contains_key(key) {
             return None;
         }
-        Arc::make_mut(&mut self.0).fields.shift_remove(key)
+        let inner = Arc::make_mut(&mut self.0);
+        let gone = inner.fields.shift_remove(key);
+        let weight = gone.as_ref().map_or(0, |v| field_weight(key, v));
+        inner.weight = inner.weight.saturating_sub(weight);
+        gone
     }
 
     /// True where both are the very same object.
@@ -201,6 +229,15 @@ impl Object {
     pub(super) fn depth(&self) -> usize {
         self.0.depth.max(1)
     }
+
+    pub(super) fn weight(&self) -> u64 {
+        self.0.weight.saturating_add(2)
+    }
+}
+
+/// About the bytes of `"key":value,`.
+fn field_weight(key: &str, value: &Value) -> u64 {
+    value.weight().saturating_add(key.len() as u64 + 4)
 }
 
 impl std::fmt::Debug for Object {
@@ -217,15 +254,16 @@ impl PartialEq for Object {
 
 impl<K: Into<Arc<str>>, V: Into<Value>> FromIterator<(K, V)> for Object {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(fields: I) -> Self {
-        let mut depth = 1;
+        let (mut depth, mut weight) = (1, 0u64);
         let fields = fields
             .into_iter()
             .map(|(k, v)| {
-                let v = v.into();
+                let (k, v) = (k.into(), v.into());
                 depth = depth.max(v.depth() + 1);
-                (k.into(), v)
+                weight = weight.saturating_add(field_weight(&k, &v));
+                (k, v)
             })
             .collect();
-        Object(Arc::new(ObjectInner { depth, fields }))
+        Object(Arc::new(ObjectInner { depth, weight, fields }))
     }
 }

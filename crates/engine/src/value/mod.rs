@@ -13,6 +13,10 @@ pub use ser::to_value;
 /// How deep a value may nest. Deeper ones are refused where they enter: reading and freeing them recurses.
 pub const MAX_DEPTH: usize = 128;
 
+/// How heavy a channel's value may get, in bytes of JSON: 256 MiB. Parts are shared, so a graph that doubles a value at
+/// each step would otherwise hold one that no disk could.
+pub const MAX_WEIGHT: u64 = 256 << 20;
+
 /// A JSON value. `clone` is cheap at any size: lists, objects and strings are shared, and copied only by a write to a
 /// part that somebody else still holds.
 ///
@@ -123,6 +127,17 @@ impl Value {
             Self::List(l) => l.depth(),
             Self::Object(o) => o.depth(),
             _ => 0,
+        }
+    }
+
+    /// About how many bytes its JSON has. Costs nothing: collections know theirs. A value that holds the same part many
+    /// times is as heavy as its JSON would be, however little memory it takes.
+    pub fn weight(&self) -> u64 {
+        match self {
+            Self::String(s) => s.len() as u64 + 2,
+            Self::List(l) => l.weight(),
+            Self::Object(o) => o.weight(),
+            _ => 8,
         }
     }
 
@@ -277,6 +292,31 @@ mod tests {
         }
         assert_eq!(v.depth(), MAX_DEPTH + 1);
         assert!(serde_json::to_string(&v).unwrap_err().to_string().contains("deeper"));
+    }
+
+    #[test]
+    fn a_weight_is_about_the_length_of_the_json_and_changes_with_it() {
+        let mut v = value!({"a": [1, "two", {"b": null}], "c": "text"});
+        let near = |v: &Value| {
+            let (weight, length) = (v.weight() as f64, v.to_string().len() as f64);
+            assert!(weight < length * 3.0 + 16.0 && weight * 3.0 > length, "{weight} {length}");
+        };
+        near(&v);
+        let before = v.weight();
+        let Value::Object(o) = &mut v else { unreachable!() };
+        o.insert("d", "x".repeat(1000));
+        o.insert("d", "y".repeat(10));
+        o.remove("d");
+        assert_eq!(v.weight(), before);
+        let mut list: List = (0..100).map(|i| Value::from("x".repeat(i))).collect();
+        let half = list.truncated(50).weight();
+        list.set(99, Value::Null);
+        assert!(list.weight() > half && Value::List(list.truncated(50)).weight() == half);
+        let mut double = Value::from("0123456789");
+        for _ in 0..60 {
+            double = Value::from(vec![double.clone(), double]);
+        }
+        assert!(double.weight() > 1 << 60);
     }
 
     #[test]
