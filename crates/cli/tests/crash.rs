@@ -5,12 +5,10 @@
 #![allow(missing_docs)]
 #![cfg(unix)]
 
-use std::{
-    io::{BufRead, BufReader},
-    net::TcpListener,
-    process::{Child, Command, Stdio},
-    time::Duration,
-};
+#[path = "support/server.rs"]
+mod server;
+
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use runloom::{
@@ -20,6 +18,7 @@ use runloom::{
         stream_run_response::Payload,
     },
 };
+use server::{Server, folder, free_port};
 
 const KILLS: usize = 20;
 const STEPS: i64 = 60;
@@ -36,51 +35,6 @@ edges:
   - { from: START, to: one }
   - { from: one, route: 'state.n < 60 ? "one" : "END"', to: [one, END] }
 "#;
-
-struct Server {
-    child: Child,
-}
-
-impl Server {
-    fn start(folder: &std::path::Path, port: u16) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_runloom"))
-            .args(["serve", "--grpc", &format!("127.0.0.1:{port}"), "--graphs"])
-            .arg(folder.join("graphs"))
-            .arg("--data")
-            .arg(folder.join("data"))
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        // It says where it listens once it does.
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        loop {
-            let line = lines.next().expect("the server ended").unwrap();
-            if line.contains(&port.to_string()) {
-                break;
-            }
-        }
-        // Nobody reads the rest: let it drain.
-        std::thread::spawn(move || lines.for_each(drop));
-        Self { child }
-    }
-
-    fn kill(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
 
 fn spec(durability: Durability) -> RunSpec {
     let mut spec = RunSpec::graph("count")
@@ -104,16 +58,14 @@ async fn join(client: &Client, run: &str, cursor: &str) -> Vec<StreamRunResponse
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_is_lost_by_a_killed_server() {
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::create_dir(folder.path().join("graphs")).unwrap();
-    std::fs::write(folder.path().join("graphs/count.yaml"), GRAPH).unwrap();
+    let folder = folder(&[("count.yaml", GRAPH)]);
     let port = free_port();
     let mut options = ClientOptions::default();
     options.retry.initial_delay = Duration::from_millis(5);
     options.retry.max_delay = Duration::from_millis(100);
     options.retry.max_retries = 500;
     let address = format!("127.0.0.1:{port}");
-    let mut server = Server::start(folder.path(), port);
+    let mut server = Server::start(folder.path(), port, &[]);
     let client = Client::connect_lazy(&address, options).unwrap();
 
     let mut acknowledged = Vec::new();
@@ -130,7 +82,7 @@ async fn nothing_acknowledged_is_lost_by_a_killed_server() {
             parts.push(stream.next().await.unwrap().unwrap());
         }
         server.kill();
-        server = Server::start(folder.path(), port);
+        server = Server::start(folder.path(), port, &[]);
         // The same stream goes on by itself.
         while let Some(part) = tokio::time::timeout(Duration::from_secs(60), stream.next()).await.expect("it hangs") {
             parts.push(part.unwrap());
