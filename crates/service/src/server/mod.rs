@@ -147,6 +147,8 @@ impl Server {
                 tonic_reflection::server::Builder::configure()
                     .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
                     .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+                    // The details of errors, so that a terminal can show them.
+                    .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
             };
             // The descriptors are this program's own; tests look at what they answer.
             match (describe().build_v1(), describe().build_v1alpha()) {
