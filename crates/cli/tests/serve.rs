@@ -135,8 +135,9 @@ fn a_folder_is_watched_and_what_is_broken_in_it_stays_as_it_was() {
     assert_eq!(answer("answer"), "{\"x\":2}\n");
 
     fs::write(&file, document(3).replace("START", "STRAT")).unwrap();
-    let line = server.logs("the revision before stays");
-    assert!(line.contains("answer.yaml:9:") && line.contains("STRAT"), "{line}");
+    let line = server.logs("STRAT");
+    assert!(line.contains("answer.yaml:9:13: ") && line.contains("there is no node `STRAT`"), "{line}");
+    server.logs("the revision before stays");
     assert_eq!(answer("answer"), "{\"x\":2}\n");
 
     fs::write(&file, document(4)).unwrap();

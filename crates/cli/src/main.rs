@@ -1,0 +1,99 @@
+//! The binary `runloom`: a server of agent graphs, and the commands to run and look at them.
+
+mod embedded;
+mod examples;
+mod exit;
+mod failure;
+mod graph;
+mod health;
+mod options;
+mod place;
+mod run;
+mod runs;
+mod screen;
+mod serve;
+mod signals;
+mod style;
+mod table;
+mod threads;
+mod wire;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::failure::{Failure, Result};
+
+const EXAMPLES: &str = "\
+Examples:
+  runloom run weather_agent 'What is the weather?'    runs an example in this process
+  runloom serve                                       serves the examples on 127.0.0.1:50051
+  runloom serve --graphs ./graphs --data ./data       serves your own, and keeps what they do in ./data
+  runloom graph check graphs/*.yaml                   checks graph documents
+
+`runloom COMMAND --help` has examples of each.";
+
+/// Runs agent graphs: typed event streams over gRPC, durable and exactly resumable
+#[derive(Parser, Debug)]
+#[command(name = "runloom", version, styles = style::clap(), max_term_width = 110, disable_help_subcommand = true)]
+#[command(after_help = format!("{EXAMPLES}\n\n{}", exit::HELP))]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    Serve(serve::Serve),
+    Run(run::Run),
+    Runs(runs::Runs),
+    Threads(threads::Threads),
+    Graph(graph::GraphCommand),
+    Health(health::Health),
+}
+
+impl Command {
+    async fn run(self) -> Result {
+        if !matches!(self, Self::Serve(_)) {
+            serve::log_if_asked()?;
+        }
+        match self {
+            Self::Serve(command) => command.run().await,
+            Self::Run(command) => command.run().await,
+            Self::Runs(command) => command.run().await,
+            Self::Threads(command) => command.run().await,
+            Self::Graph(command) => command.run().await,
+            Self::Health(command) => command.run().await,
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return Failure::from(error).report().into(),
+    };
+    let exit = runtime.block_on(cli.command.run()).unwrap_or_else(|failure| failure.report());
+    // A thread that waits for a line at the prompt would never end.
+    runtime.shutdown_background();
+    exit.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_holds_together() {
+        super::Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_shows_examples() {
+        for command in super::Cli::command().get_subcommands() {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("Examples:") && help.contains("Exit codes:"), "{}", command.get_name());
+        }
+    }
+}

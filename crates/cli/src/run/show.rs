@@ -1,0 +1,304 @@
+//! A run as a person sees it: tokens as they come, nodes and tools as they start and end, progress, and how it ended.
+
+use std::{
+    io,
+    time::{Duration, Instant, SystemTime},
+};
+
+use indexmap::IndexMap;
+use runloom::v1::{
+    Event, EventKind, Metadata, RunState, StreamRunResponse, Task, TaskPhase, Usage, stream_run_response::Payload,
+};
+
+use super::voices::Voices;
+use crate::{
+    screen::Screen,
+    style::{BAD, DIM, GOOD, NAME, brief, count, duration},
+    wire::to_json,
+};
+
+/// The longest that a tool's arguments, its answer or a custom payload is shown.
+const BRIEF: usize = 100;
+
+/// Shows a run.
+pub struct Show {
+    /// Where.
+    pub screen: Screen,
+    voices: Voices,
+    /// What runs, by task or call: its name, and when it began here and at the server.
+    running: IndexMap<String, (String, Instant, Option<SystemTime>)>,
+    /// Whether every part is shown as data, because modes were named.
+    is_plain: bool,
+    /// Whether anything was shown that came of the run.
+    has_data: bool,
+}
+
+impl Show {
+    /// On a screen. `is_plain`: the parts of the modes that were asked for, as data.
+    pub fn new(screen: Screen, is_plain: bool) -> Self {
+        Self { screen, voices: Voices::default(), running: IndexMap::new(), is_plain, has_data: false }
+    }
+
+    /// Whether what came of the run was seen already.
+    pub fn has_shown(&self) -> bool {
+        self.has_data || self.voices.has_spoken()
+    }
+
+    /// Shows a part.
+    pub fn part(&mut self, part: &StreamRunResponse) -> io::Result<()> {
+        let Some(payload) = &part.payload else { return Ok(()) };
+        match payload {
+            Payload::Metadata(metadata) => self.metadata(metadata)?,
+            Payload::MessageChunk(chunk) => {
+                let among = self.running.len() > 1;
+                self.voices.chunk(part, chunk, among, &mut self.screen)?;
+            }
+            Payload::End(_) => {
+                self.voices.end(&mut self.screen)?;
+                self.running.clear();
+            }
+            Payload::Progress(_) => {}
+            payload if self.is_plain => self.plain(part, payload)?,
+            Payload::Task(task) => self.task(part, task)?,
+            Payload::Event(event) => self.event(part, event)?,
+            Payload::Custom(custom) => {
+                let payload = custom.payload.as_ref().and_then(|p| p.decode().ok()).unwrap_or_default();
+                self.custom(&custom.name, &payload)?;
+            }
+            _ => {}
+        }
+        self.wait();
+        Ok(())
+    }
+
+    fn metadata(&mut self, metadata: &Metadata) -> io::Result<()> {
+        match (metadata.state(), metadata.attempt) {
+            (RunState::Pending, _) => {
+                self.running.insert(String::new(), ("waits for its turn".to_owned(), Instant::now(), None));
+            }
+            (_, 2..) => {
+                let text = format!("attempt {}: the server of the one before went down", metadata.attempt);
+                self.screen.note(&format!("{DIM}{text}{DIM:#}"))?;
+                self.running.clear();
+            }
+            _ => {
+                self.running.shift_remove("");
+            }
+        }
+        Ok(())
+    }
+
+    fn task(&mut self, part: &StreamRunResponse, task: &Task) -> io::Result<()> {
+        let node = path(&part.namespace, &task.node);
+        if task.phase() == TaskPhase::Started {
+            let again = if part.task_attempt > 1 { format!(" (try {})", part.task_attempt) } else { String::new() };
+            self.screen.note(&format!("{DIM}▸{DIM:#} {NAME}{node}{NAME:#}{DIM}{again}{DIM:#}"))?;
+            self.running.insert(part.task_id.clone(), (node, Instant::now(), emitted(part)));
+            return Ok(());
+        }
+        self.voices.task_ended(&part.task_id, &mut self.screen)?;
+        let took = self.took(&part.task_id, part);
+        match &task.error {
+            Some(error) => {
+                let message = brief(&error.message, 2 * BRIEF);
+                self.screen.note(&format!("{BAD}✗{BAD:#} {node} {}: {message} {took}", error.r#type))
+            }
+            None if task.interrupts.is_empty() => self.screen.note(&format!("{GOOD}✓{GOOD:#} {node} {took}")),
+            // Its question comes at the end of the run.
+            None => Ok(()),
+        }
+    }
+
+    fn event(&mut self, part: &StreamRunResponse, event: &Event) -> io::Result<()> {
+        let data = event.data.clone().unwrap_or_default();
+        let name = &event.name;
+        let json = |json: Option<&runloom::v1::Json>| match json.and_then(|j| j.decode().ok()) {
+            // A tool's answer is a message; its content is what it says.
+            Some(value) => text(value.get("content").unwrap_or(&value)),
+            None => String::new(),
+        };
+        match event.kind() {
+            EventKind::ToolStart => {
+                let line = format!("{DIM}▸{DIM:#} {NAME}{name}{NAME:#} {DIM}{}{DIM:#}", json(data.input.as_ref()));
+                self.screen.note(&line)?;
+                self.running.insert(event.run_id.clone(), (name.clone(), Instant::now(), emitted(part)));
+                Ok(())
+            }
+            EventKind::ToolEnd => {
+                let took = self.took(&event.run_id, part);
+                self.screen.note(&format!("{GOOD}✓{GOOD:#} {name} {DIM}→{DIM:#} {} {took}", json(data.output.as_ref())))
+            }
+            EventKind::ToolError => {
+                let took = self.took(&event.run_id, part);
+                let error = data.error.unwrap_or_default();
+                self.screen.note(&format!(
+                    "{BAD}✗{BAD:#} {name} {}: {} {took}",
+                    error.r#type,
+                    brief(&error.message, BRIEF)
+                ))
+            }
+            EventKind::Custom => {
+                let payload = data.custom.and_then(|c| c.decode().ok()).unwrap_or_default();
+                self.custom(name, &payload)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn custom(&mut self, name: &str, payload: &serde_json::Value) -> io::Result<()> {
+        let name = if name.is_empty() { String::new() } else { format!("{name}: ") };
+        self.screen.note(&format!("{DIM}•{DIM:#} {name}{}", report(payload)))
+    }
+
+    /// A part as data: the mode, whose it is, and the JSON.
+    fn plain(&mut self, part: &StreamRunResponse, payload: &Payload) -> io::Result<()> {
+        let json = |json: &Option<runloom::v1::Json>| json.as_ref().and_then(|j| j.decode().ok()).unwrap_or_default();
+        let (mode, of, data) = match payload {
+            Payload::Value(value) => ("values", String::new(), json(&value.state)),
+            Payload::Update(update) if !update.interrupts.is_empty() => {
+                ("updates", update.node.clone(), to_json("Update", update)["interrupts"].clone())
+            }
+            Payload::Update(update) => ("updates", update.node.clone(), json(&update.update)),
+            Payload::Custom(custom) => ("custom", custom.name.clone(), json(&custom.payload)),
+            Payload::Task(task) => ("tasks", task.node.clone(), to_json("Task", task)),
+            Payload::Checkpoint(checkpoint) => ("checkpoints", String::new(), to_json("Checkpoint", checkpoint)),
+            Payload::Event(event) => {
+                let kind = event.kind().as_str_name().replace("EVENT_KIND_", "on_").to_lowercase();
+                let data = event.data.as_ref().map(|data| to_json("EventData", data)).unwrap_or_default();
+                ("events", format!("{kind} {}", event.name), data)
+            }
+            _ => return Ok(()),
+        };
+        let of = path(&part.namespace, &of);
+        let of = if of.is_empty() { String::new() } else { format!(" {NAME}{of}{NAME:#}") };
+        self.has_data = true;
+        self.screen.line(&format!("{DIM}{mode}{DIM:#}{of} {data}"))
+    }
+
+    /// Takes what ran off the list, and tells how long it took.
+    fn took(&mut self, id: &str, part: &StreamRunResponse) -> String {
+        let Some((_, began, emitted_then)) = self.running.shift_remove(id) else { return String::new() };
+        let at_server = emitted_then.zip(emitted(part)).and_then(|(then, now)| now.duration_since(then).ok());
+        format!("{DIM}{}{DIM:#}", duration(at_server.unwrap_or_else(|| began.elapsed())))
+    }
+
+    /// Turns the spinner for what runs.
+    fn wait(&mut self) {
+        if let Some((_, (_, since, _))) = self.running.first() {
+            let names: Vec<&str> = self.running.values().map(|(name, ..)| name.as_str()).collect();
+            let word = brief(&names.join(", "), 60);
+            self.screen.wait(&word, *since);
+        }
+    }
+
+    /// The last line of a run that came to its end.
+    pub fn done(&mut self, took: Duration, usage: Option<&Usage>, thread: Option<&str>) -> io::Result<()> {
+        let mut words = vec![format!("{GOOD}done{GOOD:#} {DIM}in {}", duration(took))];
+        if let Some(usage) = usage.filter(|u| u.input_tokens + u.output_tokens > 0) {
+            words.push(format!("{} in, {} out", count(usage.input_tokens, "token"), usage.output_tokens));
+        }
+        words.extend(thread.map(|thread| format!("thread {thread}")));
+        self.screen.end_line()?;
+        self.screen.note(&format!("{}{DIM:#}", words.join(" · ")))
+    }
+}
+
+/// When the server made a part.
+fn emitted(part: &StreamRunResponse) -> Option<SystemTime> {
+    part.emit_time.and_then(|time| SystemTime::try_from(time).ok())
+}
+
+/// A node with the subgraphs it is in: `child › plan`.
+fn path(namespace: &[String], node: &str) -> String {
+    let outer = namespace.iter().filter_map(|segment| segment.split(':').next());
+    outer.chain([node]).filter(|name| !name.is_empty()).collect::<Vec<_>>().join(" › ")
+}
+
+/// What a node reports, in few words: its status first, where it has one, and what is beside it.
+fn report(payload: &serde_json::Value) -> String {
+    let words = payload.as_object().and_then(|fields| {
+        let (key, words) = ["status", "message", "text"].iter().find_map(|k| fields.get_key_value(*k))?;
+        let beside = fields.iter().filter(|(k, _)| *k != key).map(|(k, v)| format!("{k} {}", text(v)));
+        Some((words.as_str()?, beside.collect::<Vec<_>>().join(", ")))
+    });
+    match words {
+        Some((words, beside)) if beside.is_empty() => brief(words, BRIEF),
+        Some((words, beside)) => format!("{} {DIM}({}){DIM:#}", brief(words, BRIEF), brief(&beside, BRIEF)),
+        None => text(payload),
+    }
+}
+
+/// A value in few words: a text as it is.
+fn text(value: &serde_json::Value) -> String {
+    value.as_str().map_or_else(|| brief(&value.to_string(), BRIEF), |text| brief(text, BRIEF))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn part(payload: Payload) -> StreamRunResponse {
+        StreamRunResponse { task_id: "t".into(), task_attempt: 1, payload: Some(payload), ..Default::default() }
+    }
+
+    fn task(phase: TaskPhase) -> Task {
+        Task { phase: phase.into(), node: "plan".into(), ..Default::default() }
+    }
+
+    #[test]
+    fn nodes_tools_and_progress_are_told_apart_from_what_is_said() {
+        let (screen, out, notes) = Screen::on_paper(false);
+        let mut show = Show::new(screen, false);
+        show.part(&part(Payload::Task(task(TaskPhase::Started)))).unwrap();
+        let event = |kind: EventKind, data| Event {
+            kind: kind.into(),
+            name: "weather".into(),
+            run_id: "call".into(),
+            data: Some(data),
+            ..Default::default()
+        };
+        let input = runloom::v1::EventData { input: Some(json!({"city": "Oslo"}).into()), ..Default::default() };
+        show.part(&part(Payload::Event(event(EventKind::ToolStart, input)))).unwrap();
+        let message = json!({"type": "tool", "content": "snow"});
+        let output = runloom::v1::EventData { output: Some(message.into()), ..Default::default() };
+        show.part(&part(Payload::Event(event(EventKind::ToolEnd, output)))).unwrap();
+        let custom = runloom::v1::Custom { payload: Some(json!({"done": 0.5}).into()), ..Default::default() };
+        show.part(&part(Payload::Custom(custom))).unwrap();
+        show.part(&part(Payload::Task(task(TaskPhase::Finished)))).unwrap();
+        show.done(Duration::from_secs(2), None, None).unwrap();
+        assert_eq!(out.text(), "");
+        let expected = [
+            "▸ plan",
+            r#"▸ weather {"city":"Oslo"}"#,
+            "✓ weather → snow 0 ms",
+            r#"• {"done":0.5}"#,
+            "✓ plan 0 ms",
+            "done in 2.0 s",
+        ];
+        assert_eq!(notes.text().lines().collect::<Vec<_>>(), expected);
+        assert!(!show.has_shown());
+    }
+
+    #[test]
+    fn a_report_is_its_status_and_what_is_beside_it() {
+        let plain = |payload| anstream::adapter::strip_str(&report(&payload)).to_string();
+        assert_eq!(plain(json!({"status": "Looking…", "step": 1, "of": 3})), "Looking… (step 1, of 3)");
+        assert_eq!(plain(json!({"percent": 10})), r#"{"percent":10}"#);
+        assert_eq!(plain(json!("as it is")), "as it is");
+    }
+
+    #[test]
+    fn modes_that_were_named_are_data() {
+        let (screen, out, _) = Screen::on_paper(false);
+        let mut show = Show::new(screen, true);
+        let update =
+            runloom::v1::Update { node: "plan".into(), update: Some(json!({"log": [1]}).into()), ..Default::default() };
+        let mut inner = part(Payload::Update(update));
+        inner.namespace = vec!["child:0198".into()];
+        show.part(&inner).unwrap();
+        assert_eq!(out.text(), "updates child › plan {\"log\":[1]}\n");
+        assert!(show.has_shown());
+    }
+}

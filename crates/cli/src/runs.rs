@@ -1,0 +1,258 @@
+//! `runloom runs`: what ran, what runs, and to stop or watch it.
+
+use std::time::{Instant, SystemTime};
+
+use clap::{Args, Subcommand, ValueEnum};
+use runloom::{
+    Client,
+    v1::{CancelMode, CancelRunRequest, JoinRunRequest, ListRunsRequest, Run, RunState},
+};
+
+use crate::{
+    exit::{self, Exit},
+    failure::Result,
+    place::Remote,
+    run::{self, Mode, OnStop, Show, View, follow},
+    screen::Screen,
+    signals::Signals,
+    style::{ago, count, duration},
+    table::{self, Table},
+    wire::to_json,
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  runloom runs list --state running          what runs now
+  runloom runs list --thread ID --json       the runs of a thread, a line of JSON each
+  runloom runs show ID                       one run, and why it failed
+  runloom runs join ID                       its stream, from the start; Ctrl-C leaves, and the run goes on
+  runloom runs cancel ID --wait              stops it, and waits until it has stopped
+  runloom runs list --addr 10.0.0.7:50051    of another server
+
+In a pipe a list is lines of tabs, without a heading.";
+
+/// List, show, watch and cancel runs of a server
+#[derive(Args, Debug)]
+#[command(after_help = format!("{EXAMPLES}\n\n{}", exit::HELP))]
+pub struct Runs {
+    #[command(subcommand)]
+    what: What,
+    #[command(flatten)]
+    server: Remote,
+}
+
+#[derive(Subcommand, Debug)]
+enum What {
+    /// Runs, the newest first
+    List {
+        /// Only those of this thread
+        #[arg(long, value_name = "ID")]
+        thread: Option<String>,
+        /// Only those in this state; several with commas
+        #[arg(long, value_enum, value_delimiter = ',', value_name = "STATE")]
+        state: Vec<State>,
+        /// How many at most
+        #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        limit: u32,
+        /// A line of JSON each
+        #[arg(long)]
+        json: bool,
+    },
+    /// One run
+    Show {
+        /// The run
+        #[arg(value_name = "RUN")]
+        id: String,
+        /// As a line of JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Stop a run; one that has ended is left as it is
+    Cancel {
+        /// The run
+        #[arg(value_name = "RUN")]
+        id: String,
+        /// Deletes it with what it did, as if it had not been
+        #[arg(long)]
+        rollback: bool,
+        /// Waits until it has stopped
+        #[arg(long)]
+        wait: bool,
+    },
+    /// The stream of a run, running or ended, from its start
+    Join {
+        /// The run
+        #[arg(value_name = "RUN")]
+        id: String,
+        /// Only these modes, of those that it was created with; several with commas
+        #[arg(long, value_enum, value_delimiter = ',', value_name = "MODE")]
+        mode: Vec<Mode>,
+        /// Each part as a line of JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// How a run stands.
+#[derive(ValueEnum, Clone, Copy, Debug)]
+enum State {
+    Pending,
+    Running,
+    Succeeded,
+    AwaitingInput,
+    Failed,
+    Cancelled,
+    TimedOut,
+}
+
+impl From<State> for RunState {
+    fn from(state: State) -> Self {
+        match state {
+            State::Pending => Self::Pending,
+            State::Running => Self::Running,
+            State::Succeeded => Self::Succeeded,
+            State::AwaitingInput => Self::AwaitingInput,
+            State::Failed => Self::Failed,
+            State::Cancelled => Self::Cancelled,
+            State::TimedOut => Self::TimedOut,
+        }
+    }
+}
+
+impl Runs {
+    /// Runs it.
+    pub async fn run(self) -> Result {
+        let client = self.server.connect().await?;
+        self.what.at(&client, &self.server.addr).await
+    }
+}
+
+impl What {
+    async fn at(self, client: &Client, address: &str) -> Result {
+        match self {
+            Self::List { thread, state, limit, json } => {
+                let request = ListRunsRequest {
+                    thread_id: thread.unwrap_or_default(),
+                    states: state.into_iter().map(|state| RunState::from(state).into()).collect(),
+                    page_size: limit,
+                    ..Default::default()
+                };
+                list(&client.list_runs(request).await?.runs, json)?;
+            }
+            Self::Show { id, json } => show(&client.get_run(id.as_str()).await?, json)?,
+            Self::Cancel { id, rollback, wait } => {
+                let mode = if rollback { CancelMode::Rollback } else { CancelMode::Interrupt };
+                let request = CancelRunRequest { run_id: id, mode: mode.into(), wait, ..Default::default() };
+                let run = client.cancel_run(request).await?;
+                table::facts([("run", run.run_id.clone()), ("state", state(&run))])?;
+            }
+            Self::Join { id, mode, json } => return join(client, address, id, &mode, json).await,
+        }
+        Ok(Exit::Ok)
+    }
+}
+
+async fn join(client: &Client, address: &str, id: String, modes: &[Mode], json: bool) -> Result {
+    let mut view = if json {
+        View::Lines(Screen::new())
+    } else {
+        View::People(Box::new(Show::new(Screen::new(), !modes.is_empty())))
+    };
+    let stream_modes = modes.iter().map(|mode| runloom::v1::StreamMode::from(*mode).into()).collect();
+    let request = JoinRunRequest { run_id: id, stream_modes, ..Default::default() };
+    let (mut signals, began) = (Signals::new()?, Instant::now());
+    let stream = client.join_run(request);
+    let ended = follow(client, stream, &mut view, &mut signals, OnStop::Leave).await?;
+    if ended.end.state() != RunState::AwaitingInput {
+        return run::finish(client, ended, &mut view, began.elapsed(), true).await;
+    }
+    let screen = view.screen();
+    for question in &ended.end.interrupts {
+        run::show_question(question, screen)?;
+    }
+    let answer = if ended.end.interrupts.is_empty() {
+        screen.note(&run::stopped(&[]))?;
+        ""
+    } else {
+        " --answer ANSWER"
+    };
+    screen.note(&format!(
+        "to go on: runloom run {} --thread {}{answer} --addr {address}",
+        ended.graph, ended.thread_id
+    ))?;
+    Ok(Exit::AwaitsInput)
+}
+
+/// The state's name, without what all of them share.
+pub fn state(run: &Run) -> String {
+    run.state().as_str_name().trim_start_matches("RUN_STATE_").to_owned()
+}
+
+fn list(runs: &[Run], json: bool) -> Result<()> {
+    let mut table = Table::new(["RUN", "GRAPH", "STATE", "CREATED", "TOOK", "THREAD"]);
+    for run in runs {
+        if json {
+            table::json(&to_json("Run", run))?;
+        } else {
+            let created = time(run.create_time);
+            table.row([
+                run.run_id.clone(),
+                run.graph_name.clone(),
+                state(run),
+                created,
+                took(run),
+                run.thread_id.clone(),
+            ]);
+        }
+    }
+    if !json {
+        table.print("no runs")?;
+    }
+    Ok(())
+}
+
+fn show(run: &Run, json: bool) -> Result<()> {
+    if json {
+        return Ok(table::json(&to_json("Run", run))?);
+    }
+    let error = run.error.clone().map(|status| runloom::Error::from(status).to_string()).unwrap_or_default();
+    let attempt = if run.attempt > 1 { run.attempt.to_string() } else { String::new() };
+    let metadata = run.metadata.as_ref().and_then(|m| m.decode().ok()).map(|m| m.to_string());
+    let usage = run.usage.filter(|u| u.input_tokens + u.output_tokens > 0);
+    let modes = run.stream_modes().map(|m| m.as_str_name().trim_start_matches("STREAM_MODE_").to_lowercase());
+    table::facts([
+        ("run", run.run_id.clone()),
+        ("thread", run.thread_id.clone()),
+        ("graph", format!("{} {}", run.graph_name, run.graph_revision).trim_end().to_owned()),
+        ("state", state(run)),
+        ("error", error),
+        ("attempt", attempt),
+        ("created", time(run.create_time)),
+        ("took", took(run)),
+        ("modes", modes.collect::<Vec<_>>().join(", ")),
+        (
+            "usage",
+            usage
+                .map(|u| format!("{} in, {} out", count(u.input_tokens, "token"), u.output_tokens))
+                .unwrap_or_default(),
+        ),
+        ("metadata", metadata.filter(|m| m != "{}").unwrap_or_default()),
+    ])?;
+    Ok(())
+}
+
+/// How long a run took, or takes.
+fn took(run: &Run) -> String {
+    let begin = run.begin_time.and_then(|t| SystemTime::try_from(t).ok());
+    let end = run.end_time.and_then(|t| SystemTime::try_from(t).ok()).unwrap_or_else(SystemTime::now);
+    begin.and_then(|begin| end.duration_since(begin).ok()).map(duration).unwrap_or_default()
+}
+
+/// A time: how long ago for a person, exactly for a pipe.
+pub fn time(time: Option<prost_types::Timestamp>) -> String {
+    let Some(time) = time else { return String::new() };
+    match SystemTime::try_from(time) {
+        Ok(at) if Screen::is_terminal() => ago(at, SystemTime::now()),
+        _ => time.to_string(),
+    }
+}

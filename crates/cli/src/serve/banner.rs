@@ -1,0 +1,142 @@
+//! What the server says when it serves: what there is, and what to type next.
+
+use std::{
+    io::{self, Write},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::Path,
+};
+
+use runloom_core::{Core, GraphInfo, Target, store::PageRequest};
+use serde_json::{Map, Value, json};
+
+use super::logging::LogFormat;
+use crate::{
+    embedded::is_memory,
+    failure::{Failure, Result},
+    place::quoted,
+    style::{DIM, NAME, STRONG, brief, count},
+};
+
+/// What to say. Nothing, where the log is for machines.
+pub struct Banner {
+    address: SocketAddr,
+    graphs: Vec<GraphInfo>,
+    /// The graph to try, with an input for it.
+    example: Option<(String, Value)>,
+    is_shown: bool,
+}
+
+impl Banner {
+    /// Of what a core serves.
+    pub async fn of(core: &Core, address: SocketAddr, format: LogFormat) -> Result<Self> {
+        let failed = |error: runloom_core::Error| Failure::failed(error.message);
+        let graphs = core.list_graphs(false, PageRequest::first(1000)).await.map_err(failed)?.items;
+        let mut example: Option<(String, Value)> = None;
+        for graph in &graphs {
+            let schemas = core.schemas(&Target::Graph(graph.name.clone())).await.map_err(failed)?;
+            let input = input(&schemas.input.to_json());
+            // A chat shows the most of what a stream is.
+            let is_chat = input.get("messages").is_some();
+            if example.is_none() || is_chat {
+                example = Some((graph.name.clone(), input));
+            }
+            if is_chat {
+                break;
+            }
+        }
+        Ok(Self { address: reachable(address), graphs, example, is_shown: format == LogFormat::Text })
+    }
+
+    /// Says it. The server does not depend on who listens.
+    pub fn print(&self, data: &Path, folder: Option<&Path>) {
+        if self.is_shown
+            && let Err(error) = self.write(&mut anstream::stdout().lock(), data, folder)
+        {
+            tracing::debug!(%error, "nobody reads what the server says of itself");
+        }
+    }
+
+    fn write(&self, out: &mut impl Write, data: &Path, folder: Option<&Path>) -> io::Result<()> {
+        let served = count(self.graphs.len() as u64, "graph");
+        writeln!(out, "{STRONG}runloom{STRONG:#} serves {served} on {STRONG}{}{STRONG:#}\n", self.address)?;
+        let width = self.graphs.iter().map(|graph| graph.name.len()).max().unwrap_or_default();
+        for graph in self.graphs.iter().take(20) {
+            writeln!(out, "  {NAME}{:width$}{NAME:#}  {DIM}{}{DIM:#}", graph.name, brief(&graph.description, 80))?;
+        }
+        match (&self.example, folder) {
+            (Some((graph, input)), _) => {
+                writeln!(out, "\nTry, in another terminal:\n")?;
+                writeln!(out, "  {}", run_command(graph, input, self.address))?;
+                writeln!(out, "  {}", grpcurl_command(graph, input, self.address))?;
+            }
+            (None, Some(folder)) => {
+                writeln!(out, "\nThere is no graph yet: put a document in {}", folder.display())?;
+            }
+            (None, None) => {}
+        }
+        let kept = if is_memory(data) { "Nothing is kept".to_owned() } else { format!("Kept in {}", data.display()) };
+        let watched = folder.map(|folder| format!(" · graphs from {}, watched", folder.display())).unwrap_or_default();
+        writeln!(out, "\n{DIM}{kept}{watched} · Ctrl-C stops, and lets runs end first{DIM:#}\n")?;
+        out.flush()
+    }
+}
+
+/// An input that fits a schema: enough to see something happen.
+fn input(schema: &Value) -> Value {
+    let empty = Map::new();
+    let fields = schema.get("properties").and_then(Value::as_object).unwrap_or(&empty);
+    if fields.contains_key("messages") {
+        return json!({"messages": [{"role": "user", "content": "Hello"}]});
+    }
+    let example = |field: &Value| match (field.get("default"), field.get("type").and_then(Value::as_str)) {
+        (Some(default), _) => default.clone(),
+        (None, Some("string")) => json!("hello"),
+        (None, Some("integer" | "number")) => json!(1),
+        (None, Some("boolean")) => json!(true),
+        (None, Some("array")) => json!([]),
+        (None, _) => json!({}),
+    };
+    fields.iter().take(3).map(|(name, field)| (name.clone(), example(field))).collect::<Map<_, _>>().into()
+}
+
+fn run_command(graph: &str, input: &Value, address: SocketAddr) -> String {
+    let text = match input["messages"][0]["content"].as_str() {
+        Some(text) => quoted(text),
+        None => quoted(&input.to_string()),
+    };
+    format!("runloom run {graph} {text} --addr {address}")
+}
+
+fn grpcurl_command(graph: &str, input: &Value, address: SocketAddr) -> String {
+    let modes = ["STREAM_MODE_MESSAGES", "STREAM_MODE_CUSTOM", "STREAM_MODE_UPDATES"];
+    let request = json!({"run": {"graph_name": graph, "input": {"value": input}, "stream_modes": modes}});
+    format!("grpcurl -plaintext -d {} {address} runloom.v1.Runs/StreamRun", quoted(&request.to_string()))
+}
+
+/// Where clients on this machine find a server that listens on every address.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_commands_fit_the_graph() {
+        let chat = input(&json!({"properties": {"messages": {}, "order": {"type": "string"}}}));
+        let address = reachable("0.0.0.0:50051".parse().unwrap());
+        assert_eq!(run_command("agent", &chat, address), "runloom run agent Hello --addr 127.0.0.1:50051");
+        let joke =
+            input(&json!({"properties": {"topic": {"type": "string", "default": "tea"}, "n": {"type": "integer"}}}));
+        assert_eq!(
+            grpcurl_command("joke", &joke, address),
+            r#"grpcurl -plaintext -d '{"run":{"graph_name":"joke","input":{"value":{"topic":"tea","n":1}},"stream_modes":["STREAM_MODE_MESSAGES","STREAM_MODE_CUSTOM","STREAM_MODE_UPDATES"]}}' 127.0.0.1:50051 runloom.v1.Runs/StreamRun"#
+        );
+    }
+}

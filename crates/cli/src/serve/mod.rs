@@ -1,0 +1,129 @@
+//! `runloom serve`: the server.
+
+mod banner;
+mod logging;
+mod watch;
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::Args;
+use runloom_service::listen;
+use tokio_util::sync::CancellationToken;
+
+pub use self::logging::quiet as log_if_asked;
+use self::{
+    banner::Banner,
+    logging::{LogFormat, init},
+};
+use crate::{
+    embedded::{builder, is_memory},
+    exit::{self, Exit},
+    failure::{Failure, Result},
+    options,
+    place::DEFAULT_ADDRESS,
+    signals::Signals,
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  runloom serve                                      the examples, on 127.0.0.1:50051, kept in ./data
+  runloom serve --graphs ./graphs                    your documents, read again whenever they change
+  runloom serve --grpc 0.0.0.0:50051 --data /data    for other machines too
+  runloom serve --data :memory:                      forgets everything when it stops
+  runloom serve --log-format json                    logs for a collector; RUST_LOG=debug for more of them
+
+SIGINT and SIGTERM drain: no run begins any more, running ones have --drain-timeout to end and are taken up again by the \
+next server otherwise, and clients are told to rejoin. A second signal stops at once.";
+
+/// Serve graphs over gRPC
+#[derive(Args, Debug)]
+#[command(after_help = format!("{EXAMPLES}\n\n{}", exit::HELP))]
+pub struct Serve {
+    /// The folder of the graph documents, which is watched. Without it: the examples
+    #[arg(long, env = "RUNLOOM_GRAPHS", value_name = "DIR")]
+    graphs: Option<PathBuf>,
+    /// The folder to keep threads, runs and logs in; made if it does not exist. `:memory:` keeps nothing
+    #[arg(long, env = "RUNLOOM_DATA", value_name = "DIR", default_value = "./data")]
+    data: PathBuf,
+    /// Where to listen: host:port. Port 0 takes a free one
+    #[arg(long, env = "RUNLOOM_GRPC", value_name = "ADDR", default_value = DEFAULT_ADDRESS)]
+    grpc: String,
+    /// How long running runs have to end when the server stops
+    #[arg(long, env = "RUNLOOM_DRAIN_TIMEOUT", value_name = "TIME", default_value = "30s", value_parser = options::duration)]
+    drain_timeout: Duration,
+    /// How many steps a run may take, where it names no limit itself
+    #[arg(long, env = "RUNLOOM_RECURSION_LIMIT", value_name = "N", default_value_t = runloom_engine::DEFAULT_RECURSION_LIMIT, value_parser = clap::value_parser!(u32).range(1..))]
+    recursion_limit: u32,
+    /// How long a run may take, where it names no limit itself: 10m. Without it: as long as it wants
+    #[arg(long, env = "RUNLOOM_RUN_TIMEOUT", value_name = "TIME", value_parser = options::duration)]
+    run_timeout: Option<Duration>,
+    /// How many runs may be under way at once; the others wait
+    #[arg(long, env = "RUNLOOM_MAX_RUNNING", value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
+    max_running: u32,
+    /// How to write the log, which goes to the standard error
+    #[arg(long, env = "RUNLOOM_LOG_FORMAT", value_enum, value_name = "FORMAT", default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+}
+
+impl Serve {
+    /// Runs it.
+    pub async fn run(self) -> Result {
+        init(self.log_format)?;
+        let mut signals = Signals::new()?;
+        // Before anything else is touched: a second server of the same port should leave no trace.
+        let listener = listen(&self.grpc).await?;
+        let Self { drain_timeout, recursion_limit, run_timeout, max_running, .. } = self;
+        let builder = builder(self.graphs.as_deref(), Some(&self.data))?.core(move |core| {
+            core.drain_timeout = drain_timeout;
+            core.recursion_limit = recursion_limit;
+            core.run_timeout = run_timeout;
+            core.max_running = max_running as usize;
+        });
+        let server = tokio::select! {
+            server = builder.start() => server.map_err(|error| self.why_not(error.into()))?,
+            _ = signals.next() => return Ok(Exit::Interrupted),
+        };
+        // Held as long as the folder is watched.
+        let _watch = match &self.graphs {
+            Some(folder) => Some(watch::start(folder, server.core().clone())?),
+            None => None,
+        };
+        let address = listener.local_addr()?;
+        Banner::of(server.core(), address, self.log_format).await?.print(&self.data, self.graphs.as_deref());
+
+        let stop = CancellationToken::new();
+        let mut serving = std::pin::pin!(server.serve(listener, stop.clone().cancelled_owned()));
+        tokio::select! {
+            ended = &mut serving => return ended.map(|()| Exit::Ok).map_err(Failure::from),
+            signal = signals.next() => {
+                let patience = self.drain_timeout;
+                tracing::info!(signal, ?patience, "draining; a second signal stops at once");
+                stop.cancel();
+            }
+        }
+        tokio::select! {
+            ended = serving => {
+                ended?;
+                tracing::info!("stopped");
+                Ok(Exit::Ok)
+            }
+            signal = signals.next() => {
+                tracing::warn!(signal, "stopped at once; the next server takes up what ran");
+                Ok(Exit::Interrupted)
+            }
+        }
+    }
+
+    /// Why the server does not start, with what this command can do about it.
+    fn why_not(&self, failure: Failure) -> Failure {
+        match &self.graphs {
+            Some(folder) => {
+                failure.or_hint(format!("runloom graph check {} checks documents without a server", folder.display()))
+            }
+            None if !is_memory(&self.data) => {
+                failure.or_hint("--data DIR keeps things elsewhere, --data :memory: nowhere")
+            }
+            None => failure,
+        }
+    }
+}
