@@ -1,6 +1,6 @@
 //! The client rejoins by itself: behind a proxy that cuts the connection after every frame in turn, no part is missing and
 //! none comes twice (G9). The server is real, the sockets are real.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 use std::{
     net::SocketAddr,

@@ -2,7 +2,7 @@
 //! runs go on from their last checkpoint, and a join from an old cursor gives what the guarantees say (G9, G13 to G17).
 //!
 //! SIGKILL leaves the page cache; that no acknowledgement leaves before its fdatasync is shown by `durable.rs`.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 #![cfg(unix)]
 
 #[path = "support/server.rs"]

@@ -1,6 +1,6 @@
 //! No acknowledgement leaves before its fdatasync (G17, G18), and what never waits for the disk does not (G19): the calls
 //! by which the server makes its writes durable are held and failed, by a library that is preloaded into it.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 #![cfg(target_os = "linux")]
 
 #[path = "support/server.rs"]
@@ -70,7 +70,8 @@ impl Gate {
 fn preload(folder: &Path) -> PathBuf {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/sync_gate.c");
     let library = folder.join("sync_gate.so");
-    let done = Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(source).arg("-ldl").status();
+    let done =
+        Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(source).arg("-ldl").status();
     assert!(done.unwrap().success(), "cc makes no library");
     library
 }
@@ -134,7 +135,10 @@ async fn an_acknowledgement_waits_for_the_disk() {
         let done = s.client.stream_run(spec(&of_state, Durability::Async)).end().await.unwrap();
         drop(done);
         vec![
-            ("CreateThread", async move { drop(c.create_thread(CreateThreadRequest::default()).await.unwrap()) }.boxed()),
+            (
+                "CreateThread",
+                async move { drop(c.create_thread(CreateThreadRequest::default()).await.unwrap()) }.boxed(),
+            ),
             ("CreateRun", async move { drop(a.create_run(spec(&of_run, Durability::Async)).await.unwrap()) }.boxed()),
             (
                 "UpdateState",

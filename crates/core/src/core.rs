@@ -6,11 +6,7 @@ use runloom_engine::{Clock, Graph, SystemClock};
 use runloom_store::Store;
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    Result,
-    graphs::Registry,
-    runs::Runner,
-};
+use crate::{Result, graphs::Registry, runs::Runner};
 
 /// What a core is started with.
 pub struct CoreOptions {

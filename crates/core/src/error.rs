@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use runloom_engine as engine;
+use runloom_engine::{self as engine, Object, Value};
 use runloom_store as store;
 
 /// The result of an operation.
@@ -115,10 +115,37 @@ impl Reason {
 /// The keys of [`Error::metadata`], for errors that are read back.
 pub(crate) fn known_key(key: &str) -> Option<&'static str> {
     const KEYS: [&str; 31] = [
-        "graph", "node", "channel", "type", "limit", "thread_id", "run_id", "assistant_id", "checkpoint_id",
-        "version", "open_questions", "state", "id", "request_id", "oldest_seq", "feature", "field", "attempts",
-        "known", "revision", "checkpoint_revision", "changes", "expected_checkpoint_id", "size_bytes",
-        "maximum_bytes", "source", "runs", "assistants", "graphs", "line", "column",
+        "graph",
+        "node",
+        "channel",
+        "type",
+        "limit",
+        "thread_id",
+        "run_id",
+        "assistant_id",
+        "checkpoint_id",
+        "version",
+        "open_questions",
+        "state",
+        "id",
+        "request_id",
+        "oldest_seq",
+        "feature",
+        "field",
+        "attempts",
+        "known",
+        "revision",
+        "checkpoint_revision",
+        "changes",
+        "expected_checkpoint_id",
+        "size_bytes",
+        "maximum_bytes",
+        "source",
+        "runs",
+        "assistants",
+        "graphs",
+        "line",
+        "column",
     ];
     KEYS.into_iter().find(|k| *k == key)
 }
@@ -196,9 +223,7 @@ impl From<engine::Error> for Error {
                 new(Reason::InvalidUpdate).with("graph", graph).with("channel", channel)
             }
             E::InvalidStateUpdate { graph, .. } => new(Reason::InvalidUpdate).with("graph", graph),
-            E::RecursionLimit { graph, limit } => {
-                new(Reason::RecursionLimit).with("graph", graph).with("limit", limit)
-            }
+            E::RecursionLimit { graph, limit } => new(Reason::RecursionLimit).with("graph", graph).with("limit", limit),
             E::Node { graph, node, error } => {
                 let reason = if &*error.kind == "TimeoutError" { Reason::NodeTimeout } else { Reason::NodeFailed };
                 new(reason).with("graph", graph).with("node", node).with("type", &error.kind)
@@ -245,14 +270,50 @@ impl From<store::Error> for Error {
             }
             E::Superseded { run, .. } => new(Reason::RunActive).with("run_id", run),
             E::RunState { run, status, .. } => new(Reason::RunActive).with("run_id", run).with("state", status),
-            E::Busy { thread, run } => {
-                new(Reason::ThreadBusy).with("thread_id", thread).with("run_id", run).retry_after(Duration::from_secs(1))
-            }
+            E::Busy { thread, run } => new(Reason::ThreadBusy)
+                .with("thread_id", thread)
+                .with("run_id", run)
+                .retry_after(Duration::from_secs(1)),
             E::InUse { id, .. } => new(Reason::GraphInUse).with("id", id),
             E::Invalid(text) if text.contains("page token") => new(Reason::PageTokenInvalid),
             E::Invalid(_) => new(Reason::FieldInvalid),
             E::Unavailable(_) => new(Reason::StoreUnavailable).retry_after(Duration::from_secs(1)),
             _ => new(Reason::Internal),
         }
+    }
+}
+
+impl Error {
+    /// As it is kept with a run.
+    pub(crate) fn to_value(&self) -> Value {
+        let metadata: Object = self.metadata.iter().map(|(k, v)| (*k, Value::from(v.as_str()))).collect();
+        let fields: Vec<Value> = self.fields.iter().map(|(f, w)| Value::from(vec![f.as_str(), w.as_str()])).collect();
+        let mut o = Object::default();
+        o.insert("reason", format!("{:?}", self.reason));
+        o.insert("message", self.message.as_str());
+        o.insert("kind", Value::from(self.kind.clone()));
+        o.insert("metadata", metadata);
+        o.insert("fields", fields);
+        Value::Object(o)
+    }
+
+    /// From what was kept with a run.
+    pub fn from_value(value: &Value) -> Self {
+        let text = |key: &str| value.get_str(key).unwrap_or_default().to_owned();
+        let mut error = Self::new(Reason::from_name(&text("reason")), text("message"));
+        error.kind = value.get_str("kind").map(str::to_owned);
+        for (key, v) in value.get("metadata").and_then(Value::as_object).into_iter().flat_map(Object::iter) {
+            if let (Some(key), Some(v)) = (known_key(key), v.as_str()) {
+                error.metadata.insert(key, v.to_owned());
+            }
+        }
+        for pair in value.get("fields").and_then(Value::as_list).into_iter().flat_map(|l| l.iter()) {
+            if let Some([Some(f), Some(w)]) =
+                pair.as_list().map(|p| [p.get(0).and_then(Value::as_str), p.get(1).and_then(Value::as_str)])
+            {
+                error.fields.push((f.to_owned(), w.to_owned()));
+            }
+        }
+        error
     }
 }

@@ -1,5 +1,5 @@
 //! Runs on a thread: their order, their end, what their readers see, what is left after the core is gone.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 use std::{
     collections::HashMap,
@@ -9,7 +9,7 @@ use std::{
 
 use futures_util::StreamExt;
 use runloom_core::{
-    Body, CommandSpec, Core, CoreOptions, Reason, ReadOptions, Record, RunRequest, RunSpec, Start, Target,
+    Body, CommandSpec, Core, CoreOptions, ReadOptions, Reason, Record, RunRequest, RunSpec, Start, Target,
 };
 use runloom_engine::{
     stream::{Mode, Modes, Payload},
@@ -64,17 +64,23 @@ struct Work {
 fn graph(gates: &Arc<Gates>) -> Graph {
     let gates = gates.clone();
     StateGraph::<Work>::new("work")
-        .add_node("first", node(|s: Work, cx: Context| async move {
-            cx.emit(format!("begin {}", s.at));
-            Ok(Work::update().log(vec![format!("first {}", s.at)]))
-        }))
-        .add_node("wait", node(move |s: Work, _| {
-            let gates = gates.clone();
-            async move {
-                gates.pass(&s.at).await;
-                Ok(Work::update().log(vec![format!("done {}", s.at)]))
-            }
-        }))
+        .add_node(
+            "first",
+            node(|s: Work, cx: Context| async move {
+                cx.emit(format!("begin {}", s.at));
+                Ok(Work::update().log(vec![format!("first {}", s.at)]))
+            }),
+        )
+        .add_node(
+            "wait",
+            node(move |s: Work, _| {
+                let gates = gates.clone();
+                async move {
+                    gates.pass(&s.at).await;
+                    Ok(Work::update().log(vec![format!("done {}", s.at)]))
+                }
+            }),
+        )
         .add_edge(START, "first")
         .add_edge("first", "wait")
         .compile()
@@ -82,8 +88,7 @@ fn graph(gates: &Arc<Gates>) -> Graph {
 }
 
 async fn core_on(store: Arc<dyn Store>, gates: &Arc<Gates>, change: impl FnOnce(&mut CoreOptions)) -> Core {
-    let mut options =
-        CoreOptions { graphs: vec![("work".to_owned(), graph(gates))], ..CoreOptions::new(store) };
+    let mut options = CoreOptions { graphs: vec![("work".to_owned(), graph(gates))], ..CoreOptions::new(store) };
     change(&mut options);
     Core::start(options).await.unwrap()
 }
@@ -339,10 +344,13 @@ async fn a_drained_core_gives_its_runs_back_and_the_next_one_ends_them() {
 async fn a_run_on_a_thread_that_stopped_takes_an_answer_only_where_it_stands() {
     let gates: Arc<Gates> = Arc::default();
     let ask = StateGraph::<Work>::new("ask")
-        .add_node("ask", node(|_: Work, cx: Context| async move {
-            let answer = cx.interrupt("sure?")?;
-            Ok(Work::update().log(vec![answer.as_str().unwrap_or("?").to_owned()]))
-        }))
+        .add_node(
+            "ask",
+            node(|_: Work, cx: Context| async move {
+                let answer = cx.interrupt("sure?")?;
+                Ok(Work::update().log(vec![answer.as_str().unwrap_or("?").to_owned()]))
+            }),
+        )
         .add_edge(START, "ask")
         .compile()
         .unwrap();
@@ -365,10 +373,8 @@ async fn a_run_on_a_thread_that_stopped_takes_an_answer_only_where_it_stands() {
     let answer = |text: &str| Start::Command(CommandSpec { resume: Some(text.into()), ..CommandSpec::default() });
     let stale = core.create_run(on(answer("no"), Some(CheckpointId(uuid::Uuid::nil())))).await.unwrap_err();
     assert_eq!(stale.reason, Reason::CheckpointChanged);
-    let unknown = Start::Command(CommandSpec {
-        resume_by_id: vec![("0".repeat(32), Value::Null)],
-        ..CommandSpec::default()
-    });
+    let unknown =
+        Start::Command(CommandSpec { resume_by_id: vec![("0".repeat(32), Value::Null)], ..CommandSpec::default() });
     let run = core.create_run(on(unknown, None)).await.unwrap().0.id;
     let ended = soon(core.wait_run(run)).await.unwrap();
     assert_eq!(ended.end.error.unwrap().reason, Reason::QuestionUnknown);

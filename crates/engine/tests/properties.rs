@@ -1,10 +1,13 @@
 //! Properties that hold for every graph and every write: deltas give back the state, the order of completion changes
 //! nothing, supersteps agree with a simple model, a stop loses nothing.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, atomic::{AtomicBool, Ordering}},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use futures_util::StreamExt;
@@ -37,16 +40,17 @@ fn json() -> impl Strategy<Value = Value> {
 
 /// A write that a channel of this reducer takes.
 fn write_for(reducer: usize) -> BoxedStrategy<Value> {
-    let overwrite = |inner: BoxedStrategy<Value>| {
-        prop_oneof![9 => inner.clone(), 1 => inner.prop_map(overwrite)].boxed()
-    };
+    let overwrite =
+        |inner: BoxedStrategy<Value>| prop_oneof![9 => inner.clone(), 1 => inner.prop_map(overwrite)].boxed();
     match reducer {
         0 => json().boxed(),
         1 => overwrite(prop::collection::vec(json(), 0..4).prop_map(Value::from).boxed()),
         2..=4 => overwrite((-1000i64..1000).prop_map(Value::Int).boxed()),
         5 => overwrite(
             prop::collection::vec(("[a-d]", json()), 0..3)
-                .prop_map(|f| Value::Object(f.into_iter().map(|(k, v)| (Arc::<str>::from(k.as_str()), v)).collect::<Object>()))
+                .prop_map(|f| {
+                    Value::Object(f.into_iter().map(|(k, v)| (Arc::<str>::from(k.as_str()), v)).collect::<Object>())
+                })
                 .boxed(),
         ),
         _ => overwrite(
@@ -63,15 +67,7 @@ fn write_for(reducer: usize) -> BoxedStrategy<Value> {
 }
 
 fn reducer(i: usize) -> Reducer {
-    [
-        Reducer::Replace,
-        Reducer::Append,
-        Reducer::Add,
-        Reducer::Max,
-        Reducer::Min,
-        Reducer::Merge,
-        Reducer::Messages,
-    ][i]
+    [Reducer::Replace, Reducer::Append, Reducer::Add, Reducer::Max, Reducer::Min, Reducer::Merge, Reducer::Messages][i]
         .clone()
 }
 
@@ -88,7 +84,13 @@ impl Checkpointer for Deltas {
         self.writes.lock().unwrap().push(write.clone());
         self.inner.put(write)
     }
-    fn put_task(&self, t: ThreadId, ns: &Arc<str>, id: CheckpointId, record: checkpoint::TaskRecord) -> checkpoint::Ack {
+    fn put_task(
+        &self,
+        t: ThreadId,
+        ns: &Arc<str>,
+        id: CheckpointId,
+        record: checkpoint::TaskRecord,
+    ) -> checkpoint::Ack {
         self.inner.put_task(t, ns, id, record)
     }
     async fn get(
@@ -265,7 +267,11 @@ fn shape() -> impl Strategy<Value = Shape> {
             .prop_map(move |(edges, joins, deferred, starts)| Shape {
                 nodes,
                 // Mostly forward, so that most graphs end.
-                edges: edges.into_iter().map(|(a, b)| if a % 3 == 2 { (a, b) } else { (a.min(b), a.max(b)) }).filter(|(a, b)| a != b).collect(),
+                edges: edges
+                    .into_iter()
+                    .map(|(a, b)| if a % 3 == 2 { (a, b) } else { (a.min(b), a.max(b)) })
+                    .filter(|(a, b)| a != b)
+                    .collect(),
                 joins: joins.into_iter().filter(|(from, to)| from.iter().all(|f| f < to)).collect(),
                 deferred,
                 starts,
@@ -311,7 +317,11 @@ impl Shape {
         let mut waiting: BTreeSet<usize> = BTreeSet::new();
         let mut arrived: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); self.joins.len()];
         let put = |n: usize, now: &mut BTreeSet<usize>, waiting: &mut BTreeSet<usize>| {
-            if self.deferred.contains(&n) { waiting.insert(n) } else { now.insert(n) };
+            if self.deferred.contains(&n) {
+                waiting.insert(n)
+            } else {
+                now.insert(n)
+            };
         };
         for s in &self.starts {
             put(*s, &mut now, &mut waiting);

@@ -1,5 +1,5 @@
 //! A graph of Rust structs and closures, from the outside.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 use std::{sync::Arc, time::Duration};
 
@@ -26,7 +26,10 @@ fn thread() -> RunConfig {
 
 fn linear() -> Graph {
     StateGraph::<Talk>::new("linear")
-        .add_node("plan", node(|s: Talk, _| async move { Ok(Talk::update().log(vec![format!("plan {}", s.topic)]).count(1)) }))
+        .add_node(
+            "plan",
+            node(|s: Talk, _| async move { Ok(Talk::update().log(vec![format!("plan {}", s.topic)]).count(1)) }),
+        )
         .add_node("write", node(|s: Talk, _| async move { Ok(Talk::update().topic(s.topic + "!").count(2)) }))
         .add_edge(START, "plan")
         .add_edge("plan", "write")
@@ -49,10 +52,13 @@ async fn updates_come_in_order_and_the_stream_is_pulled() {
         let Payload::Update(UpdatePart::Node { node, value, .. }) = part.payload else { panic!("{part:?}") };
         seen.push((node.to_string(), value));
     }
-    assert_eq!(seen, [
-        ("plan".to_owned(), value!({"log": ["plan tea"], "count": 1})),
-        ("write".to_owned(), value!({"topic": "tea!", "count": 2})),
-    ]);
+    assert_eq!(
+        seen,
+        [
+            ("plan".to_owned(), value!({"log": ["plan tea"], "count": 1})),
+            ("write".to_owned(), value!({"topic": "tea!", "count": 2})),
+        ]
+    );
     assert!(!stream.finished().unwrap().unwrap().is_interrupted);
 }
 
@@ -61,10 +67,13 @@ async fn a_reader_that_stops_stops_the_graph() {
     let ran = Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let count = ran.clone();
     let graph = StateGraph::<Talk>::new("endless")
-        .add_node("again", node(move |_: Talk, _| {
-            count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            async { Ok(Talk::update().count(1)) }
-        }))
+        .add_node(
+            "again",
+            node(move |_: Talk, _| {
+                count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                async { Ok(Talk::update().count(1)) }
+            }),
+        )
         .add_edge(START, "again")
         .add_edge("again", "again")
         .compile()
@@ -81,11 +90,14 @@ async fn a_reader_that_stops_stops_the_graph() {
 #[tokio::test]
 async fn a_question_stops_the_run_and_its_answer_goes_on() {
     let graph = StateGraph::<Talk>::new("ask")
-        .add_node("ask", node(|_: Talk, cx: Context| async move {
-            let name = cx.interrupt("name?")?;
-            let age = cx.interrupt("age?")?;
-            Ok(Talk::update().topic(format!("{name} {age}")))
-        }))
+        .add_node(
+            "ask",
+            node(|_: Talk, cx: Context| async move {
+                let name = cx.interrupt("name?")?;
+                let age = cx.interrupt("age?")?;
+                Ok(Talk::update().topic(format!("{name} {age}")))
+            }),
+        )
         .add_edge(START, "ask")
         .compile()
         .unwrap()
@@ -106,11 +118,14 @@ async fn a_question_stops_the_run_and_its_answer_goes_on() {
 #[tokio::test]
 async fn a_panic_is_a_failure_and_a_cancel_is_quick() {
     let graph = StateGraph::<Talk>::new("panics")
-        .add_node("boom", node(|s: Talk, _| async move {
-            assert!(!s.topic.is_empty(), "no topic");
-            std::future::pending::<()>().await;
-            Ok(())
-        }))
+        .add_node(
+            "boom",
+            node(|s: Talk, _| async move {
+                assert!(!s.topic.is_empty(), "no topic");
+                std::future::pending::<()>().await;
+                Ok(())
+            }),
+        )
         .add_edge(START, "boom")
         .compile()
         .unwrap();
@@ -141,10 +156,13 @@ async fn all_that_is_wrong_with_a_graph_is_said() {
 #[tokio::test]
 async fn a_subgraph_shares_channels_and_asks_through_its_parent() {
     let inner = StateGraph::<Talk>::new("inner")
-        .add_node("ask", node(|_: Talk, cx: Context| async move {
-            let answer = cx.interrupt("ok?")?;
-            Ok(Talk::update().log(vec![answer.to_string()]))
-        }))
+        .add_node(
+            "ask",
+            node(|_: Talk, cx: Context| async move {
+                let answer = cx.interrupt("ok?")?;
+                Ok(Talk::update().log(vec![answer.to_string()]))
+            }),
+        )
         .add_edge(START, "ask")
         .compile()
         .unwrap();

@@ -1,6 +1,6 @@
 //! The engine and the core against what a real LangGraph Server answered: every scenario of `tests/conformance`, its steps
 //! `stream`, `wait`, `state`, `history` and `update_state` played on the core, compared with ids renamed.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 #[path = "support/matcher.rs"]
 mod matcher;
@@ -29,9 +29,26 @@ fn folder() -> PathBuf {
 /// Steps whose answers are records of threads, assistants and runs, which are the faces' to show: those that matter to
 /// what follows are carried out, and none is compared.
 const NOT_HERE: [&str; 20] = [
-    "create_run", "join", "get_run", "list_runs", "cancel", "get_thread", "update_thread", "delete_thread",
-    "copy_thread", "search_threads", "count_threads", "search_assistants", "assistant_versions", "assistant_graph",
-    "pause_ms", "delete_assistant", "create_assistant", "update_assistant", "set_latest", "assistant_schemas",
+    "create_run",
+    "join",
+    "get_run",
+    "list_runs",
+    "cancel",
+    "get_thread",
+    "update_thread",
+    "delete_thread",
+    "copy_thread",
+    "search_threads",
+    "count_threads",
+    "search_assistants",
+    "assistant_versions",
+    "assistant_graph",
+    "pause_ms",
+    "delete_assistant",
+    "create_assistant",
+    "update_assistant",
+    "set_latest",
+    "assistant_schemas",
 ];
 
 struct Player {
@@ -67,8 +84,7 @@ impl Player {
             "stream" => self.stream(thread, a).await,
             "wait" => self.wait(thread, a).await,
             "state" => {
-                let query =
-                    StateQuery { subgraphs: a["subgraphs"] == true, ..StateQuery::latest(thread?) };
+                let query = StateQuery { subgraphs: a["subgraphs"] == true, ..StateQuery::latest(thread?) };
                 let answer = json(state(&self.core.get_state(query).await.unwrap()));
                 self.keep(a, &answer);
                 answer
@@ -121,7 +137,10 @@ impl Player {
             "join" => drop(self.core.wait_run(run.unwrap()).await.unwrap()),
             "cancel" => {
                 let by = "the scenario".to_owned();
-                self.core.cancel_run(run.unwrap(), store::CancelAction::Interrupt, by, a["wait"] == true).await.unwrap();
+                self.core
+                    .cancel_run(run.unwrap(), store::CancelAction::Interrupt, by, a["wait"] == true)
+                    .await
+                    .unwrap();
             }
             "delete_thread" => self.core.delete_thread(thread.unwrap()).await.unwrap(),
             "copy_thread" => {
@@ -155,7 +174,11 @@ impl Player {
             let mut c = CommandSpec {
                 resume: command.get("resume").map(Value::from),
                 update: command.get("update").map(|u| vec![object(u)]).unwrap_or_default(),
-                goto: command.get("goto").and_then(Json::as_str).map(|g| vec![(g.to_owned(), None)]).unwrap_or_default(),
+                goto: command
+                    .get("goto")
+                    .and_then(Json::as_str)
+                    .map(|g| vec![(g.to_owned(), None)])
+                    .unwrap_or_default(),
                 ..CommandSpec::default()
             };
             if let Some(by_value) = command.get("resume_by_value") {
@@ -191,12 +214,8 @@ impl Player {
     }
 
     async fn stream(&self, thread: Option<ThreadId>, a: &Json) -> Json {
-        let modes: Vec<StreamMode> = a["modes"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|m| StreamMode::parse(m.as_str().unwrap()).unwrap())
-            .collect();
+        let modes: Vec<StreamMode> =
+            a["modes"].as_array().unwrap().iter().map(|m| StreamMode::parse(m.as_str().unwrap()).unwrap()).collect();
         let recorded = modes.iter().fold(Modes::NONE, |all, m| all.with(m.records()));
         let request = self.request(thread, a, recorded);
         let run = match self.core.create_run(request).await {
@@ -254,7 +273,8 @@ async fn play(name: &str, store: Arc<dyn Store>) -> Vec<String> {
     let text = std::fs::read_to_string(folder().join(format!("scenarios/{name}.yaml"))).unwrap();
     let scenario: Json = serde_saphyr::from_str(&text.replace("$ONCE", &uuid::Uuid::new_v4().to_string())).unwrap();
     let expected: Json =
-        serde_json::from_str(&std::fs::read_to_string(folder().join(format!("expected/{name}.json"))).unwrap()).unwrap();
+        serde_json::from_str(&std::fs::read_to_string(folder().join(format!("expected/{name}.json"))).unwrap())
+            .unwrap();
     let documents = scenario["graphs"].as_object().unwrap().iter().map(|(name, doc)| {
         let mut all = serde_json::Map::new();
         all.insert("runloom".into(), "v1".into());
@@ -282,11 +302,8 @@ async fn play(name: &str, store: Arc<dyn Store>) -> Vec<String> {
             continue;
         }
         let is_unordered = a["unordered"] == true;
-        let (want, got) = if is_unordered {
-            (matcher.settled(want), matcher.settled(&got))
-        } else {
-            (want.clone(), got)
-        };
+        let (want, got) =
+            if is_unordered { (matcher.settled(want), matcher.settled(&got)) } else { (want.clone(), got) };
         if let Err(fault) = matcher.matches(&want, &got, "", "") {
             faults.push(format!("step {i} ({op}): {fault}"));
         }

@@ -1,5 +1,5 @@
 //! The binary, as a shell runs it.
-#![allow(dead_code, missing_docs)]
+#![allow(dead_code, missing_docs, clippy::unwrap_used)]
 
 use std::{
     io::{BufRead, BufReader, Read, Write},

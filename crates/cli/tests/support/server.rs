@@ -1,5 +1,5 @@
 //! A server as its own process, for tests that hold or kill it.
-#![allow(dead_code)]
+#![allow(dead_code, clippy::unwrap_used)]
 
 use std::{
     io::{BufRead, BufReader},

@@ -148,9 +148,11 @@ impl Codec {
         if let Some((_, state)) = self.cache.lock().states.iter().find(|(k, _)| *k == key) {
             return Ok(state.clone());
         }
-        let saved = self.reader.get(self.thread, ns, Some(id)).await.map_err(|e| {
-            Error::new(Reason::StoreUnavailable, e.to_string()).retry_after(Duration::from_secs(1))
-        })?;
+        let saved = self
+            .reader
+            .get(self.thread, ns, Some(id))
+            .await
+            .map_err(|e| Error::new(Reason::StoreUnavailable, e.to_string()).retry_after(Duration::from_secs(1)))?;
         let state = saved.map(|saved| {
             let values = saved.checkpoint.values;
             let names: Arc<[Arc<str>]> = match self.graph.as_ref().and_then(|g| g.subgraph_at(ns)) {

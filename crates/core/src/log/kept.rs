@@ -1,14 +1,13 @@
 //! What a record holds, as it is kept: short names, no state, nothing that the run or its graph says already.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
 use runloom_engine::{
-    CheckpointId, NodeFailure, Object, RunId, TaskId, Value,
-    checkpoint::{CheckpointConfig, CheckpointView, Source, TaskView},
-    model::{ModelInfo, ToolCallDelta, Usage},
+    NodeFailure, TaskId, Value,
+    model::{ModelInfo, Usage},
     stream::{
-        Chunk, Event, EventData, Interrupt, MessagePart, Modes, Payload, Snapshot, SnapshotRef, TaskEnd, TaskMeta,
-        TaskRef, TaskStart, UpdatePart, ValuesPart,
+        Event, EventData, Interrupt, MessagePart, Modes, Payload, Snapshot, SnapshotRef, TaskEnd, TaskMeta, TaskRef,
+        TaskStart, UpdatePart, ValuesPart,
     },
 };
 use runloom_store::{AssistantId, RunStatus};
@@ -17,10 +16,12 @@ use uuid::Uuid;
 
 use super::{
     codec::Codec,
+    kept_chunk::KeptChunk,
+    kept_view::KeptView,
     pack::{pack, unpack},
     record::{Body, End, Opening},
 };
-use crate::{Error, Reason};
+use crate::Error;
 
 /// A task.
 #[derive(Serialize, Deserialize)]
@@ -115,73 +116,6 @@ pub(super) struct KeptOpening {
 #[derive(Serialize, Deserialize)]
 pub(super) struct KeptModel(Arc<str>, Arc<str>);
 
-/// A piece of a message: what is empty is left out.
-#[derive(Serialize, Deserialize, Default)]
-#[serde(default)]
-pub(super) struct KeptChunk {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    w: Option<Value>,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    i: Arc<str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    n: Option<Arc<str>>,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    t: Arc<str>,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    r: Arc<str>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    b: Vec<Value>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    c: Vec<(u32, Option<Arc<str>>, Option<Arc<str>>, String)>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    u: Option<Usage>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    m: Option<Object>,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    l: bool,
-}
-
-impl KeptChunk {
-    fn of(chunk: &Chunk) -> Self {
-        match chunk {
-            Chunk::Whole(message) => Self { w: Some(message.clone()), ..Self::default() },
-            Chunk::Delta { id, name, text, reasoning, blocks, tool_calls, usage, response_metadata, last } => Self {
-                w: None,
-                i: id.clone(),
-                n: name.clone(),
-                t: text.clone(),
-                r: reasoning.clone(),
-                b: blocks.clone(),
-                c: tool_calls.iter().map(|c| (c.index, c.id.clone(), c.name.clone(), c.args.clone())).collect(),
-                u: *usage,
-                m: response_metadata.clone(),
-                l: *last,
-            },
-        }
-    }
-
-    fn chunk(self) -> Arc<Chunk> {
-        Arc::new(match self.w {
-            Some(message) => Chunk::Whole(message),
-            None => Chunk::Delta {
-                id: self.i,
-                name: self.n,
-                text: self.t,
-                reasoning: self.r,
-                blocks: self.b,
-                tool_calls: self
-                    .c
-                    .into_iter()
-                    .map(|(index, id, name, args)| ToolCallDelta { index, id, name, args })
-                    .collect(),
-                usage: self.u,
-                response_metadata: self.m,
-                last: self.l,
-            },
-        })
-    }
-}
-
 /// An event: kind, name, id, parents, tags.
 #[derive(Serialize, Deserialize)]
 pub(super) struct KeptEvent {
@@ -199,33 +133,6 @@ pub(super) struct KeptEvent {
     c: Option<KeptChunk>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     e: Option<NodeFailure>,
-}
-
-/// A checkpoint's view without its state.
-#[derive(Serialize, Deserialize)]
-pub(super) struct KeptView {
-    id: Option<CheckpointId>,
-    p: Option<CheckpointId>,
-    v: Option<Value>,
-    n: Vec<Arc<str>>,
-    s: Option<Source>,
-    st: i64,
-    r: Option<RunId>,
-    m: Object,
-    pa: Object,
-    at: Option<u64>,
-    t: Vec<KeptTaskView>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct KeptTaskView {
-    id: TaskId,
-    n: Arc<str>,
-    p: Value,
-    e: Option<NodeFailure>,
-    i: Vec<Interrupt>,
-    r: Option<Value>,
-    c: Option<Arc<str>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -401,7 +308,7 @@ impl KeptBody {
     }
 }
 
-fn values(
+pub(super) fn values(
     codec: &Codec,
     ns: &str,
     inline: Option<Value>,
@@ -418,107 +325,4 @@ fn values(
         _ => Arc::new(Snapshot { checkpoint: None, names: Arc::default(), values: Vec::new() }),
     };
     ValuesPart { output: codec.output(ns, Some(&snapshot)), snapshot, interrupts: interrupts.map(Into::into) }
-}
-
-impl KeptView {
-    fn of(view: &CheckpointView, is_held: bool) -> Self {
-        Self {
-            id: view.config.as_ref().and_then(|c| c.id),
-            p: view.parent.as_ref().and_then(|c| c.id),
-            v: (!is_held).then(|| Value::Object(view.values_object())),
-            n: view.next.clone(),
-            s: view.source,
-            st: view.step,
-            r: view.run_id,
-            m: view.metadata.clone(),
-            pa: view.parents.clone(),
-            at: view
-                .created_at
-                .and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok())
-                .and_then(|d| u64::try_from(d.as_micros()).ok()),
-            t: view
-                .tasks
-                .iter()
-                .map(|t| KeptTaskView {
-                    id: t.id,
-                    n: t.name.clone(),
-                    p: t.path.clone(),
-                    e: t.error.clone(),
-                    i: t.interrupts.clone(),
-                    r: t.result.clone(),
-                    c: t.checkpoint.as_ref().map(|c| c.ns.clone()),
-                })
-                .collect(),
-        }
-    }
-
-    fn view(self, codec: &Codec, ns: &Arc<str>, base: Option<&SnapshotRef>) -> CheckpointView {
-        let thread = Some(codec.thread);
-        let at = |id| CheckpointConfig { thread, ns: ns.clone(), id: Some(id) };
-        let values = values(codec, ns, self.v, base, None).snapshot;
-        CheckpointView {
-            config: self.id.map(at),
-            parent: self.p.map(at),
-            shown: values.names.clone(),
-            values,
-            next: self.n,
-            source: self.s,
-            step: self.st,
-            run_id: self.r,
-            metadata: self.m,
-            parents: self.pa,
-            created_at: self.at.map(|t| std::time::UNIX_EPOCH + Duration::from_micros(t)),
-            tasks: self
-                .t
-                .into_iter()
-                .map(|t| TaskView {
-                    id: t.id,
-                    name: t.n,
-                    path: t.p,
-                    error: t.e,
-                    interrupts: t.i,
-                    result: t.r,
-                    checkpoint: t.c.map(|ns| CheckpointConfig { thread, ns, id: None }),
-                    state: None,
-                    by_join: false,
-                })
-                .collect(),
-        }
-    }
-}
-
-impl Error {
-    /// As it is kept with a run.
-    pub(crate) fn to_value(&self) -> Value {
-        let metadata: Object = self.metadata.iter().map(|(k, v)| (*k, Value::from(v.as_str()))).collect();
-        let fields: Vec<Value> =
-            self.fields.iter().map(|(f, w)| Value::from(vec![f.as_str(), w.as_str()])).collect();
-        let mut o = Object::default();
-        o.insert("reason", format!("{:?}", self.reason));
-        o.insert("message", self.message.as_str());
-        o.insert("kind", Value::from(self.kind.clone()));
-        o.insert("metadata", metadata);
-        o.insert("fields", fields);
-        Value::Object(o)
-    }
-
-    /// From what was kept with a run.
-    pub fn from_value(value: &Value) -> Self {
-        let text = |key: &str| value.get_str(key).unwrap_or_default().to_owned();
-        let mut error = Self::new(Reason::from_name(&text("reason")), text("message"));
-        error.kind = value.get_str("kind").map(str::to_owned);
-        for (key, v) in value.get("metadata").and_then(Value::as_object).into_iter().flat_map(Object::iter) {
-            if let (Some(key), Some(v)) = (super::super::error::known_key(key), v.as_str()) {
-                error.metadata.insert(key, v.to_owned());
-            }
-        }
-        for pair in value.get("fields").and_then(Value::as_list).into_iter().flat_map(|l| l.iter()) {
-            if let Some([Some(f), Some(w)]) =
-                pair.as_list().map(|p| [p.get(0).and_then(Value::as_str), p.get(1).and_then(Value::as_str)])
-            {
-                error.fields.push((f.to_owned(), w.to_owned()));
-            }
-        }
-        error
-    }
 }

@@ -2,6 +2,8 @@
 
 mod codec;
 mod kept;
+mod kept_chunk;
+mod kept_view;
 mod live;
 mod pack;
 mod read;

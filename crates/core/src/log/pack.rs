@@ -45,14 +45,13 @@ fn pack_in(value: &Value, base: &Snapshot, used: &mut bool, depth: usize) -> Val
 fn each(value: &Value, depth: usize, mut pack: impl FnMut(&Value, usize) -> Value) -> Value {
     match value {
         Value::Object(o) => {
-            let fields = if depth == 0 {
-                o.clone()
-            } else {
-                o.iter().map(|(k, v)| (k.clone(), pack(v, depth - 1))).collect()
-            };
+            let fields =
+                if depth == 0 { o.clone() } else { o.iter().map(|(k, v)| (k.clone(), pack(v, depth - 1))).collect() };
             if is_special(o) { one("$q", Value::Object(fields)) } else { Value::Object(fields) }
         }
-        Value::List(l) if depth > 0 && l.len() <= BREADTH => l.iter().map(|v| pack(v, depth - 1)).collect::<List>().into(),
+        Value::List(l) if depth > 0 && l.len() <= BREADTH => {
+            l.iter().map(|v| pack(v, depth - 1)).collect::<List>().into()
+        }
         other => other.clone(),
     }
 }

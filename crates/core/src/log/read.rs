@@ -77,9 +77,11 @@ impl Core {
             let record = cursor.codec.unlogged(self.inner.clock.now(), attempt, Body::Opening(opening));
             cursor.ready.push_front(Arc::new(record));
         }
-        let inner = futures_util::stream::unfold(cursor, |mut cursor| async move {
-            cursor.next().await.map(|item| (item, cursor))
-        });
+        let inner =
+            futures_util::stream::unfold(
+                cursor,
+                |mut cursor| async move { cursor.next().await.map(|item| (item, cursor)) },
+            );
         Ok(RunReader { inner: Box::pin(inner) })
     }
 }
@@ -107,7 +109,11 @@ impl Cursor {
             let names: Vec<_> = recorded.iter().map(Mode::name).collect();
             return Err(Error::new(
                 Reason::ModesNotRecorded,
-                format!("run {} records {}; a reader may ask for fewer modes, not for others", run.id, names.join(", ")),
+                format!(
+                    "run {} records {}; a reader may ask for fewer modes, not for others",
+                    run.id,
+                    names.join(", ")
+                ),
             )
             .with("run_id", run.id));
         }
@@ -252,8 +258,11 @@ impl Cursor {
     }
 
     fn not_found(&self) -> Error {
-        Error::new(Reason::RunNotFound, format!("there is no run {} any more: it was deleted or rolled back", self.live.run))
-            .with("run_id", self.live.run)
+        Error::new(
+            Reason::RunNotFound,
+            format!("there is no run {} any more: it was deleted or rolled back", self.live.run),
+        )
+        .with("run_id", self.live.run)
     }
 
     fn wants(&self, record: &Record) -> bool {
@@ -271,7 +280,7 @@ impl Cursor {
                 let node = m.meta.task.as_ref().map(|t| &*t.node);
                 has(Mode::Messages)
                     && filter.admits_message(name, node, &record.namespace, m.meta.tags.iter().chain(m.tags.iter()))
-                    && !(filter.skips(&m.chunk) && !m.chunk.is_last())
+                    && (m.chunk.is_last() || !filter.skips(&m.chunk))
             }
             Payload::Event(e) => {
                 let filter = &self.options.filter;

@@ -1,6 +1,12 @@
 //! Reading a thread: every run of it, live, one after the other.
 
-use std::{collections::HashSet, pin::Pin, sync::Arc, task::{Context, Poll}, time::Duration};
+use std::{
+    collections::HashSet,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use futures_core::{Stream, stream::BoxStream};
 use runloom_engine::{RunId, ThreadId};
@@ -60,9 +66,11 @@ impl Core {
             failed: false,
         };
         follow.begin(after.as_deref()).await?;
-        let inner = futures_util::stream::unfold(follow, |mut follow| async move {
-            follow.next().await.map(|item| (item, follow))
-        });
+        let inner =
+            futures_util::stream::unfold(
+                follow,
+                |mut follow| async move { follow.next().await.map(|item| (item, follow)) },
+            );
         Ok(ThreadReader { inner: Box::pin(inner) })
     }
 }
@@ -168,4 +176,3 @@ impl Follow {
         None
     }
 }
-

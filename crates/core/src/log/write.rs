@@ -197,4 +197,3 @@ impl Origin {
         (origin, part.payload)
     }
 }
-

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use runloom_engine::{RunId, model::Usage};
-use runloom_store::{Attempt, CancelAction, Multitask, Run, RunEnd, RunFilter, RunStatus, Direction, PageRequest};
+use runloom_store::{Attempt, CancelAction, Direction, Multitask, PageRequest, Run, RunEnd, RunFilter, RunStatus};
 
 use crate::{
     Core, Error, Reason, Result,
@@ -66,8 +66,7 @@ impl Core {
         let error = end.error.as_ref().map(Error::to_value);
         let (record, records) = log.last(Origin::default(), Body::End(end)).await?;
         let expires_at = run.stateless.then(|| self.inner.clock.now() + self.inner.options.stateless_ttl);
-        let end =
-            RunEnd { status: RunStatus::Cancelled, error, records, expires_at, ..RunEnd::default() };
+        let end = RunEnd { status: RunStatus::Cancelled, error, records, expires_at, ..RunEnd::default() };
         let ended = store.finish_run(attempt, end).await?;
         log.shown(record);
         self.inner.runner.logs.close(run.id);
@@ -91,11 +90,8 @@ impl Core {
             Multitask::Rollback => CancelAction::Rollback,
             Multitask::Enqueue | Multitask::Reject => return Ok(()),
         };
-        let filter = RunFilter {
-            thread: Some(new.thread),
-            status: RunStatus::UNFINISHED.to_vec(),
-            ..RunFilter::default()
-        };
+        let filter =
+            RunFilter { thread: Some(new.thread), status: RunStatus::UNFINISHED.to_vec(), ..RunFilter::default() };
         let others = self.inner.store.list_runs(filter, Direction::Ascending, PageRequest::first(1000)).await?;
         for other in others.items.into_iter().take_while(|r| r.id != new.id) {
             let by = format!("run {} with multitask strategy {}", new.id, new.multitask.name());

@@ -24,8 +24,11 @@ impl Core {
     /// had made it before.
     pub async fn create_run(&self, request: RunRequest) -> Result<(Run, bool)> {
         if self.inner.draining.is_cancelled() {
-            return Err(Error::new(Reason::ServerDraining, "the server is going down and takes no new runs; ask again")
-                .retry_after(std::time::Duration::from_secs(1)));
+            return Err(Error::new(
+                Reason::ServerDraining,
+                "the server is going down and takes no new runs; ask again",
+            )
+            .retry_after(std::time::Duration::from_secs(1)));
         }
         check_shape(&request)?;
         let store = &self.inner.store;
@@ -49,8 +52,8 @@ impl Core {
             self.check_thread(thread, &served, &request).await?;
         }
 
-        let kept = runloom_engine::to_value(&spec)
-            .map_err(|e| Error::field("config", format!("cannot be kept: {e}")))?;
+        let kept =
+            runloom_engine::to_value(&spec).map_err(|e| Error::field("config", format!("cannot be kept: {e}")))?;
         let request_key = request.request_id.as_ref().map(|id| RequestKey { id: id.clone(), hash: hash_of(&request) });
         let is_stateless = request.thread_id.is_none();
         let new = NewRun {
@@ -171,7 +174,10 @@ impl Core {
             }
         }
         let Some(end) = end else {
-            return Err(Error::new(Reason::CursorExpired, format!("the log of run {id} has been removed, and its end with it")));
+            return Err(Error::new(
+                Reason::CursorExpired,
+                format!("the log of run {id} has been removed, and its end with it"),
+            ));
         };
         let run = match self.inner.store.get_run(id).await {
             Ok(run) => run,

@@ -2,12 +2,13 @@
 
 mod attempt;
 mod cancel;
+mod coalesce;
 mod create;
 mod request;
 mod runner;
 mod takeup;
 
-pub use request::{CommandSpec, FilterSpec, RunRequest, RunSpec, Selector, Start, Target};
 pub(crate) use attempt::open_questions;
 pub(crate) use create::spec_of;
+pub use request::{CommandSpec, FilterSpec, RunRequest, RunSpec, Selector, Start, Target};
 pub(crate) use runner::Runner;

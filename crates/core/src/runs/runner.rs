@@ -167,8 +167,7 @@ impl Core {
     async fn next_run(&self, thread: ThreadId) -> Result<Option<Run>> {
         let store = &self.inner.store;
         if self.inner.runner.has_orphans(thread) {
-            let filter =
-                RunFilter { thread: Some(thread), status: vec![RunStatus::Running], ..RunFilter::default() };
+            let filter = RunFilter { thread: Some(thread), status: vec![RunStatus::Running], ..RunFilter::default() };
             if let Some(run) = store.list_runs(filter, Direction::Ascending, PageRequest::first(1)).await?.items.pop() {
                 return Ok(Some(run));
             }

@@ -65,7 +65,9 @@ pub fn coerce_message(message: &Value) -> Result<Value, String> {
         "function" => "function",
         other => return Err(format!("there is no message role `{other}`")),
     };
-    let is_normal = given.get("type").and_then(Value::as_str) == Some(kind) && given.contains_key("id") && given.contains_key("response_metadata");
+    let is_normal = given.get("type").and_then(Value::as_str) == Some(kind)
+        && given.contains_key("id")
+        && given.contains_key("response_metadata");
     if is_normal && matches!(given.get("id"), Some(Value::String(_))) && !given.contains_key("role") {
         return Ok(message.clone());
     }
@@ -120,10 +122,9 @@ fn tool_calls(message: &Object) -> Result<Value, String> {
                 let args = Value::parse(text).map_err(|e| format!("a tool call's arguments are no JSON: {e}"))?;
                 (f.get("name").cloned().unwrap_or_default(), args)
             }
-            None => (
-                call.get("name").cloned().unwrap_or_default(),
-                call.get("args").cloned().unwrap_or_else(Value::object),
-            ),
+            None => {
+                (call.get("name").cloned().unwrap_or_default(), call.get("args").cloned().unwrap_or_else(Value::object))
+            }
         };
         let mut o = Object::default();
         o.insert("name", name);

@@ -188,8 +188,7 @@ fn append(held: &mut Option<Value>, writes: &[&Value]) -> Result<Reduced, String
     }
     let mut added = List::default();
     for write in writes {
-        let items =
-            write.as_list().ok_or_else(|| format!("`append` takes a list, and was given {}", write.kind()))?;
+        let items = write.as_list().ok_or_else(|| format!("`append` takes a list, and was given {}", write.kind()))?;
         added.append(items);
     }
     let mut list = match held.take() {
@@ -222,10 +221,7 @@ fn add(a: &Value, b: &Value) -> Result<Value, String> {
                 _ => 0,
             };
             let sum = wide(a) + wide(b);
-            i64::try_from(sum)
-                .map(Value::Int)
-                .or_else(|_| u64::try_from(sum).map(Value::from))
-                .map_err(|_| overflow())
+            i64::try_from(sum).map(Value::Int).or_else(|_| u64::try_from(sum).map(Value::from)).map_err(|_| overflow())
         }
         _ => match (a.as_f64(), b.as_f64()) {
             (Some(x), Some(y)) => Ok(Value::from(x + y)),

@@ -37,7 +37,9 @@ impl Checkpoint {
             "source" => wanted.as_str() == Some(self.source.name()),
             "step" => wanted.as_i64() == Some(self.step),
             "run_id" => self.run_id.map(|r| r.to_string()).as_deref() == wanted.as_str(),
-            key => self.metadata.get(key) == Some(wanted) || (self.metadata.get(key).is_none() && *wanted == Value::Null),
+            key => {
+                self.metadata.get(key) == Some(wanted) || (self.metadata.get(key).is_none() && *wanted == Value::Null)
+            }
         })
     }
 }
@@ -53,9 +55,7 @@ impl Checkpointer for MemoryCheckpointer {
     }
 
     fn put_task(&self, thread: ThreadId, ns: &Arc<str>, checkpoint: CheckpointId, record: TaskRecord) -> Ack {
-        if let Some(kept) =
-            self.threads.lock().get_mut(&(thread, ns.clone())).and_then(|t| t.get_mut(&checkpoint))
-        {
+        if let Some(kept) = self.threads.lock().get_mut(&(thread, ns.clone())).and_then(|t| t.get_mut(&checkpoint)) {
             match kept.tasks.iter_mut().find(|r| r.task == record.task) {
                 Some(old) => *old = record,
                 None => kept.tasks.push(record),

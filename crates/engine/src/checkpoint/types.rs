@@ -143,9 +143,7 @@ impl Change {
         let list = || match before {
             Some(Value::List(list)) => Ok(list.clone()),
             None => Ok(crate::List::default()),
-            Some(other) => {
-                Err(CheckpointError::Corrupt(format!("a list's change meets {}", other.kind())))
-            }
+            Some(other) => Err(CheckpointError::Corrupt(format!("a list's change meets {}", other.kind()))),
         };
         Ok(match self {
             Self::Set(value) => Some(value.clone()),
@@ -311,12 +309,8 @@ pub trait Checkpointer: std::marker::Send + Sync + 'static {
     fn put_task(&self, thread: ThreadId, ns: &Arc<str>, checkpoint: CheckpointId, record: TaskRecord) -> Ack;
 
     /// A checkpoint of a namespace: the one of that id, or the latest.
-    async fn get(
-        &self,
-        thread: ThreadId,
-        ns: &str,
-        id: Option<CheckpointId>,
-    ) -> Result<Option<Saved>, CheckpointError>;
+    async fn get(&self, thread: ThreadId, ns: &str, id: Option<CheckpointId>)
+    -> Result<Option<Saved>, CheckpointError>;
 
     /// The checkpoints of a namespace, newest first.
     async fn list(&self, thread: ThreadId, ns: &str, filter: CheckpointFilter) -> Result<Vec<Saved>, CheckpointError>;

@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
-    Graph,
-    compiled::{self, Edges, Join, RouteSpec},
+    Graph, check,
+    compiled::{Edges, Join, RouteSpec},
     node::{NodeSpec, Route},
 };
 use crate::{Error, channel::ChannelSpec, config::Breakpoints, value::Value};
@@ -149,6 +149,6 @@ impl GraphBuilder {
 
     /// Checks the whole graph. All that is wrong is in the error.
     pub fn compile(self) -> Result<Graph, Error> {
-        compiled::compile(self)
+        check::compile(self)
     }
 }

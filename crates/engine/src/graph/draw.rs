@@ -48,7 +48,9 @@ impl Graph {
 
     fn draw_into(&self, d: &mut Drawing, prefix: &str, depth: usize) {
         let g = &self.inner;
-        let id = |name: &str| -> Arc<str> { if prefix.is_empty() { name.into() } else { format!("{prefix}:{name}").into() } };
+        let id = |name: &str| -> Arc<str> {
+            if prefix.is_empty() { name.into() } else { format!("{prefix}:{name}").into() }
+        };
         let plain = |name: &str| DrawnNode { id: id(name), subgraph: None, defer: false };
         d.nodes.push(plain(START));
         let mut ends = false;

@@ -189,8 +189,11 @@ pub fn read_field<T: serde::de::DeserializeOwned + Default>(state: &StateView, n
     match state.get(name) {
         None | Some(Value::Null) => Ok(T::default()),
         Some(value) => from_value(value).map_err(|e| {
-            NodeError::new("InvalidInput", format!("channel `{name}` holds {}, which does not fit the state's type: {e}", value.kind()))
-                .permanent()
+            NodeError::new(
+                "InvalidInput",
+                format!("channel `{name}` holds {}, which does not fit the state's type: {e}", value.kind()),
+            )
+            .permanent()
         }),
     }
 }

@@ -119,11 +119,7 @@ impl Chunk {
         match self {
             Self::Whole(_) => false,
             Self::Delta { text, reasoning, blocks, tool_calls, usage, .. } => {
-                text.is_empty()
-                    && reasoning.is_empty()
-                    && blocks.is_empty()
-                    && tool_calls.is_empty()
-                    && usage.is_none()
+                text.is_empty() && reasoning.is_empty() && blocks.is_empty() && tool_calls.is_empty() && usage.is_none()
             }
         }
     }
@@ -160,10 +156,14 @@ impl Context {
             Value::Object([("messages", Value::from(vec![Value::List(messages)]))].into_iter().collect())
         });
         if wants(EventKind::ChatModelStart) {
-            self.model_event(EventKind::ChatModelStart, &name, call, tags, &info, EventData {
-                input: input.clone(),
-                ..EventData::default()
-            });
+            self.model_event(
+                EventKind::ChatModelStart,
+                &name,
+                call,
+                tags,
+                &info,
+                EventData { input: input.clone(), ..EventData::default() },
+            );
         }
         let call_tags: Arc<[Arc<str>]> = if wants_tokens { tags.into() } else { Arc::default() };
         let mut stream = model.stream(request);
@@ -205,10 +205,14 @@ impl Context {
                         }));
                     }
                     if wants_stream && !level.run.config.events.skips(&chunk) {
-                        self.model_event(EventKind::ChatModelStream, &name, call, tags, &info, EventData {
-                            chunk: Some(chunk),
-                            ..EventData::default()
-                        });
+                        self.model_event(
+                            EventKind::ChatModelStream,
+                            &name,
+                            call,
+                            tags,
+                            &info,
+                            EventData { chunk: Some(chunk), ..EventData::default() },
+                        );
                     }
                 }
                 self.breathe().await;
@@ -227,11 +231,14 @@ impl Context {
             level.run.told.lock().insert(id);
         }
         if wants(EventKind::ChatModelEnd) {
-            self.model_event(EventKind::ChatModelEnd, &name, call, tags, &info, EventData {
-                input,
-                output: Some(whole.clone()),
-                ..EventData::default()
-            });
+            self.model_event(
+                EventKind::ChatModelEnd,
+                &name,
+                call,
+                tags,
+                &info,
+                EventData { input, output: Some(whole.clone()), ..EventData::default() },
+            );
         }
         Ok(whole)
     }

@@ -1,9 +1,6 @@
 //! What a node is given beside the state: a way to tell, to ask, to call models and tools, to be cancelled.
 
-use std::sync::{
-    Arc,
-    atomic::Ordering,
-};
+use std::sync::{Arc, atomic::Ordering};
 
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -123,9 +120,7 @@ impl TaskScope {
     pub fn path_value(&self) -> Value {
         match self.path {
             TaskPath::Pull(_) => Value::from(vec![Value::from("__pregel_pull"), Value::from(self.name())]),
-            TaskPath::Push(i) => {
-                Value::from(vec![Value::from("__pregel_push"), Value::from(i), Value::Bool(false)])
-            }
+            TaskPath::Push(i) => Value::from(vec![Value::from("__pregel_push"), Value::from(i), Value::Bool(false)]),
         }
     }
 
@@ -210,7 +205,9 @@ impl TaskScope {
     /// Begins to keep what the task has been answered so far.
     fn keep_answers(&self) {
         let level = &self.level;
-        let (Some(saver), Some(thread)) = (&level.graph.runtime.checkpointer, level.run.config.thread_id) else { return };
+        let (Some(saver), Some(thread)) = (&level.graph.runtime.checkpointer, level.run.config.thread_id) else {
+            return;
+        };
         if let (Some(checkpoint), false) = (self.base.checkpoint, level.run.keeps_only_the_end()) {
             // The acknowledgement comes with that of the task's own record, which is written after it.
             drop(saver.put_task(thread, &level.ns, checkpoint, self.record()));

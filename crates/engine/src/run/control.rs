@@ -3,12 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::writes::{TaskWrite, TaskWrites};
-use crate::{
-    Error, Graph, START, Value,
-    checkpoint::Control,
-    command::Send,
-    graph::NodeId,
-};
+use crate::{Error, Graph, START, Value, checkpoint::Control, command::Send, graph::NodeId};
 
 /// The control state of a graph while it runs, in numbers.
 #[derive(Clone, Default)]

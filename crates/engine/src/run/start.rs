@@ -65,8 +65,11 @@ impl Superstep {
             return Err(Error::EmptyInput { graph: self.level.graph.name().to_string() }.into());
         }
         if self.saver.last.is_none() {
-            return Err(Error::NoCheckpointer { graph: self.level.graph.name().to_string(), what: "a run without input" }
-                .into());
+            return Err(Error::NoCheckpointer {
+                graph: self.level.graph.name().to_string(),
+                what: "a run without input",
+            }
+            .into());
         }
         self.apply_command_record()?;
         self.fork_where_addressed(false);
@@ -230,10 +233,8 @@ pub(crate) fn restore(
     let step = saved.checkpoint.step + 1;
     let next = Next::restore(graph, &saved.checkpoint.control)?;
     let channels = Channels::restore(graph, &saved.checkpoint);
-    saver.last = Some(std::sync::Arc::new(crate::checkpoint::Checkpoint {
-        values: Default::default(),
-        ..saved.checkpoint
-    }));
+    saver.last =
+        Some(std::sync::Arc::new(crate::checkpoint::Checkpoint { values: Default::default(), ..saved.checkpoint }));
     Ok(Superstep {
         channels,
         next,

@@ -183,12 +183,14 @@ async fn outermost(graph: Graph, run: Arc<RunScope>, input: Input) -> Result<Fin
         Ok(Stopped::Done) => Ok(Finished { values, state, interrupts: Vec::new(), is_interrupted: false, usage }),
         Ok(Stopped::Interrupted(interrupts)) => Ok(Finished { values, state, interrupts, is_interrupted: true, usage }),
         Err(NodeError::Engine(error)) => Err(*error),
-        Err(NodeError::Failed(error)) => Err(Error::Node { graph: graph.name().to_string(), node: String::new(), error }),
-        Err(NodeError::Cancelled) => Err(Error::Cancelled { graph: graph.name().to_string() }),
-        Err(NodeError::Interrupted(interrupts)) => Ok(Finished { values, state, interrupts, is_interrupted: true, usage }),
-        Err(NodeError::Parent(_)) => {
-            Err(Error::NoParent { graph: graph.name().to_string(), node: String::new() })
+        Err(NodeError::Failed(error)) => {
+            Err(Error::Node { graph: graph.name().to_string(), node: String::new(), error })
         }
+        Err(NodeError::Cancelled) => Err(Error::Cancelled { graph: graph.name().to_string() }),
+        Err(NodeError::Interrupted(interrupts)) => {
+            Ok(Finished { values, state, interrupts, is_interrupted: true, usage })
+        }
+        Err(NodeError::Parent(_)) => Err(Error::NoParent { graph: graph.name().to_string(), node: String::new() }),
     }
 }
 
@@ -198,7 +200,9 @@ async fn load(graph: &Graph, config: &RunConfig) -> Result<(Option<Saved>, bool)
     let (Some(saver), Some(thread)) = (&graph.runtime.checkpointer, config.thread_id) else {
         return match config.checkpoint_id {
             None => Ok((None, false)),
-            Some(_) => Err(Error::NoCheckpointer { graph: graph.name().to_string(), what: "a checkpoint to start from" }),
+            Some(_) => {
+                Err(Error::NoCheckpointer { graph: graph.name().to_string(), what: "a checkpoint to start from" })
+            }
         };
     };
     let latest = saver.get(thread, "", None).await.map_err(fail)?;

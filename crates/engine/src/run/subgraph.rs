@@ -10,9 +10,7 @@ use super::{
     start,
     superstep::{Stopped, output_of},
 };
-use crate::{
-    Command, Error, Graph, Goto, Input, Node, NodeError, NodeSpec, Object, Output, StateView, Update, Value,
-};
+use crate::{Command, Error, Goto, Graph, Input, Node, NodeError, NodeSpec, Object, Output, StateView, Update, Value};
 
 /// Makes a subgraph's input of the state.
 pub type MapInput = Arc<dyn Fn(&StateView, &Context) -> Result<Value, NodeError> + Send + Sync>;
@@ -136,12 +134,10 @@ impl Context {
             }
             let graph = graph.with_runtime(above.graph.runtime().clone());
             let saved = match (&graph.runtime.checkpointer, run.config.thread_id) {
-                (Some(saver), Some(thread)) if task.resuming || persistent || run.config.attempt > 1 => {
-                    saver.get(thread, &ns, None).await.map_err(|error| Error::Checkpointer {
-                        graph: graph.name().to_string(),
-                        error,
-                    })?
-                }
+                (Some(saver), Some(thread)) if task.resuming || persistent || run.config.attempt > 1 => saver
+                    .get(thread, &ns, None)
+                    .await
+                    .map_err(|error| Error::Checkpointer { graph: graph.name().to_string(), error })?,
                 _ => None,
             };
             let mut parent_checkpoints = above.parent_checkpoints.clone();

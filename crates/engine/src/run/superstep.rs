@@ -167,7 +167,7 @@ impl Superstep {
         let mut applied = self.channels.apply(&graph, &writes.refs())?;
         self.channels.expire(&graph, &mut applied);
         let id = self.task_id(START, TaskPath::Pull(usize::MAX));
-        let out = super::task::leave(&self.level, &inner.start, id, self.step, self.channels.snapshot())?;
+        let out = super::leave::leave(&self.level, &inner.start, id, self.step, self.channels.snapshot())?;
         self.next.begin_step();
         self.next.follow(&graph, &out);
         self.next.last.push(None);
@@ -356,8 +356,7 @@ impl Superstep {
     }
 
     fn breaks(&self, points: &Breakpoints, tasks: &[Task]) -> bool {
-        !matches!(points, Breakpoints::None)
-            && tasks.iter().any(|t| points.has(&self.graph().inner.nodes[t.node].name))
+        !matches!(points, Breakpoints::None) && tasks.iter().any(|t| points.has(&self.graph().inner.nodes[t.node].name))
     }
 
     /// Tells the state, where it is wanted.
@@ -389,9 +388,7 @@ impl Superstep {
             snapshot.checkpoint = None;
             let output = graph.inner.output.iter();
             self.shown = Some(
-                output
-                    .filter_map(|c| Some((graph.inner.names[*c].clone(), snapshot.values[*c].clone()?)))
-                    .collect(),
+                output.filter_map(|c| Some((graph.inner.names[*c].clone(), snapshot.values[*c].clone()?))).collect(),
             );
             if self.level.wants(Mode::Values) && self.level.depth == 0 {
                 tell_values(&self.level, self.step, Arc::new(snapshot), None);
@@ -440,12 +437,7 @@ fn tell_values(level: &Level, step: i64, snapshot: crate::stream::SnapshotRef, i
 /// The output channels of a graph.
 pub(crate) fn output_of(graph: &Graph, channels: &Channels) -> Object {
     let state = channels.snapshot();
-    graph
-        .inner
-        .output
-        .iter()
-        .filter_map(|c| Some((graph.inner.names[*c].clone(), state.values[*c].clone()?)))
-        .collect()
+    graph.inner.output.iter().filter_map(|c| Some((graph.inner.names[*c].clone(), state.values[*c].clone()?))).collect()
 }
 
 /// A task's id: a hash of checkpoint, namespace, step, node and place.

@@ -7,6 +7,7 @@ use super::{
     context::{TaskPath, TaskScope},
     control::Next,
     finish::kept_state,
+    leave,
     scope::{Level, RunScope},
     superstep::task_id,
     task,
@@ -41,11 +42,16 @@ impl Graph {
     ) -> Result<CheckpointConfig, Error> {
         let graph = match ns {
             "" => self.clone(),
-            ns => self.subgraph_at(ns).ok_or_else(|| self.refuse(format!("there is no subgraph at namespace `{ns}`")))?,
+            ns => {
+                self.subgraph_at(ns).ok_or_else(|| self.refuse(format!("there is no subgraph at namespace `{ns}`")))?
+            }
         };
         let what = "an update of a thread's state";
-        let saver =
-            graph.runtime.checkpointer.clone().ok_or_else(|| Error::NoCheckpointer { graph: self.name().to_string(), what })?;
+        let saver = graph
+            .runtime
+            .checkpointer
+            .clone()
+            .ok_or_else(|| Error::NoCheckpointer { graph: self.name().to_string(), what })?;
         let fail = |error| Error::Checkpointer { graph: self.name().to_string(), error };
         let ns: Arc<str> = ns.into();
         let saved = saver.get(thread, &ns, checkpoint).await.map_err(fail)?;
@@ -65,7 +71,8 @@ impl Graph {
 
         let mut changes = Vec::new();
         let mut kept: Vec<TaskRecord> = Vec::new();
-        let is_clear = matches!(&updates[..], [StateUpdate { values: None, as_node: Some(n) }] if n == END || n == "END");
+        let is_clear =
+            matches!(&updates[..], [StateUpdate { values: None, as_node: Some(n) }] if n == END || n == "END");
         if is_clear {
             finish_pending(&graph, &ns, identity, step, &records, &mut channels, &mut next, &mut changes)?;
         } else {
@@ -122,7 +129,11 @@ impl Graph {
         let write = CheckpointWrite {
             thread,
             checkpoint: Arc::new(new),
-            changes: changes.into_iter().filter(|(c, _)| is_kept(*c)).map(|(c, ch)| (graph.inner.names[c].clone(), ch)).collect(),
+            changes: changes
+                .into_iter()
+                .filter(|(c, _)| is_kept(*c))
+                .map(|(c, ch)| (graph.inner.names[c].clone(), ch))
+                .collect(),
             state: kept_state(&level, &channels, is_kept),
         };
         let mut acks = Vec::new();
@@ -219,9 +230,7 @@ fn own_writes(graph: &Graph, node: &str, update: &StateUpdate, is_input: bool) -
         }
     };
     let inner = &graph.inner;
-    let is_wanted = |name: &Arc<str>| {
-        !is_input || inner.channel_ids.get(name).is_some_and(|c| inner.input.contains(c))
-    };
+    let is_wanted = |name: &Arc<str>| !is_input || inner.channel_ids.get(name).is_some_and(|c| inner.input.contains(c));
     let update = Update {
         writes: fields.iter().filter(|(k, _)| is_wanted(k)).map(|(k, v)| (k.clone(), v.clone())).collect(),
         fault: None,
@@ -251,18 +260,16 @@ fn leaves(
     let graph = &level.graph;
     let failed = |e: NodeError| match e {
         NodeError::Engine(e) => *e,
-        NodeError::Failed(error) => {
-            Error::Node { graph: graph.name().to_string(), node: name.to_string(), error }
-        }
+        NodeError::Failed(error) => Error::Node { graph: graph.name().to_string(), node: name.to_string(), error },
         other => graph.refuse(format!("{other:?}")),
     };
     let state = own.seen(graph, channels)?;
     match node {
-        None => task::leave(level, &graph.inner.start, id, step, &state).map_err(failed),
+        None => leave::leave(level, &graph.inner.start, id, step, &state).map_err(failed),
         Some(n) => {
             let scope = Arc::new(TaskScope::new(level, (id, Some(n), TaskPath::Pull(n)), step, channels.snapshot()));
             let ended = task::Task::new(n, TaskPath::Pull(n), id, StateView::Input(Value::Null));
-            task::leave_task(&scope, &graph.inner.nodes[n].out, own, &ended).map_err(failed)
+            leave::leave_task(&scope, &graph.inner.nodes[n].out, own, &ended).map_err(failed)
         }
     }
 }

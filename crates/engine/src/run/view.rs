@@ -41,7 +41,8 @@ fn coming(graph: &Graph, ns: &str, checkpoint: uuid::Uuid, step: i64, next: &Nex
     if next.input.is_some() {
         return vec![task(&START.into(), TaskPath::Pull(usize::MAX), None)];
     }
-    let sends = next.sends.iter().enumerate().map(|(i, (n, _))| task(&inner.nodes[*n].name, TaskPath::Push(i), Some(*n)));
+    let sends =
+        next.sends.iter().enumerate().map(|(i, (n, _))| task(&inner.nodes[*n].name, TaskPath::Push(i), Some(*n)));
     let pulls = next.triggered.iter().map(|n| task(&inner.nodes[*n].name, TaskPath::Pull(*n), Some(*n)));
     sends.chain(pulls).collect()
 }
@@ -51,7 +52,14 @@ fn config(thread: Option<ThreadId>, ns: &Arc<str>, id: CheckpointId) -> Checkpoi
 }
 
 /// What a view shows of a task.
-fn task_view(graph: &Graph, ns: &str, thread: Option<ThreadId>, task: &Coming, record: Option<&TaskRecord>, live: bool) -> TaskView {
+fn task_view(
+    graph: &Graph,
+    ns: &str,
+    thread: Option<ThreadId>,
+    task: &Coming,
+    record: Option<&TaskRecord>,
+    live: bool,
+) -> TaskView {
     let outcome = record.and_then(|r| r.outcome.as_ref());
     let result = match outcome {
         Some(Outcome::Done(kept)) => Some(TaskWrites::restore(graph, task.node, kept).result(graph)),
@@ -123,10 +131,7 @@ impl Superstep {
 
 impl Graph {
     fn saver(&self, what: &'static str) -> Result<&Arc<dyn crate::checkpoint::Checkpointer>, Error> {
-        self.runtime
-            .checkpointer
-            .as_ref()
-            .ok_or_else(|| Error::NoCheckpointer { graph: self.name().to_string(), what })
+        self.runtime.checkpointer.as_ref().ok_or_else(|| Error::NoCheckpointer { graph: self.name().to_string(), what })
     }
 
     /// The state of a thread: the latest, or at a checkpoint; with the states of stopped subgraphs where asked for.
@@ -213,7 +218,9 @@ impl Graph {
         let has_run = |n: &usize| next.last.contains(&Some(*n));
         let leads = |n: usize| {
             let node_spec = &inner.nodes[n];
-            node_spec.out.to.contains(&node) || !node_spec.out.routes.is_empty() || node_spec.spec.destinations.is_some()
+            node_spec.out.to.contains(&node)
+                || !node_spec.out.routes.is_empty()
+                || node_spec.spec.destinations.is_some()
         };
         inner.joins.iter().any(|j| j.to == node && j.from.iter().any(has_run))
             && !next.last.iter().flatten().any(|n| leads(*n))

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::channels::Channels;
 use crate::{
-    Command, Graph, Goto, NodeError, Output, Update, Value,
+    Command, Goto, Graph, NodeError, Output, Update, Value,
     checkpoint::{Write, WriteKind},
     command::{END, Send},
     graph::{ChannelId, NodeId},
@@ -74,9 +74,7 @@ impl TaskWrites {
         self.list
             .iter()
             .filter(|w| match w {
-                TaskWrite::Channel(c, _) => {
-                    !matches!(inner.channels[*c].reducer, crate::channel::Reducer::Untracked)
-                }
+                TaskWrite::Channel(c, _) => !matches!(inner.channels[*c].reducer, crate::channel::Reducer::Untracked),
                 _ => true,
             })
             .map(|w| {
@@ -111,14 +109,19 @@ impl TaskWrites {
     /// Adds an update. A channel that the graph lacks is an error that names the nearest.
     pub fn add_update(&mut self, graph: &Graph, node: &str, update: Update) -> Result<(), NodeError> {
         if let Some(fault) = update.fault {
-            return Err(NodeError::new("TypeError", format!("graph `{}`: node `{node}`: {fault}", graph.name())).permanent());
+            return Err(
+                NodeError::new("TypeError", format!("graph `{}`: node `{node}`: {fault}", graph.name())).permanent()
+            );
         }
         for (name, value) in update.writes {
             let Some(channel) = graph.inner.channel_ids.get(&name) else {
                 let near = crate::graph::nearest(&name, graph.inner.channel_ids.keys());
                 return Err(NodeError::new(
                     "InvalidUpdateError",
-                    format!("graph `{}`: node `{node}` wrote channel `{name}`, which is not declared{near}", graph.name()),
+                    format!(
+                        "graph `{}`: node `{node}` wrote channel `{name}`, which is not declared{near}",
+                        graph.name()
+                    ),
                 ));
             };
             self.list.push(TaskWrite::Channel(*channel, value));

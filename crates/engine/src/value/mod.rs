@@ -179,9 +179,7 @@ impl Value {
             Self::Float(f) => (*f).into(),
             Self::String(s) => serde_json::Value::String(s.to_string()),
             Self::List(l) => l.iter().map(Self::to_json).collect(),
-            Self::Object(o) => {
-                serde_json::Value::Object(o.iter().map(|(k, v)| (k.to_string(), v.to_json())).collect())
-            }
+            Self::Object(o) => serde_json::Value::Object(o.iter().map(|(k, v)| (k.to_string(), v.to_json())).collect()),
         }
     }
 }

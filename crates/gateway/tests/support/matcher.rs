@@ -7,11 +7,36 @@ use serde_json::{Map, Value};
 
 /// Facts about the host that answered, not about the run.
 const HOST_KEYS: &[&str] = &[
-    "langgraph_version", "langgraph_api_version", "langgraph_plan", "langgraph_host", "langgraph_api_url",
-    "langgraph_auth_user", "langgraph_auth_user_id", "langgraph_auth_permissions", "langgraph_request_id", "user_id",
-    "created_by", "run_attempt", "ls_integration", "lc_versions", "versions", "revision_id", "ls_provider",
-    "ls_model_name", "ls_model_type", "ls_model", "lc_agent_name", "x-request-id", "kwargs", "max_concurrency",
-    "thread_ttl", "state_updated_at", "request_start_time_ms", "user-agent", "stacktrace", "traceparent",
+    "langgraph_version",
+    "langgraph_api_version",
+    "langgraph_plan",
+    "langgraph_host",
+    "langgraph_api_url",
+    "langgraph_auth_user",
+    "langgraph_auth_user_id",
+    "langgraph_auth_permissions",
+    "langgraph_request_id",
+    "user_id",
+    "created_by",
+    "run_attempt",
+    "ls_integration",
+    "lc_versions",
+    "versions",
+    "revision_id",
+    "ls_provider",
+    "ls_model_name",
+    "ls_model_type",
+    "ls_model",
+    "lc_agent_name",
+    "x-request-id",
+    "kwargs",
+    "max_concurrency",
+    "thread_ttl",
+    "state_updated_at",
+    "request_start_time_ms",
+    "user-agent",
+    "stacktrace",
+    "traceparent",
 ];
 /// An object under one of these may hold more than what is expected of it.
 const OPEN_OBJECTS: &[&str] =
@@ -140,7 +165,13 @@ impl Matcher {
         }
     }
 
-    fn object(&mut self, w: &Map<String, Value>, g: &Map<String, Value>, path: &str, inside: &str) -> Result<(), String> {
+    fn object(
+        &mut self,
+        w: &Map<String, Value>,
+        g: &Map<String, Value>,
+        path: &str,
+        inside: &str,
+    ) -> Result<(), String> {
         let private = |key: &str| key.starts_with("__") && OPEN_OBJECTS.contains(&inside);
         let mut met: Vec<String> = Vec::new();
         for (key, want) in w {

@@ -1,0 +1,133 @@
+//! Pieces of messages put together, where a run asks for it.
+
+use std::{sync::Arc, time::Duration};
+
+use runloom_engine::stream::{Chunk, Part, Payload};
+
+use super::request::RunSpec;
+
+/// Puts pieces of messages together, where a run asks for it.
+pub(super) struct Coalesce {
+    most: u32,
+    delay: Option<Duration>,
+    /// What is held: a piece for mode `messages`, one for mode `events`, and how many pieces are in them.
+    held: Vec<(Part, u32)>,
+    due: Option<tokio::time::Instant>,
+}
+
+impl Coalesce {
+    pub fn new(spec: &RunSpec) -> Self {
+        let is_on = spec.coalesce_chunks > 1 || spec.coalesce_ms > 0;
+        let most = match spec.coalesce_chunks {
+            0 => u32::MAX,
+            n => n,
+        };
+        let delay = is_on.then(|| Duration::from_millis(if spec.coalesce_ms == 0 { 50 } else { spec.coalesce_ms }));
+        Self { most, delay, held: Vec::new(), due: None }
+    }
+
+    /// When what is held has to go.
+    pub fn due(&self) -> Option<tokio::time::Instant> {
+        self.due
+    }
+
+    /// Takes a part; gives those that are to be told now, in order.
+    pub fn add(&mut self, part: Part) -> Vec<Part> {
+        let Some(delay) = self.delay else { return vec![part] };
+        let Some(is_last) = piece(&part).map(|c| c.is_last()) else {
+            let mut out = self.take();
+            out.push(part);
+            return out;
+        };
+        let mut out = Vec::new();
+        match self.held.iter_mut().find(|(held, _)| same_message(held, &part)) {
+            Some((held, count)) => {
+                append(held, &part);
+                *count += 1;
+            }
+            None => {
+                if self.held.iter().any(|(held, _)| is_same_mode(held, &part)) {
+                    out = self.take();
+                }
+                self.held.push((part, 1));
+                self.due.get_or_insert_with(|| tokio::time::Instant::now() + delay);
+            }
+        }
+        let is_full = self.held.iter().all(|(_, count)| *count >= self.most);
+        let all_last = self.held.iter().all(|(held, _)| piece(held).is_some_and(|c| c.is_last()));
+        if is_full || (is_last && all_last) {
+            out.extend(self.take());
+        }
+        out
+    }
+
+    pub fn take(&mut self) -> Vec<Part> {
+        self.due = None;
+        self.held.drain(..).map(|(part, _)| part).collect()
+    }
+}
+
+/// The piece of a message that a part is.
+fn piece(part: &Part) -> Option<&Arc<Chunk>> {
+    let chunk = match &part.payload {
+        Payload::Message(m) => &m.chunk,
+        Payload::Event(e) => e.data.chunk.as_ref()?,
+        _ => return None,
+    };
+    matches!(**chunk, Chunk::Delta { .. }).then_some(chunk)
+}
+
+fn is_same_mode(a: &Part, b: &Part) -> bool {
+    std::mem::discriminant(&a.payload) == std::mem::discriminant(&b.payload)
+}
+
+fn same_message(held: &Part, new: &Part) -> bool {
+    let id = |p: &Part| match piece(p).map(|c| (**c).clone()) {
+        Some(Chunk::Delta { id, .. }) => Some(id),
+        _ => None,
+    };
+    is_same_mode(held, new) && id(held) == id(new)
+}
+
+fn append(held: &mut Part, new: &Part) {
+    let Some(merged) = piece(held).zip(piece(new)).and_then(|(a, b)| join(a, b)) else { return };
+    match &mut held.payload {
+        Payload::Message(m) => m.chunk = Arc::new(merged),
+        Payload::Event(e) => e.data.chunk = Some(Arc::new(merged)),
+        _ => {}
+    }
+}
+
+fn join(a: &Chunk, b: &Chunk) -> Option<Chunk> {
+    let (
+        Chunk::Delta { id, name, text, reasoning, blocks, tool_calls, usage, response_metadata, .. },
+        Chunk::Delta {
+            text: t2,
+            reasoning: r2,
+            blocks: b2,
+            tool_calls: c2,
+            usage: u2,
+            response_metadata: m2,
+            last,
+            ..
+        },
+    ) = (a, b)
+    else {
+        return None;
+    };
+    let mut usage = *usage;
+    if let Some(more) = u2 {
+        *usage.get_or_insert_default() += *more;
+    }
+    Some(Chunk::Delta {
+        id: id.clone(),
+        name: name.clone(),
+        text: format!("{text}{t2}").into(),
+        reasoning: format!("{reasoning}{r2}").into(),
+        blocks: blocks.iter().chain(b2).cloned().collect(),
+        tool_calls: tool_calls.iter().chain(c2).cloned().collect(),
+        usage,
+        response_metadata: m2.clone().or_else(|| response_metadata.clone()),
+        last: *last,
+    })
+}

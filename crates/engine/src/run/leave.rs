@@ -1,0 +1,123 @@
+//! What leaves a node: its edges, its joins, and where its routes lead.
+
+use std::{panic::AssertUnwindSafe, sync::Arc};
+
+use uuid::Uuid;
+
+use super::{
+    context::{Context, TaskPath, TaskScope},
+    scope::Level,
+    task::{Task, panic_text},
+    writes::{TaskWrite, TaskWrites},
+};
+use crate::{
+    END, Goto, NodeError, TaskId, Value,
+    command::Send,
+    graph::{NodeId, Out, StateView},
+    stream::{EventData, EventKind, SnapshotRef},
+};
+
+/// What leaves START: the edges, and the routes on the state with the input applied.
+pub(crate) fn leave(
+    level: &Arc<Level>,
+    out: &Out,
+    id: TaskId,
+    step: i64,
+    state: &SnapshotRef,
+) -> Result<TaskWrites, NodeError> {
+    let mut writes = edges(out, None);
+    if out.routes.is_empty() {
+        return Ok(writes);
+    }
+    let scope = Arc::new(TaskScope {
+        event_id: level.parents.last().copied().unwrap_or_default(),
+        ..TaskScope::new(level, (id, None, TaskPath::Pull(usize::MAX)), step, state)
+    });
+    routes(&scope, out, &StateView::State(state.clone()), &mut writes)?;
+    Ok(writes)
+}
+
+fn edges(out: &Out, node: Option<NodeId>) -> TaskWrites {
+    let mut list: Vec<TaskWrite> = Vec::with_capacity(out.to.len() + out.joins.len());
+    list.extend(out.to.iter().map(|to| TaskWrite::Goto(*to)));
+    if let Some(node) = node {
+        list.extend(out.joins.iter().map(|join| TaskWrite::Arrive(*join, node)));
+    }
+    TaskWrites { list }
+}
+
+/// What leaves a node: its edges, its joins, and where its routes lead on the state with its own writes.
+pub(crate) fn leave_task(
+    scope: &Arc<TaskScope>,
+    out: &Out,
+    own: &TaskWrites,
+    task: &Task,
+) -> Result<TaskWrites, NodeError> {
+    let mut writes = edges(out, Some(task.node));
+    if !out.routes.is_empty() {
+        let graph = &scope.level.graph;
+        let channels = super::channels::Channels::borrowed(graph, &scope.base);
+        let state = own.seen(graph, &channels)?;
+        routes(scope, out, &StateView::State(state), &mut writes)?;
+    }
+    Ok(writes)
+}
+
+fn routes(scope: &Arc<TaskScope>, out: &Out, state: &StateView, writes: &mut TaskWrites) -> Result<(), NodeError> {
+    let graph = &scope.level.graph;
+    let cx = Context { task: scope.clone() };
+    for route in &out.routes {
+        let wants = |kind| scope.wants_event(kind, &route.name, &[]);
+        let (starts, ends) = (wants(EventKind::ChainStart), wants(EventKind::ChainEnd));
+        let id = if starts || ends { scope.level.run.clock.uuid() } else { Uuid::nil() };
+        let input = (starts || ends).then(|| state.to_value());
+        if starts {
+            let data = EventData { input: input.clone(), ..EventData::default() };
+            scope.route_event(EventKind::ChainStart, &route.name, id, data);
+        }
+        let decide = AssertUnwindSafe(|| route.route.call(state, &cx));
+        let to = std::panic::catch_unwind(decide).unwrap_or_else(|panic| {
+            let text = format!("route `{}` of node `{}` panicked: {}", route.name, scope.name(), panic_text(&*panic));
+            Err(NodeError::new("Panic", text).permanent())
+        })?;
+        if ends {
+            let data = EventData { input, output: Some(goto_value(&to)), ..EventData::default() };
+            scope.route_event(EventKind::ChainEnd, &route.name, id, data);
+        }
+        for goto in to {
+            if let (Goto::Node(name), Some(targets)) = (&goto, &route.targets) {
+                let is_end = |n: &str| n == END || n == "END";
+                if !targets.iter().any(|t| t == name || (is_end(t) && is_end(name))) {
+                    return Err(NodeError::new(
+                        "ValueError",
+                        format!(
+                            "route `{}` of node `{}` gave `{name}`, which is none of its targets: {}",
+                            route.name,
+                            scope.name(),
+                            targets.join(", ")
+                        ),
+                    ));
+                }
+            }
+            writes.add_goto(graph, scope.name(), goto)?;
+        }
+    }
+    Ok(())
+}
+
+/// Where a route leads, as its event shows it.
+pub(super) fn goto_value(to: &[Goto]) -> Value {
+    let one = |goto: &Goto| match goto {
+        Goto::Node(name) if &**name == "END" => Value::from(END),
+        Goto::Node(name) => Value::from(name),
+        Goto::Send(send) => send_value(send),
+    };
+    match to {
+        [only @ Goto::Node(_)] => one(only),
+        many => Value::from(many.iter().map(one).collect::<Vec<_>>()),
+    }
+}
+
+fn send_value(send: &Send) -> Value {
+    Value::Object([("node", Value::from(&send.node)), ("arg", send.input.clone())].into_iter().collect())
+}

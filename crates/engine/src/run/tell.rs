@@ -1,0 +1,160 @@
+//! What is told of a task beside what its node tells: its events, its start, its update, its end.
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::{
+    context::TaskScope,
+    superstep::{Superstep, task_modes},
+    task::{Ended, Task},
+    writes::TaskWrites,
+};
+use crate::{
+    NodeFailure, Value,
+    channel::Reducer,
+    stream::{
+        Chunk, Event, EventData, EventKind, MessagePart, Mode, Payload, SnapshotRef, TaskEnd, TaskStart, UpdatePart,
+    },
+};
+
+impl TaskScope {
+    /// An event of the node itself.
+    pub(super) fn chain(&self, kind: EventKind, name: &Arc<str>, tags: Arc<[Arc<str>]>, data: EventData) {
+        self.tell(Payload::Event(Event {
+            kind,
+            name: name.clone(),
+            run_id: self.event_id,
+            parent_ids: self.level.parents.clone(),
+            tags,
+            meta: self.meta(),
+            model: None,
+            data,
+        }));
+    }
+
+    pub(super) fn chain_error(&self, failure: &NodeFailure) {
+        if self.level.wants_event(EventKind::ChainError, self.name(), Some(self.name()), self.node_tags()) {
+            let step: Arc<str> = format!("graph:step:{}", self.step).into();
+            let tags =
+                [step].into_iter().chain(self.level.tags.iter().cloned()).chain(self.node_tags().iter().cloned());
+            let data = EventData { error: Some(failure.clone()), ..EventData::default() };
+            self.chain(EventKind::ChainError, self.name(), tags.collect(), data);
+        }
+    }
+
+    pub(super) fn route_event(&self, kind: EventKind, name: &Arc<str>, id: Uuid, data: EventData) {
+        let inherited = self.level.tags.iter().chain(self.node_tags().iter()).cloned();
+        let parent_ids = if self.node.is_none() { self.level.parents.clone() } else { self.child_parents() };
+        self.tell(Payload::Event(Event {
+            kind,
+            name: name.clone(),
+            run_id: id,
+            parent_ids,
+            // The third part of what LangGraph makes of a node: the node, its writes, its routes.
+            tags: [Arc::from("seq:step:3")].into_iter().chain(inherited).collect(),
+            meta: self.meta(),
+            model: None,
+            data,
+        }));
+    }
+
+    /// Whole messages among what a node wrote, but for those already told and those it was given.
+    pub(super) fn tell_messages(&self, writes: &TaskWrites) {
+        let inner = &self.level.graph.inner;
+        for (channel, value) in writes.channels() {
+            if !matches!(inner.channels[channel].reducer, Reducer::Messages) {
+                continue;
+            }
+            let one = [value.clone()];
+            let messages: Vec<&Value> = match value {
+                Value::List(list) => list.iter().collect(),
+                _ => one.iter().collect(),
+            };
+            for message in messages {
+                // What a person wrote as `{role, content}` is input for the reducer, not yet a message.
+                let (Some(Value::String(id)), true) = (message.get("id"), message.get("response_metadata").is_some())
+                else {
+                    continue;
+                };
+                let held = self.base.values[channel].as_ref().and_then(Value::as_list);
+                let is_given = held.is_some_and(|l| l.iter().any(|m| m.get_str("id") == Some(id)));
+                if is_given || !self.level.run.told.lock().insert(id.clone()) {
+                    continue;
+                }
+                self.tell(Payload::Message(MessagePart {
+                    chunk: Arc::new(Chunk::Whole(message.clone())),
+                    meta: self.meta(),
+                    model: None,
+                    tags: Arc::default(),
+                }));
+            }
+        }
+    }
+}
+
+impl Superstep {
+    /// Tells that tasks begin, where that is wanted.
+    pub fn tell_starts(&self, tasks: &[Task]) {
+        if !self.level.wants_any(task_modes()) {
+            return;
+        }
+        for task in tasks {
+            let scope = self.scope_of(task);
+            scope.tell(Payload::TaskStart(TaskStart {
+                input: task.input.to_value(),
+                meta: scope.meta(),
+                time: self.level.run.clock.now(),
+            }));
+        }
+    }
+
+    /// Tells how a task ended: its update, then its end.
+    pub fn tell_end(&self, task: &Task, base: &SnapshotRef) {
+        let level = &self.level;
+        let graph = &level.graph;
+        let node = graph.inner.nodes[task.node].name.clone();
+        let part = |payload| {
+            let task = crate::stream::TaskRef { id: task.id, node: node.clone(), attempt: 1 };
+            level.tell(self.step, Some(task), Some(base.clone()), payload);
+        };
+        match &task.ended {
+            Some(Ended::Done(writes)) if level.wants(Mode::Updates) => {
+                let value = writes.update(graph);
+                part(Payload::Update(UpdatePart::Node { node: node.clone(), value, cached: task.cached }));
+            }
+            Some(Ended::Asked(questions)) => {
+                if level.wants(Mode::Updates) {
+                    part(Payload::Update(UpdatePart::Interrupt(questions.as_slice().into())));
+                }
+                self.tell_values(Some(questions.clone()));
+            }
+            _ => {}
+        }
+        if task.cached || !level.wants_any(task_modes()) {
+            return;
+        }
+        let scope = self.scope_of(task);
+        let (result, error, interrupts) = match &task.ended {
+            Some(Ended::Done(writes)) => (writes.result(graph), None, Vec::new()),
+            Some(Ended::Asked(q)) => (Value::object(), None, q.clone()),
+            Some(Ended::Failed(f)) => match f.share().failure() {
+                Some(failure) => (Value::object(), Some(failure.clone()), Vec::new()),
+                None => return,
+            },
+            None => return,
+        };
+        scope.tell(Payload::TaskEnd(TaskEnd {
+            meta: scope.meta(),
+            result,
+            error,
+            interrupts,
+            time: level.run.clock.now(),
+        }));
+    }
+
+    /// A scope by which parts of a task are told from outside it.
+    fn scope_of(&self, task: &Task) -> TaskScope {
+        TaskScope::new(&self.level, (task.id, Some(task.node), task.path), self.step, self.channels.snapshot())
+    }
+}
