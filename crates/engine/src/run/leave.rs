@@ -43,7 +43,7 @@ fn edges(out: &Out, node: Option<NodeId>) -> TaskWrites {
     if let Some(node) = node {
         list.extend(out.joins.iter().map(|join| TaskWrite::Arrive(*join, node)));
     }
-    TaskWrites { list }
+    TaskWrites { list, cached: false }
 }
 
 /// What leaves a node: its edges, its joins, and where its routes lead on the state with its own writes.

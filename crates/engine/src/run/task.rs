@@ -139,29 +139,28 @@ async fn once(scope: &Arc<TaskScope>, task: &Task) -> Result<TaskWrites, NodeErr
     } else {
         Arc::default()
     };
+    let cx = Context { task: scope.clone() };
+    let key = node.spec.cache.and_then(|_| cache_key(level, name, &task.input));
+    if let (Some(key), Some(cache)) = (&key, &level.graph.runtime.cache)
+        && let Some(output) = cache.get(key).await.and_then(|kept| output_from(&kept))
+    {
+        let mut writes = TaskWrites { cached: true, ..TaskWrites::default() };
+        writes.add_output(&level.graph, name, output)?;
+        let leaves = leave::leave_task(scope, &node.out, &writes, task)?;
+        writes.list.extend(leaves.list);
+        return Ok(writes);
+    }
     let wants = |kind| level.wants_event(kind, name, Some(name), scope.node_tags());
     let tell = |kind, data| scope.chain(kind, name, tags.clone(), data);
     let input = (wants(EventKind::ChainStart) || wants(EventKind::ChainEnd)).then(|| task.input.to_value());
     if wants(EventKind::ChainStart) {
         tell(EventKind::ChainStart, EventData { input: input.clone(), ..EventData::default() });
     }
-    let cx = Context { task: scope.clone() };
-    let key = node.spec.cache.and_then(|_| cache_key(level, name, &task.input));
-    let kept = match (&key, &level.graph.runtime.cache) {
-        (Some(key), Some(cache)) => cache.get(key).await.and_then(|v| output_from(&v)),
-        _ => None,
-    };
-    let output = match kept {
-        Some(output) => output,
-        None => {
-            let output = call(scope, task, cx.clone()).await?;
-            if let (Some(key), Some(cache), Some(kept)) = (&key, &level.graph.runtime.cache, output_to(&output)) {
-                let until = node.spec.cache.and_then(|p| p.ttl).map(|ttl| level.run.clock.now() + ttl);
-                cache.put(key, kept, until).await;
-            }
-            output
-        }
-    };
+    let output = call(scope, task, cx).await?;
+    if let (Some(key), Some(cache), Some(kept)) = (&key, &level.graph.runtime.cache, output_to(&output)) {
+        let until = node.spec.cache.and_then(|p| p.ttl).map(|ttl| level.run.clock.now() + ttl);
+        cache.put(key, kept, until).await;
+    }
     let shown = (wants(EventKind::ChainStream) || wants(EventKind::ChainEnd)).then(|| output_value(&output));
     let mut writes = TaskWrites::default();
     writes.add_output(&level.graph, name, output)?;

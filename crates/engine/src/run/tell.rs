@@ -120,8 +120,8 @@ impl Superstep {
         };
         match &task.ended {
             Some(Ended::Done(writes)) if level.wants(Mode::Updates) => {
-                let value = writes.update(graph);
-                part(Payload::Update(UpdatePart::Node { node: node.clone(), value, cached: task.cached }));
+                let (value, cached) = (writes.update(graph), task.cached || writes.cached);
+                part(Payload::Update(UpdatePart::Node { node: node.clone(), value, cached }));
             }
             Some(Ended::Asked(questions)) => {
                 if level.wants(Mode::Updates) {
@@ -131,7 +131,8 @@ impl Superstep {
             }
             _ => {}
         }
-        if task.cached || !level.wants_any(task_modes()) {
+        let is_cached = task.cached || matches!(&task.ended, Some(Ended::Done(writes)) if writes.cached);
+        if is_cached || !level.wants_any(task_modes()) {
             return;
         }
         let scope = self.scope_of(task);

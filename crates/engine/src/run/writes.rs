@@ -14,6 +14,8 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TaskWrites {
     pub list: Vec<TaskWrite>,
+    /// True where they come from a cache.
+    pub cached: bool,
 }
 
 /// One thing a task wrote.
@@ -103,7 +105,7 @@ impl TaskWrites {
                 }
             })
             .collect();
-        Self { list }
+        Self { list, cached: false }
     }
 
     /// Adds an update. A channel that the graph lacks is an error that names the nearest.

@@ -1,0 +1,365 @@
+//! What stands beside a node: retries, timeouts, caches, limits; and what models, parents and breakpoints do.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use futures_util::{StreamExt, stream::BoxStream};
+use runloom_engine::{
+    channel::ChannelSpec,
+    checkpoint::{CheckpointFilter, Durability, MemoryCheckpointer},
+    items::NodeCache,
+    model::{ChatModel, ChatRequest, Delta, ModelError, ModelInfo, ToolCallDelta, Usage},
+    stream::{Chunk, EventFilter, EventKind, Mode, Part, Patterns, Payload, UpdatePart},
+    *,
+};
+
+fn builder(name: &str) -> GraphBuilder {
+    let mut b = GraphBuilder::new(name);
+    b.add_channel(ChannelSpec::new("log").reducer(Reducer::Append)).add_channel(ChannelSpec::new("x"));
+    b
+}
+
+fn log(text: &str) -> Update {
+    Update::new().set("log", vec![text])
+}
+
+fn thread() -> RunConfig {
+    RunConfig::thread(ThreadId(uuid::Uuid::now_v7()))
+}
+
+async fn parts(graph: &Graph, input: impl Into<Input>, config: RunConfig) -> (Vec<Part>, Result<Finished, Error>) {
+    let mut stream = graph.stream(input, config);
+    let mut all = Vec::new();
+    while let Some(part) = stream.next().await {
+        all.push(part);
+    }
+    (all, stream.finished().unwrap())
+}
+
+/// A node that counts its calls and fails the first so many.
+fn flaky(calls: &Arc<AtomicUsize>, fails: usize) -> NodeSpec {
+    let calls = calls.clone();
+    node(move |_: StateView, cx: Context| {
+        let n = calls.fetch_add(1, Ordering::SeqCst);
+        async move { if n < fails { Err(NodeError::msg("not yet")) } else { Ok(log(&format!("attempt {}", cx.attempt()))) } }
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn retries_are_counted_and_wait_ever_longer() {
+    let calls = Arc::default();
+    let policy = RetryPolicy {
+        max_attempts: 4,
+        initial_interval: Duration::from_secs(1),
+        backoff: 3.0,
+        max_interval: Duration::from_secs(5),
+        jitter: false,
+        retry_on: None,
+    };
+    let mut b = builder("retry");
+    b.add_node("n", flaky(&calls, 3).retry(policy.clone())).add_edge(START, "n");
+    let graph = b.compile().unwrap();
+    let began = tokio::time::Instant::now();
+    let out = graph.invoke(value!({}), RunConfig::default()).await.unwrap();
+    assert_eq!(out.values.get("log"), Some(&value!(["attempt 4"])));
+    assert_eq!(began.elapsed().as_secs(), 1 + 3 + 5, "the third pause is cut to the longest");
+
+    let calls: Arc<AtomicUsize> = Arc::default();
+    let mut b = builder("retry");
+    b.add_node("n", flaky(&calls, 9).retry(policy)).add_edge(START, "n");
+    let error = b.compile().unwrap().invoke(value!({}), RunConfig::default()).await.unwrap_err();
+    assert!(matches!(&error, Error::Node { node, error, .. } if node == "n" && &*error.kind == "ValueError"));
+    assert_eq!(calls.load(Ordering::SeqCst), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_node_and_a_silent_one_time_out_and_one_that_tells_does_not() {
+    let slow = |tells: bool| {
+        node(move |_: StateView, cx: Context| async move {
+            for i in 0..10 {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                if tells {
+                    cx.emit(i);
+                }
+            }
+            Ok(log("done"))
+        })
+    };
+    let run = async |spec: NodeSpec| {
+        let mut b = builder("slow");
+        b.add_node("n", spec).add_edge(START, "n");
+        b.compile().unwrap().invoke(value!({}), RunConfig::default()).await
+    };
+    let error = run(slow(true).timeout(Duration::from_secs(5))).await.unwrap_err();
+    assert_eq!(error.kind(), "TimeoutError");
+    assert!(error.to_string().contains("longer than 5s"), "{error}");
+    let error = run(slow(false).idle_timeout(Duration::from_secs(2))).await.unwrap_err();
+    assert!(error.to_string().contains("told nothing for 2s"), "{error}");
+    assert!(run(slow(true).idle_timeout(Duration::from_secs(2))).await.is_ok());
+}
+
+#[derive(Default)]
+struct Cache(Mutex<HashMap<String, Value>>);
+
+#[async_trait::async_trait]
+impl NodeCache for Cache {
+    async fn get(&self, key: &str) -> Option<Value> {
+        self.0.lock().unwrap().get(key).cloned()
+    }
+    async fn put(&self, key: &str, value: Value, _: Option<SystemTime>) {
+        self.0.lock().unwrap().insert(key.to_owned(), value);
+    }
+}
+
+#[tokio::test]
+async fn a_cached_node_runs_once_for_an_input_and_its_update_says_so() {
+    let calls: Arc<AtomicUsize> = Arc::default();
+    let mut b = builder("cached");
+    b.add_node("n", flaky(&calls, 0).cache(CachePolicy::default())).add_edge(START, "n");
+    let graph = b.compile().unwrap();
+    let graph = graph.with_runtime(Runtime { cache: Some(Arc::new(Cache::default())), ..Runtime::default() });
+    let mut cached = Vec::new();
+    for x in [1, 1, 2] {
+        let (parts, end) = parts(&graph, value!({"x": x}), RunConfig::default()).await;
+        let Payload::Update(UpdatePart::Node { cached: is, .. }) = &parts[0].payload else { panic!() };
+        cached.push(*is);
+        assert_eq!(end.unwrap().values.get("log"), Some(&value!(["attempt 1"])));
+    }
+    assert_eq!(cached, [false, true, false]);
+    assert_eq!(calls.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn no_more_tasks_run_at_once_than_allowed() {
+    let (now, most): (Arc<AtomicUsize>, Arc<AtomicUsize>) = Default::default();
+    let mut b = builder("narrow");
+    for i in 0..6 {
+        let (now, most) = (now.clone(), most.clone());
+        b.add_edge(START, format!("n{i}"));
+        b.add_node(
+            format!("n{i}"),
+            node(move |_: StateView, _| {
+                let (now, most) = (now.clone(), most.clone());
+                async move {
+                    most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                    tokio::task::yield_now().await;
+                    now.fetch_sub(1, Ordering::SeqCst);
+                    Ok(())
+                }
+            }),
+        );
+    }
+    let graph = b.compile().unwrap();
+    graph.invoke(value!({}), RunConfig { max_concurrency: Some(2), ..RunConfig::default() }).await.unwrap();
+    assert_eq!(most.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn durability_exit_keeps_one_checkpoint_and_the_same_state() {
+    let mut b = builder("row");
+    b.add_node("a", node(|_: StateView, _| async { Ok(log("a")) }));
+    b.add_node("b", node(|_: StateView, _| async { Ok(log("b")) }));
+    b.add_edge(START, "a").add_edge("a", "b");
+    let graph = b.compile().unwrap().with_checkpointer(Arc::new(MemoryCheckpointer::default()));
+    let exit = RunConfig { durability: Durability::Exit, ..thread() };
+    graph.invoke(value!({}), exit.clone()).await.unwrap();
+    let id = exit.thread_id.unwrap();
+    let history = graph.state_history(id, CheckpointFilter::default()).await.unwrap();
+    assert_eq!(history.len(), 1);
+    assert_eq!(history[0].values_object().get("log"), Some(&value!(["a", "b"])));
+}
+
+#[tokio::test]
+async fn one_failing_task_cancels_its_siblings_and_keeps_the_finished() {
+    struct Dropped(Arc<AtomicUsize>);
+    impl Drop for Dropped {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+    let dropped: Arc<AtomicUsize> = Arc::default();
+    let watch = dropped.clone();
+    let mut b = builder("fails");
+    b.add_node("done", node(|_: StateView, _| async { Ok(log("done")) }));
+    b.add_node(
+        "fails",
+        node(|_: StateView, _| async {
+            tokio::task::yield_now().await;
+            Err::<(), _>(NodeError::new("KeyError", "gone"))
+        }),
+    );
+    b.add_node(
+        "waits",
+        node(move |_: StateView, _| {
+            let held = Dropped(watch.clone());
+            async move {
+                std::future::pending::<()>().await;
+                drop(held);
+                Ok(())
+            }
+        }),
+    );
+    for n in ["done", "fails", "waits"] {
+        b.add_edge(START, n);
+    }
+    let graph = b.compile().unwrap().with_checkpointer(Arc::new(MemoryCheckpointer::default()));
+    let config = thread();
+    let error = graph.invoke(value!({}), config.clone()).await.unwrap_err();
+    assert_eq!(error.kind(), "KeyError");
+    assert_eq!(dropped.load(Ordering::SeqCst), 1);
+    let state = graph.get_state(config.thread_id.unwrap(), None, false).await.unwrap();
+    assert_eq!(state.values_object().get("log"), Some(&value!(["done"])));
+    assert_eq!(state.next.iter().map(|n| &**n).collect::<Vec<_>>(), ["fails", "waits"]);
+}
+
+/// A model that says what it is told to.
+struct Says(Vec<Delta>);
+
+impl ChatModel for Says {
+    fn name(&self) -> &str {
+        "Says"
+    }
+    fn info(&self) -> ModelInfo {
+        ModelInfo { provider: "test".into(), model: "says".into() }
+    }
+    fn stream(&self, _: ChatRequest) -> BoxStream<'static, Result<Delta, ModelError>> {
+        Box::pin(futures_util::stream::iter(self.0.clone().into_iter().map(Ok)))
+    }
+}
+
+fn talk(deltas: Vec<Delta>) -> Graph {
+    let model = Arc::new(Says(deltas));
+    let mut b = GraphBuilder::new("talk");
+    b.add_channel(ChannelSpec::new("messages").reducer(Reducer::Messages));
+    b.add_node(
+        "say",
+        node(move |_: StateView, cx: Context| {
+            let model = model.clone();
+            async move {
+                let message = cx.chat(&*model, ChatRequest::default(), &["mine".into()]).await?;
+                Ok(Update::new().set("messages", vec![message]))
+            }
+        })
+        .tag("node-tag"),
+    );
+    b.add_edge(START, "say");
+    b.compile().unwrap()
+}
+
+fn call(index: u32, id: Option<&str>, args: &str) -> Delta {
+    let piece = ToolCallDelta { index, id: id.map(Into::into), name: id.map(|_| "look".into()), args: args.into() };
+    Delta { tool_calls: vec![piece], ..Delta::default() }
+}
+
+#[tokio::test]
+async fn a_message_is_put_together_from_its_pieces_and_told_once() {
+    let usage = Usage { input_tokens: 3, output_tokens: 4, ..Usage::default() };
+    let deltas = vec![
+        Delta { reasoning: "hm".into(), ..Delta::default() },
+        Delta::text("Hel"),
+        Delta::text("lo"),
+        call(0, Some("c1"), r#"{"a""#),
+        call(1, Some("c2"), "{}"),
+        call(0, None, ": 1}"),
+        Delta { usage: Some(usage), ..Delta::end() },
+    ];
+    let graph = talk(deltas.clone());
+    let config = RunConfig::default().modes(Mode::Messages);
+    let (told, end) = parts(&graph, value!({}), config).await;
+    assert_eq!(told.len(), deltas.len(), "each piece once, and the whole message not again");
+    let end = end.unwrap();
+    assert_eq!(end.usage, usage);
+    let message = end.values.get("messages").unwrap().as_list().unwrap().last().unwrap().clone();
+    assert_eq!(message.get("tool_calls").unwrap().as_list().unwrap().len(), 2);
+    assert_eq!(
+        message.get("tool_calls").unwrap().as_list().unwrap().get(0).unwrap().get("args"),
+        Some(&value!({"a": 1}))
+    );
+    let content = message.get("content").unwrap().to_string();
+    assert!(content.contains(r#""reasoning":"hm""#) && content.contains(r#""text":"Hello""#), "{content}");
+}
+
+#[tokio::test]
+async fn a_stream_that_ends_in_the_middle_is_a_failure() {
+    let error = talk(vec![Delta::text("Hel")]).invoke(value!({}), RunConfig::default()).await.unwrap_err();
+    assert!(error.to_string().contains("ended in the middle"), "{error}");
+}
+
+#[tokio::test]
+async fn events_are_filtered_by_kind_name_node_and_tag() {
+    let graph = talk(vec![Delta::text("a"), Delta::default(), Delta::end()]);
+    let names = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
+    let kinds = async |filter: EventFilter| {
+        let config = RunConfig { events: filter, ..RunConfig::default() }.modes(Mode::Events);
+        let (told, _) = parts(&graph, value!({}), config).await;
+        told.iter()
+            .map(|p| match &p.payload {
+                Payload::Event(e) => e.kind,
+                other => panic!("{other:?}"),
+            })
+            .collect::<Vec<_>>()
+    };
+    let all = kinds(EventFilter::default()).await;
+    assert_eq!(all.iter().filter(|k| **k == EventKind::ChatModelStream).count(), 3);
+    let only = EventFilter { include_kinds: vec![EventKind::ChatModelEnd], ..EventFilter::default() };
+    assert_eq!(kinds(only).await, [EventKind::ChatModelEnd]);
+    let tagged = EventFilter { tags: Patterns::new(&names(&["mi?e"]), &[]).unwrap(), ..EventFilter::default() };
+    assert!(
+        kinds(tagged)
+            .await
+            .iter()
+            .all(|k| matches!(k, EventKind::ChatModelStart | EventKind::ChatModelStream | EventKind::ChatModelEnd))
+    );
+    let inherited = EventFilter { tags: Patterns::new(&names(&["node-tag"]), &[]).unwrap(), ..EventFilter::default() };
+    assert!(kinds(inherited).await.contains(&EventKind::ChatModelStream), "a child has its node's tags");
+    let without = EventFilter { nodes: Patterns::new(&[], &names(&["say"])).unwrap(), ..EventFilter::default() };
+    assert!(!kinds(without).await.contains(&EventKind::ChatModelStream));
+    let full = EventFilter { skip_empty_chunks: true, ..EventFilter::default() };
+    assert_eq!(kinds(full).await.iter().filter(|k| **k == EventKind::ChatModelStream).count(), 1);
+    let none = EventFilter { names: Patterns::new(&names(&["nobody"]), &[]).unwrap(), ..EventFilter::default() };
+    assert!(kinds(none).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_subgraphs_failure_names_its_node_and_is_retried_by_its_parents_policy() {
+    let calls: Arc<AtomicUsize> = Arc::default();
+    let mut b = builder("inner");
+    b.add_node("first", node(|_: StateView, _| async { Ok(log("first")) }));
+    b.add_node("n", flaky(&calls, 1)).add_edge(START, "first").add_edge("first", "n");
+    let inner = b.compile().unwrap();
+    let mut b = builder("outer");
+    b.add_node("child", subgraph(inner.clone())).add_edge(START, "child");
+    let error = b.compile().unwrap().invoke(value!({}), RunConfig::default()).await.unwrap_err();
+    assert!(matches!(&error, Error::Node { graph, node, .. } if graph == "inner" && node == "n"), "{error:?}");
+
+    calls.store(0, Ordering::SeqCst);
+    let mut b = builder("outer");
+    let policy = RetryPolicy { initial_interval: Duration::ZERO, jitter: false, ..RetryPolicy::default() };
+    b.add_node("child", subgraph(inner).retry(policy)).add_edge(START, "child");
+    let graph = b.compile().unwrap().with_checkpointer(Arc::new(MemoryCheckpointer::default()));
+    let out = graph.invoke(value!({}), thread()).await.unwrap();
+    // With checkpoints the subgraph goes on where it failed: its first node does not run again.
+    assert_eq!(out.values.get("log"), Some(&value!(["first", "attempt 1"])));
+}
+
+#[tokio::test]
+async fn the_kind_of_a_chunk_says_whether_it_is_the_last() {
+    let (told, _) =
+        parts(&talk(vec![Delta::text("a"), Delta::end()]), value!({}), RunConfig::default().modes(Mode::Messages))
+            .await;
+    let last: Vec<bool> = told
+        .iter()
+        .map(|p| match &p.payload {
+            Payload::Message(m) => matches!(&*m.chunk, Chunk::Delta { last: true, .. }),
+            _ => panic!(),
+        })
+        .collect();
+    assert_eq!(last, [false, true]);
+}
