@@ -27,7 +27,8 @@ pub trait Checkpoints: Send + Sync {
     async fn delete_run_checkpoints(&self, run: RunId) -> Result<u64>;
 
     /// Keeps the newest `keep` checkpoints of each namespace of a thread (at least one), and deletes the others with
-    /// their tasks; what remains reads as before, but that the oldest has no parent. A namespace of a task goes whole
+    /// their tasks; what remains reads as before, but that the oldest has no parent, and is kept whole: this writes its
+    /// state, so it is for now and then, not for after every run. A namespace of a task goes whole
     /// with the checkpoint of the graph itself in whose step it ran. Tells how many were deleted.
     async fn prune_checkpoints(&self, thread: ThreadId, keep: usize) -> Result<u64>;
 }

@@ -20,7 +20,8 @@
 //! Reading a checkpoint back takes at most 2 S bytes, in at most S / [`ROW_BYTES`] rows: a chain is long only where the
 //! snapshot at its base is large, and then costs about as much to read as that.
 //!
-//! Forks count along their own line: several from one checkpoint may each write the snapshot that was due there.
+//! Forks count along their own line: several from one checkpoint may each write the snapshot that was due there. And
+//! pruning writes a snapshot of the oldest that it keeps, so it is for now and then, not for every step.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -42,31 +43,29 @@ pub const ROW_BYTES: u64 = 128;
 /// The state of a checkpoint, by channel.
 pub(crate) type State = BTreeMap<Arc<str>, Value>;
 
-/// Where a checkpoint's base is, and how far from it it stands.
+/// How far from its base a checkpoint stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Chain {
-    /// The base's row.
-    pub base: i64,
     /// The bytes of the base's state.
-    pub base_bytes: u64,
+    pub base: u64,
     /// The bytes of the rows since the base, without it.
-    pub bytes: u64,
+    pub since: u64,
 }
 
 impl Chain {
-    /// The chain of a row that holds a snapshot.
-    pub fn base(row: i64, bytes: u64) -> Self {
-        Self { base: row, base_bytes: bytes, bytes: 0 }
+    /// The chain of a row that holds a snapshot of so many bytes.
+    pub fn base(bytes: usize) -> Self {
+        Self { base: bytes as u64, since: 0 }
     }
 
     /// One row further, of so many bytes.
     pub fn next(self, bytes: usize) -> Self {
-        Self { bytes: self.bytes + bytes as u64 + ROW_BYTES, ..self }
+        Self { since: self.since + bytes as u64 + ROW_BYTES, ..self }
     }
 
     /// True where a snapshot is due at the end of this chain.
     pub fn snapshot_due(self) -> bool {
-        self.bytes >= self.base_bytes.max(SNAPSHOT_MIN)
+        self.since >= self.base.max(SNAPSHOT_MIN)
     }
 }
 
@@ -130,10 +129,10 @@ mod tests {
 
     #[test]
     fn a_snapshot_is_due_by_bytes_and_so_by_rows() {
-        let small = Chain::base(1, 100);
+        let small = Chain::base(100);
         assert!(!small.next(SNAPSHOT_MIN as usize - ROW_BYTES as usize - 1).snapshot_due());
         assert!(small.next(SNAPSHOT_MIN as usize - ROW_BYTES as usize).snapshot_due());
-        let big = Chain::base(1, 2_000_000);
+        let big = Chain::base(2_000_000);
         assert!(!big.next(1_900_000).snapshot_due());
         assert!(big.next(1_900_000).next(100_000).snapshot_due());
         let rows = (0..).scan(big, |chain, _| {
@@ -145,13 +144,13 @@ mod tests {
 
     #[test]
     fn snapshots_of_a_growing_list_take_at_most_twice_its_bytes() {
-        let (mut deltas, mut snapshots, mut chain) = (0, 0, Chain::base(0, 10));
+        let (mut deltas, mut snapshots, mut chain) = (0, 0, Chain::base(10));
         for row in 1..200_000 {
             chain = chain.next(200);
             deltas += 200 + ROW_BYTES;
             if chain.snapshot_due() {
-                snapshots += 200 * row;
-                chain = Chain::base(row as i64, 200 * row);
+                snapshots += 200 * row as u64;
+                chain = Chain::base(200 * row);
             }
             assert!(snapshots <= 2 * deltas, "after {row} steps");
         }

@@ -7,7 +7,7 @@ use rusqlite::{Connection, params};
 use super::{sql::Sql, writer::Tx};
 use crate::{
     Error, Result,
-    delta::{Chain, State, apply, decode, encode_state},
+    delta::{State, apply, decode, encode_state},
 };
 
 /// A row on the way to a base.
@@ -29,9 +29,9 @@ pub(super) fn states(db: &Connection, rows: &[i64]) -> Result<HashMap<i64, State
                 link.wanted += 1;
                 break;
             }
-            let link = db.one("SELECT parent, base, body FROM checkpoints WHERE n = ?1", [at], |columns| {
-                let (parent, base): (Option<i64>, Option<i64>) = (columns.get()?, columns.get()?);
-                Ok(Link { parent: base.and(parent), body: columns.get()?, wanted: 1 })
+            let link = db.one("SELECT parent, whole, body FROM checkpoints WHERE n = ?1", [at], |columns| {
+                let (parent, whole): (Option<i64>, bool) = (columns.get()?, columns.get()?);
+                Ok(Link { parent: parent.filter(|_| !whole), body: columns.get()?, wanted: 1 })
             })?;
             let link = link.ok_or_else(|| Error::Corrupt(format!("checkpoint row {row} hangs on a lost one, {at}")))?;
             let parent = link.parent;
@@ -73,26 +73,22 @@ fn taken(states: &mut HashMap<i64, State>, links: &mut HashMap<i64, Link>, paren
 }
 
 /// Deletes checkpoints of a namespace, with the records of their tasks. Those that hung on them become snapshots
-/// without a parent, and the chains below are counted anew.
+/// without a parent. What hangs on these keeps its count of bytes since the base: its next snapshot comes the sooner.
 pub(super) fn remove(tx: &Tx<'_>, thread: i64, ns: &str, gone: &HashSet<i64>) -> Result<()> {
-    let sql = "SELECT n, parent, base FROM checkpoints WHERE thread = ?1 AND ns = ?2 ORDER BY n";
-    let kept: Vec<(i64, Option<i64>, Option<i64>)> =
+    let sql = "SELECT n, parent, whole FROM checkpoints WHERE thread = ?1 AND ns = ?2 AND parent IS NOT NULL";
+    let mut orphans: Vec<(i64, i64, bool)> =
         tx.all(sql, params![thread, ns], |row| Ok((row.get()?, row.get()?, row.get()?)))?;
-    let orphans: Vec<(i64, Option<i64>)> = kept
-        .iter()
-        .filter(|(n, parent, _)| !gone.contains(n) && parent.is_some_and(|parent| gone.contains(&parent)))
-        .map(|(n, _, base)| (*n, *base))
-        .collect();
-    let hanging: Vec<i64> = orphans.iter().filter(|(_, base)| base.is_some()).map(|(n, _)| *n).collect();
+    orphans.retain(|(n, parent, _)| !gone.contains(n) && gone.contains(parent));
+    let hanging: Vec<i64> = orphans.iter().filter(|(.., whole)| !whole).map(|(n, ..)| *n).collect();
     for (n, state) in states(tx, &hanging)? {
         let body = encode_state(state.iter())?;
-        let sql = "UPDATE checkpoints SET base = NULL, base_bytes = ?2, chain_bytes = 0, body = ?3 WHERE n = ?1";
+        let sql = "UPDATE checkpoints SET whole = 1, base_bytes = ?2, chain_bytes = 0, body = ?3 WHERE n = ?1";
         tx.run(sql, params![n, body.len() as i64, body])?;
         let mut stats = tx.stats.borrow_mut();
         stats.snapshots += 1;
         stats.snapshot_bytes += body.len() as u64;
     }
-    for (n, _) in &orphans {
+    for (n, ..) in &orphans {
         tx.run("UPDATE checkpoints SET parent = NULL WHERE n = ?1", [n])?;
     }
     for n in gone {
@@ -100,27 +96,6 @@ pub(super) fn remove(tx: &Tx<'_>, thread: i64, ns: &str, gone: &HashSet<i64>) ->
         if let Some(id) = tx.one(sql, [n], |row| row.uuid())? {
             let sql = "DELETE FROM tasks WHERE thread = ?1 AND ns = ?2 AND checkpoint = ?3";
             tx.run(sql, params![thread, ns, id.into_bytes()])?;
-        }
-    }
-    if hanging.is_empty() { Ok(()) } else { recount(tx, thread, ns) }
-}
-
-/// Counts the chains of a namespace anew, from the oldest row on.
-fn recount(tx: &Tx<'_>, thread: i64, ns: &str) -> Result<()> {
-    let sql = "SELECT n, parent, base, octet_length(body), ifnull(octet_length(control), 0) FROM checkpoints \
-        WHERE thread = ?1 AND ns = ?2 ORDER BY n";
-    let rows: Vec<([Option<i64>; 3], [u32; 2])> =
-        tx.all(sql, params![thread, ns], |row| Ok(([row.get()?, row.get()?, row.get()?], [row.get()?, row.get()?])))?;
-    let mut chains: HashMap<Option<i64>, Chain> = HashMap::new();
-    for ([n, parent, base], [body, control]) in rows {
-        let chain = match chains.get(&parent) {
-            Some(above) if base.is_some() => above.next(body as usize + control as usize),
-            _ => Chain::base(n.unwrap_or_default(), body.into()),
-        };
-        chains.insert(n, chain);
-        if base.is_some() {
-            let sql = "UPDATE checkpoints SET base = ?2, base_bytes = ?3, chain_bytes = ?4 WHERE n = ?1";
-            tx.run(sql, params![n, chain.base, chain.base_bytes as i64, chain.bytes as i64])?;
         }
     }
     Ok(())

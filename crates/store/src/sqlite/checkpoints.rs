@@ -52,8 +52,8 @@ fn checkpoint(row: &mut Columns<'_>, ns: &Arc<str>) -> Result<(i64, Checkpoint)>
 
 /// The records of a checkpoint's tasks: of each task the last written, in the order of writing.
 fn tasks(db: &Connection, thread: i64, checkpoint: &Checkpoint) -> Result<Vec<TaskRecord>> {
-    let sql = "SELECT body, max(n) FROM tasks WHERE thread = ?1 AND ns = ?2 AND checkpoint = ?3 \
-        GROUP BY task ORDER BY max(n)";
+    let sql = "SELECT body FROM tasks WHERE n IN \
+        (SELECT max(n) FROM tasks WHERE thread = ?1 AND ns = ?2 AND checkpoint = ?3 GROUP BY task) ORDER BY n";
     db.all(sql, params![thread, &*checkpoint.ns, checkpoint.id.0.into_bytes()], |row| {
         row.json()?.ok_or_else(|| Error::Corrupt("a task's record is empty".into()))
     })
@@ -98,14 +98,12 @@ impl Prepared {
 
     fn put(self, tx: &Tx<'_>, thread: i64) -> Result<()> {
         let c = &self.write.checkpoint;
-        let find = "SELECT n, base, base_bytes, chain_bytes, meta FROM checkpoints \
-            WHERE thread = ?1 AND ns = ?2 AND id = ?3";
+        let find = "SELECT n, base_bytes, chain_bytes, meta FROM checkpoints WHERE thread = ?1 AND ns = ?2 AND id = ?3";
         let known = |id: CheckpointId| {
             tx.one(find, params![thread, &*c.ns, id.0.into_bytes()], |row| {
-                let (n, base): (i64, Option<i64>) = (row.get()?, row.get()?);
+                let n: i64 = row.get()?;
                 let mut count = || Ok::<u64, Error>(row.get::<i64>()?.unsigned_abs());
-                let chain = Chain { base: base.unwrap_or(n), base_bytes: count()?, bytes: count()? };
-                Ok((n, chain, row.get::<i64>()?))
+                Ok((n, Chain { base: count()?, since: count()? }, row.get::<i64>()?))
             })
         };
         if known(c.id)?.is_some() {
@@ -117,9 +115,9 @@ impl Prepared {
         let chain = parent.map(|(_, above, _)| above.next(self.bytes())).filter(|chain| !chain.snapshot_due());
         let snapshot = if chain.is_none() { Some(encode_state(self.write.state.iter())?) } else { None };
         let body = snapshot.as_ref().unwrap_or(&self.changes);
-        let sql = "INSERT INTO checkpoints (thread, ns, id, parent, base, base_bytes, chain_bytes, step, \
+        let sql = "INSERT INTO checkpoints (thread, ns, id, parent, whole, base_bytes, chain_bytes, step, \
             source, created, meta, control, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
-        let stored = chain.unwrap_or(Chain::base(0, body.len() as u64));
+        let stored = chain.unwrap_or(Chain::base(body.len()));
         tx.run(
             sql,
             params![
@@ -127,9 +125,9 @@ impl Prepared {
                 &*c.ns,
                 c.id.0.into_bytes(),
                 parent.map(|(n, ..)| n),
-                chain.map(|chain| chain.base),
-                stored.base_bytes as i64,
-                stored.bytes as i64,
+                snapshot.is_some(),
+                stored.base as i64,
+                stored.since as i64,
                 c.step,
                 c.source as i64,
                 nanos(c.created_at),

@@ -115,6 +115,8 @@ impl SqliteStore {
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        // Before the writer: the last connection to close puts the log away, which one that only reads cannot.
+        self.readers.close();
         self.shared.queue.close();
         if let Some(writer) = self.writer.take()
             && writer.thread().id() != std::thread::current().id()

@@ -24,7 +24,9 @@ struct Lent {
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        self.readers.idle.lock().extend(self.conn.take());
+        if !self.readers.permits.is_closed() {
+            self.readers.idle.lock().extend(self.conn.take());
+        }
     }
 }
 
@@ -39,6 +41,12 @@ impl Readers {
             idle.push(conn);
         }
         Ok(Arc::new(Self { idle: Mutex::new(idle), permits: Arc::new(Semaphore::new(count)) }))
+    }
+
+    /// Closes the connections, those on loan when they come back.
+    pub fn close(&self) {
+        self.permits.close();
+        self.idle.lock().clear();
     }
 
     /// Reads what was committed when the reading began.

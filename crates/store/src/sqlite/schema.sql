@@ -1,6 +1,7 @@
 -- The first version of the schema. A later one is a file of its own, run on top of this.
 --
--- Rows point at one another by `n`, small integers that are never used twice; ids that clients see are blobs of 16 bytes.
+-- Rows point at one another by `n`, small integers; ids that clients see are blobs of 16 bytes. Where an `n` is never
+-- used twice it says AUTOINCREMENT, which costs a page a transaction.
 -- Times are nanoseconds since 1970. JSON is text; an empty object is NULL. What is long stands last in its row.
 
 CREATE TABLE threads (
@@ -69,13 +70,13 @@ CREATE TABLE log_state (
 );
 
 CREATE TABLE checkpoints (
-    n           INTEGER PRIMARY KEY AUTOINCREMENT,
+    n           INTEGER PRIMARY KEY,
     thread      INTEGER NOT NULL,
     ns          TEXT    NOT NULL,
     id          BLOB    NOT NULL,
     parent      INTEGER,
-    base        INTEGER,          -- the row to begin reading at; NULL where the body is the whole state
-    base_bytes  INTEGER NOT NULL, -- of the state there
+    whole       INTEGER NOT NULL, -- the body is the whole state; the nearest such parent is the base
+    base_bytes  INTEGER NOT NULL, -- of the base's state
     chain_bytes INTEGER NOT NULL, -- of the rows since the base
     step        INTEGER NOT NULL,
     source      INTEGER NOT NULL,
@@ -87,7 +88,7 @@ CREATE TABLE checkpoints (
 CREATE UNIQUE INDEX checkpoints_id ON checkpoints (thread, ns, id);
 -- What the checkpoints of one run have in common, kept once.
 CREATE TABLE checkpoint_meta (
-    n        INTEGER PRIMARY KEY AUTOINCREMENT,
+    n        INTEGER PRIMARY KEY,
     thread   INTEGER NOT NULL,
     run      BLOB,
     revision TEXT NOT NULL,
@@ -137,7 +138,7 @@ CREATE TABLE graphs (
 );
 
 CREATE TABLE items (
-    n       INTEGER PRIMARY KEY AUTOINCREMENT, -- the highest was put last
+    n       INTEGER PRIMARY KEY, -- the highest was put last
     ns      BLOB    NOT NULL,
     key     TEXT    NOT NULL,
     created INTEGER NOT NULL,

@@ -35,8 +35,8 @@ pub(super) fn copy(tx: &Tx<'_>, from: i64, to: i64) -> Result<()> {
         [from, to, metas],
     )?;
     tx.run(
-        "INSERT INTO checkpoints (n, thread, ns, id, parent, base, base_bytes, chain_bytes, step, source, \
-         created, meta, control, body) SELECT n + ?3, ?2, ns, id, parent + ?3, base + ?3, base_bytes, \
+        "INSERT INTO checkpoints (n, thread, ns, id, parent, whole, base_bytes, chain_bytes, step, source, \
+         created, meta, control, body) SELECT n + ?3, ?2, ns, id, parent + ?3, whole, base_bytes, \
          chain_bytes, step, source, created, meta + ?4, control, body FROM checkpoints WHERE thread = ?1 ORDER BY n",
         [from, to, rows, metas],
     )?;

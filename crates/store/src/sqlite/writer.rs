@@ -1,11 +1,13 @@
 //! The one thread that writes: it takes what has gathered, commits it as one transaction, then answers.
 //!
 //! A write runs in a savepoint of its own: one that fails, or is refused, leaves nothing behind and does not disturb the
-//! others of its transaction. Nobody is answered before `COMMIT` has returned, which is after the disk has it.
+//! others of its transaction. Where the disk fails or is full SQLite may take the whole transaction back; then all of
+//! them are told so. Nobody is answered before `COMMIT` has returned, which is after the disk has it.
 
 use std::{
     cell::RefCell,
     ops::Deref,
+    panic::AssertUnwindSafe,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -73,7 +75,7 @@ impl<T: Send, F: FnOnce(&Tx<'_>) -> Result<T> + Send> Job for Write<T, F> {
         let result = match (self.result, committed) {
             (Some(Err(error)), _) | (_, Err(error)) => Err(error),
             (Some(Ok(value)), Ok(())) => Ok(value),
-            (None, Ok(())) => Err(Error::stopped()),
+            (None, Ok(())) => Err(Error::Corrupt("a write failed in a way that was not foreseen".into())),
         };
         // Whoever asked may have gone.
         let _ = self.answer.send(result);
@@ -164,7 +166,7 @@ fn commit(conn: &Connection, mut jobs: Vec<Box<dyn Job>>, shared: &Shared) -> Re
         for job in &mut jobs {
             let before = *stats.borrow();
             tx.savepoint("SAVEPOINT job")?;
-            if let Err(error) = job.run(&tx) {
+            if let Err(error) = unharmed(|| job.run(&tx)) {
                 *stats.borrow_mut() = before;
                 if conn.is_autocommit() {
                     // The failure was such that the whole transaction is gone.
@@ -192,6 +194,14 @@ fn commit(conn: &Connection, mut jobs: Vec<Box<dyn Job>>, shared: &Shared) -> Re
         Err(other) => Err(Error::Unavailable(other.to_string())),
         Ok(()) => trouble,
     }
+}
+
+/// A write that panics is a bug, and fails; it does not take the writer with it.
+fn unharmed(work: impl FnOnce() -> Result<()>) -> Result<()> {
+    std::panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        tracing::error!("a write panicked; it was taken back");
+        Err(Error::Corrupt("a write failed in a way that was not foreseen; the server's log says more".into()))
+    })
 }
 
 fn transaction(conn: &Connection, work: impl FnOnce() -> Result<()>) -> Result<()> {
@@ -231,3 +241,6 @@ fn probe(conn: &Connection, shared: &Shared) -> Result<()> {
 pub(super) fn ping(tx: &Tx<'_>, at: i64) -> Result<()> {
     tx.run("INSERT INTO probe (n, at) VALUES (1, ?1) ON CONFLICT DO UPDATE SET at = excluded.at", [at]).map(|_| ())
 }
+
+#[cfg(test)]
+mod tests;

@@ -29,6 +29,8 @@ pub async fn a_checkpoint_reads_back_as_it_was(f: Fixture) {
     for (channel, change) in steps {
         lines.push(lines.last().unwrap().next().with(channel, change));
     }
+    lines[4].metadata = object(value!({"user": "bob"}));
+    lines[5].metadata = object(value!({}));
     for line in &lines {
         f.put(line, Some(attempt)).await;
     }
