@@ -13,12 +13,13 @@ impl Graphs for MemoryStore {
         self.write(|tables| {
             let revisions = tables.graphs.entry(name.to_owned()).or_default();
             let known = revisions.iter().position(|graph| graph.revision == revision);
-            let graph = known.map(|at| revisions.remove(at)).unwrap_or_else(|| RegisteredGraph {
+            // The newest text stands: what it says beside the revision (a description) may have changed.
+            let graph = RegisteredGraph {
                 name: name.to_owned(),
                 revision: revision.to_owned(),
                 text: text.to_owned(),
-                created_at: now,
-            });
+                created_at: known.map_or(now, |at| revisions.remove(at).created_at),
+            };
             revisions.push(graph.clone());
             Ok(graph)
         })

@@ -26,7 +26,11 @@ impl Graphs for SqliteStore {
         };
         self.write_sized(text.len(), move |tx| {
             let sql = format!("DELETE FROM graphs WHERE name = ?1 AND revision = ?2 RETURNING {COLUMNS}");
-            let put = tx.one(&sql, params![new.name, new.revision], graph)?.unwrap_or(new);
+            // The newest text stands: what it says beside the revision (a description) may have changed.
+            let put = match tx.one(&sql, params![new.name, new.revision], graph)? {
+                Some(known) => RegisteredGraph { text: new.text, ..known },
+                None => new,
+            };
             let sql = format!("INSERT INTO graphs ({COLUMNS}) VALUES (?1, ?2, ?3, ?4)");
             tx.run(&sql, params![put.name, put.revision, put.text, nanos(put.created_at)])?;
             Ok(put)

@@ -16,6 +16,10 @@ pub async fn the_last_registered_revision_is_the_latest(f: Fixture) {
     assert_eq!(f.store.get_graph("b", None).await.unwrap(), two);
     assert_eq!(f.store.get_graph("b", Some("r1")).await.unwrap(), one);
     assert_eq!(f.store.list_graphs().await.unwrap(), [other.clone(), two]);
+    // The same revision again is the latest again, with what its text says now.
+    let again = f.store.put_graph("b", "r1", "one, told better").await.unwrap();
+    assert_eq!((&*again.text, again.created_at), ("one, told better", one.created_at));
+    assert_eq!(f.store.get_graph("b", None).await.unwrap().text, "one, told better");
     let again = f.store.put_graph("b", "r1", "one").await.unwrap();
     assert_eq!(again, one, "a revision is what it is");
     assert_eq!(f.store.get_graph("b", None).await.unwrap(), one);
