@@ -205,3 +205,16 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
     let output = child.wait_with_output().unwrap();
     assert_eq!((output.status.code(), String::from_utf8(output.stderr).unwrap().as_str()), (Some(0), ""));
 }
+
+#[test]
+fn the_readme_names_what_there_is() {
+    let readme = include_str!("../../../README.md");
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    for link in readme.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {
+        assert!(link.starts_with("https://") || root.join(link).exists(), "{link} is not there");
+    }
+    let help = run(&["--help"]).out;
+    for command in ["serve", "run", "runs", "threads", "graph", "health"] {
+        assert!(help.contains(&format!("\n  {command} ")) && readme.contains(&format!("`{command}`")), "{command}");
+    }
+}

@@ -60,3 +60,10 @@ async fn the_approval_asks_and_goes_on() {
     let answer = client.wait_run(answered).await.unwrap();
     assert_eq!(answer.values.unwrap().decode().unwrap()["status"], "published");
 }
+
+#[test]
+fn the_readme_shows_the_joke_as_it_is() {
+    let (readme, joke) = (include_str!("../../../README.md"), include_str!("../src/bin/joke.rs"));
+    assert!(readme.contains(joke), "copy src/bin/joke.rs into README.md");
+    assert!(joke.lines().count() < 40);
+}
