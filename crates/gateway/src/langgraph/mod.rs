@@ -2,10 +2,11 @@
 
 mod messages;
 mod parts;
+pub mod records;
 mod state;
 mod time;
 
 pub use messages::{chunk, partial};
-pub use parts::{Dialect, Event, StreamMode, error_object};
-pub use state::{history, state};
+pub use parts::{CANCEL_CALL, Dialect, Event, StreamMode, error_object};
+pub use state::{history, interrupts as state_interrupts, state};
 pub use time::iso;

@@ -57,6 +57,21 @@ impl StreamMode {
         })
     }
 
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Values => "values",
+            Self::Updates => "updates",
+            Self::Messages => "messages",
+            Self::MessagesTuple => "messages-tuple",
+            Self::Custom => "custom",
+            Self::Tasks => "tasks",
+            Self::Checkpoints => "checkpoints",
+            Self::Debug => "debug",
+            Self::Events => "events",
+        }
+    }
+
     /// What a run has to record for it.
     pub fn records(self) -> Modes {
         use runloom_engine::stream::Mode as M;
@@ -210,11 +225,19 @@ fn failure(end: &End) -> Option<&Error> {
     }
 }
 
+/// How a cancel by LangGraph's API is called in what it leaves behind.
+pub const CANCEL_CALL: &str = "POST /threads/{thread_id}/runs/{run_id}/cancel";
+
 /// `{error: type, message}`.
 pub fn error_object(error: &Error) -> Value {
     let mut o = Object::default();
     o.insert("error", error.kind.clone().unwrap_or_else(|| format!("{:?}", error.reason)));
-    o.insert("message", error.message.as_str());
+    // Who cancelled by LangGraph's API is told in that server's words.
+    let message = match error.message.strip_prefix("the run was cancelled by ") {
+        Some(by) if by == CANCEL_CALL => format!("interrupt requested via {by}"),
+        _ => error.message.clone(),
+    };
+    o.insert("message", message);
     Value::Object(o)
 }
 

@@ -25,16 +25,15 @@ fn checkpoint(at: &CheckpointConfig, parents: &Object) -> Value {
     Value::Object(o)
 }
 
-pub(super) fn interrupts(all: &[Interrupt]) -> Value {
+/// Open questions, each `{value, id}`.
+pub fn interrupts(all: &[Interrupt]) -> Value {
     all.iter().map(Interrupt::to_value).collect::<Vec<_>>().into()
 }
 
 /// A thread's state, as `get_state` and the history give it.
 pub fn state(view: &CheckpointView) -> Value {
     let at = |c: &Option<CheckpointConfig>| c.as_ref().map_or(Value::Null, |c| checkpoint(c, &view.parents));
-    let id = |c: &Option<CheckpointConfig>| {
-        Value::from(c.as_ref().and_then(|c| c.id).map(|id| id.to_string()))
-    };
+    let id = |c: &Option<CheckpointConfig>| Value::from(c.as_ref().and_then(|c| c.id).map(|id| id.to_string()));
     let mut o = Object::default();
     o.insert("values", view.values_object());
     o.insert("next", view.next.iter().map(Value::from).collect::<Vec<_>>());
@@ -129,10 +128,12 @@ pub(super) fn streamed(view: &CheckpointView, configurable: &Object) -> Object {
             }
             o.insert("interrupts", interrupts(&t.interrupts));
         }
-        let place = |c: &CheckpointConfig| value!({"configurable": {}}).as_object().cloned().map(|mut o| {
-            o.insert("configurable", checkpoint(c, &Object::default()));
-            Value::Object(o)
-        });
+        let place = |c: &CheckpointConfig| {
+            value!({"configurable": {}}).as_object().cloned().map(|mut o| {
+                o.insert("configurable", checkpoint(c, &Object::default()));
+                Value::Object(o)
+            })
+        };
         o.insert("state", t.checkpoint.as_ref().and_then(place).unwrap_or_default());
         Value::Object(o)
     });

@@ -1,0 +1,133 @@
+//! Streams of server-sent events, and answers that are waited for.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use axum::{body::Body, response::Response};
+use bytes::{BufMut, Bytes, BytesMut};
+use futures_core::Stream;
+use http::{HeaderValue, header};
+use runloom_core::{Error, Reason};
+use runloom_engine::Value;
+use serde::Serialize;
+use tokio::time::{Instant, Sleep};
+
+use crate::langgraph::error_object;
+
+/// How many bytes go out at once at most, where more wait.
+const BATCH: usize = 32 << 10;
+
+/// An event of a stream, with the id from which a client goes on.
+pub(crate) struct Told {
+    pub id: String,
+    pub name: String,
+    pub data: Value,
+}
+
+/// A stream of events as an answer. A silent one says that it is there.
+pub(crate) fn sse<S>(events: S, heartbeat: Duration) -> Response
+where
+    S: Stream<Item = Result<Told, Error>> + Send + Unpin + 'static,
+{
+    let body = Events { events, heartbeat, silence: Box::pin(tokio::time::sleep(heartbeat)), done: false };
+    let mut response = Response::new(Body::from_stream(body));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    response
+}
+
+struct Events<S> {
+    events: S,
+    heartbeat: Duration,
+    silence: Pin<Box<Sleep>>,
+    done: bool,
+}
+
+impl<S: Stream<Item = Result<Told, Error>> + Unpin> Stream for Events<S> {
+    type Item = Result<Bytes, std::convert::Infallible>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        let mut out = BytesMut::new();
+        while !this.done && out.len() < BATCH {
+            match Pin::new(&mut this.events).poll_next(cx) {
+                Poll::Ready(Some(Ok(told))) => write_event(&mut out, &told.name, &told.data, Some(&told.id)),
+                Poll::Ready(Some(Err(error))) => {
+                    write_error(&mut out, &error);
+                    this.done = true;
+                }
+                Poll::Ready(None) => this.done = true,
+                Poll::Pending => break,
+            }
+        }
+        if out.is_empty() {
+            if this.done {
+                return Poll::Ready(None);
+            }
+            if this.silence.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            out.put_slice(b": heartbeat\n\n");
+        }
+        this.silence.as_mut().reset(Instant::now() + this.heartbeat);
+        // The timer wakes this task only once it has been looked at since it was set.
+        if !this.done && this.silence.as_mut().poll(cx).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+        Poll::Ready(Some(Ok(out.freeze())))
+    }
+}
+
+fn write_event(out: &mut BytesMut, name: &str, data: &impl Serialize, id: Option<&str>) {
+    out.put_slice(b"event: ");
+    out.put_slice(name.as_bytes());
+    out.put_slice(b"\ndata: ");
+    let before = out.len();
+    if let Err(error) = serde_json::to_writer((&mut *out).writer(), data) {
+        tracing::error!(%error, "an event cannot be written as JSON");
+        out.truncate(before);
+        out.put_slice(b"null");
+    }
+    if let Some(id) = id {
+        out.put_slice(b"\nid: ");
+        out.put_slice(id.as_bytes());
+    }
+    out.put_slice(b"\n\n");
+}
+
+/// Why a stream ends before its run does. Without an `end`, clients come back by themselves.
+fn write_error(out: &mut BytesMut, error: &Error) {
+    match error.reason {
+        Reason::ServerDraining => out.put_slice(b": the server is going down; join again\nretry: 1000\n\n"),
+        _ => {
+            write_event(out, "error", &error_object(error), None);
+            write_event(out, "end", &Value::Null, None);
+        }
+    }
+}
+
+/// An answer of JSON that is waited for: a newline every so often until it is there.
+pub(crate) fn until_told<F>(answer: F, heartbeat: Duration) -> Response
+where
+    F: Future<Output = Value> + Send + 'static,
+{
+    let body = futures_util::stream::unfold(Some(Box::pin(answer)), move |waiting| async move {
+        let mut waiting = waiting?;
+        match tokio::time::timeout(heartbeat, &mut waiting).await {
+            Err(_) => Some((Ok::<_, std::convert::Infallible>(Bytes::from_static(b"\n")), Some(waiting))),
+            Ok(value) => {
+                let bytes = serde_json::to_vec(&value).unwrap_or_else(|_| b"null".to_vec());
+                Some((Ok(bytes.into()), None))
+            }
+        }
+    });
+    let mut response = Response::new(Body::from_stream(body));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}

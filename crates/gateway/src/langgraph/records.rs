@@ -1,0 +1,239 @@
+//! Threads, runs, assistants and items as LangGraph's server shows them.
+
+use runloom_core::{
+    Error, RunSpec, Schemas, Start,
+    store::{Assistant, Run, RunStatus, Thread},
+};
+use runloom_engine::{Object, Value, from_value, graph::Drawing, items::Item, stream::Mode};
+
+use super::{StreamMode, error_object, iso};
+
+/// Under this key of a run's `configurable` stands what only LangGraph's clients ask for: nothing in the engine looks at it.
+pub const ASKED: &str = "__langgraph__";
+
+/// The state of a run in LangGraph's words.
+pub fn run_status(status: RunStatus) -> &'static str {
+    match status {
+        RunStatus::Pending => "pending",
+        RunStatus::Running => "running",
+        // A run that stopped at a question did what it could; its thread is `interrupted`.
+        RunStatus::Succeeded | RunStatus::AwaitingInput => "success",
+        RunStatus::Failed => "error",
+        RunStatus::TimedOut => "timeout",
+        RunStatus::Cancelled => "interrupted",
+    }
+}
+
+/// The states that a word of LangGraph's stands for.
+pub fn statuses(word: &str) -> Option<Vec<RunStatus>> {
+    const ALL: [RunStatus; 7] = [
+        RunStatus::Pending,
+        RunStatus::Running,
+        RunStatus::Succeeded,
+        RunStatus::AwaitingInput,
+        RunStatus::Failed,
+        RunStatus::TimedOut,
+        RunStatus::Cancelled,
+    ];
+    let found: Vec<RunStatus> = ALL.into_iter().filter(|s| run_status(*s) == word).collect();
+    (!found.is_empty()).then_some(found)
+}
+
+/// What a run was asked for with.
+pub fn spec(run: &Run) -> RunSpec {
+    from_value(&run.request).unwrap_or_default()
+}
+
+/// The stream modes of a run: those its client named, or those it records.
+pub fn modes(spec: &RunSpec) -> Vec<StreamMode> {
+    let named = spec.configurable.get(ASKED).and_then(|asked| asked.get("stream_mode")).and_then(Value::as_list);
+    if let Some(named) = named {
+        return named.iter().filter_map(|m| StreamMode::parse(m.as_str()?)).collect();
+    }
+    let recorded = spec.modes().iter().map(|mode| match mode {
+        Mode::Values => StreamMode::Values,
+        Mode::Updates => StreamMode::Updates,
+        Mode::Messages => StreamMode::MessagesTuple,
+        Mode::Custom => StreamMode::Custom,
+        Mode::Tasks => StreamMode::Tasks,
+        Mode::Checkpoints => StreamMode::Checkpoints,
+        Mode::Debug => StreamMode::Debug,
+        Mode::Events => StreamMode::Events,
+    });
+    recorded.collect()
+}
+
+/// Settings without what is private to a server.
+pub fn public(configurable: &Object) -> Object {
+    let shown = configurable.iter().filter(|(key, _)| !key.starts_with("__"));
+    shown.map(|(key, value)| (key.clone(), value.clone())).collect()
+}
+
+/// What a run's configuration has beside its client's settings.
+pub fn configurable(run: &Run, spec: &RunSpec) -> Object {
+    let mut all = public(&spec.configurable);
+    all.insert("run_id", run.id.to_string());
+    all.insert("thread_id", run.thread.to_string());
+    all.insert("graph_id", run.graph.as_str());
+    all.insert("assistant_id", Value::from(run.assistant.map(|a| a.to_string())));
+    all
+}
+
+/// A run.
+pub fn run(run: &Run) -> Object {
+    let spec = spec(run);
+    object! {
+        "run_id" => run.id.to_string(),
+        "thread_id" => run.thread.to_string(),
+        "assistant_id" => Value::from(run.assistant.map(|a| a.to_string())),
+        "metadata" => spec.metadata.clone(),
+        "status" => run_status(run.status),
+        "kwargs" => kwargs(run, &spec),
+        "multitask_strategy" => run.multitask.name(),
+        "created_at" => iso(run.created_at),
+        "updated_at" => iso(run.updated_at),
+    }
+}
+
+fn kwargs(run: &Run, spec: &RunSpec) -> Object {
+    let asked = |key: &str| spec.configurable.get(ASKED).and_then(|a| a.get(key)).cloned().unwrap_or_default();
+    let (input, command) = match &spec.start {
+        Start::Resume => (Value::Null, Value::Null),
+        Start::Input(input) => (input.clone(), Value::Null),
+        Start::Command(_) => (Value::Null, asked("command")),
+    };
+    let names = |names: &[String]| match names {
+        [] => Value::Null,
+        [all] if all == "*" => Value::from("*"),
+        names => Value::from(names.to_vec()),
+    };
+    let mut config = object! {
+        "configurable" => configurable(run, spec),
+        "metadata" => spec.metadata.clone(),
+    };
+    if spec.recursion_limit > 0 {
+        config.insert("recursion_limit", u64::from(spec.recursion_limit));
+    }
+    if !spec.tags.is_empty() {
+        config.insert("tags", spec.tags.clone());
+    }
+    object! {
+        "input" => input,
+        "command" => command,
+        "config" => config,
+        "context" => if spec.context.is_null() { Value::object() } else { spec.context.clone() },
+        "stream_mode" => modes(spec).iter().map(|m| Value::from(m.name())).collect::<Vec<_>>(),
+        "interrupt_before" => names(&spec.interrupt_before),
+        "interrupt_after" => names(&spec.interrupt_after),
+        "webhook" => asked("webhook"),
+        "feedback_keys" => asked("feedback_keys"),
+        "temporary" => run.stateless,
+        "subgraphs" => spec.subgraphs,
+        "resumable" => true,
+        "durability" => if spec.durability.is_empty() { "async" } else { spec.durability.as_str() },
+    }
+}
+
+/// A thread. `values` is none for a thread that never ran.
+pub fn thread(thread: &Thread, values: Option<Value>) -> Object {
+    let mut o = thread_head(thread);
+    o.insert("values", values.clone().unwrap_or_default());
+    if thread.graph.is_some() || values.is_some() {
+        o.insert("error", thread.error.as_ref().map_or(Value::Null, |e| error_object(&Error::from_value(e))));
+        o.insert("interrupts", thread.interrupts.clone().unwrap_or_else(Value::object));
+    }
+    o
+}
+
+/// A thread without what its runs left.
+pub fn thread_head(thread: &Thread) -> Object {
+    let mut config = thread.config.clone();
+    if let Some(configurable) = config.get("configurable").and_then(Value::as_object) {
+        let shown = public(configurable);
+        config.insert("configurable", shown);
+    }
+    object! {
+        "thread_id" => thread.id.to_string(),
+        "created_at" => iso(thread.created_at),
+        "updated_at" => iso(thread.updated_at),
+        "state_updated_at" => iso(thread.state_updated_at.unwrap_or(thread.created_at)),
+        "metadata" => thread.metadata.clone(),
+        "status" => thread.status.name(),
+        "config" => config,
+    }
+}
+
+/// An assistant. Its context is shown as its configuration's `configurable` too, as clients of old look for it.
+pub fn assistant(assistant: &Assistant) -> Object {
+    let mut config = assistant.config.clone();
+    if let (false, Some(context)) = (config.contains_key("configurable"), assistant.context.as_object())
+        && !context.is_empty()
+    {
+        config.insert("configurable", context.clone());
+    }
+    object! {
+        "assistant_id" => assistant.id.to_string(),
+        "graph_id" => assistant.graph.as_str(),
+        "config" => config,
+        "context" => if assistant.context.is_null() { Value::object() } else { assistant.context.clone() },
+        "metadata" => assistant.metadata.clone(),
+        "name" => assistant.name.as_str(),
+        "created_at" => iso(assistant.created_at),
+        "updated_at" => iso(assistant.updated_at),
+        "version" => u64::from(assistant.version),
+        "description" => Value::from(assistant.description.clone()),
+    }
+}
+
+/// One of the versions of an assistant.
+pub fn assistant_version(version: &Assistant) -> Object {
+    let mut o = assistant(version);
+    o.remove("updated_at");
+    o
+}
+
+/// A graph as nodes and edges.
+pub fn drawing(drawing: &Drawing) -> Object {
+    let nodes = drawing.nodes.iter().map(|node| {
+        let mut o = object! { "id" => &node.id };
+        if &*node.id != "__end__" {
+            o.insert("type", "runnable");
+            o.insert("data", object! { "name" => &node.id });
+        }
+        Value::Object(o)
+    });
+    let edges = drawing.edges.iter().map(|edge| {
+        let mut o = object! { "source" => &edge.source, "target" => &edge.target };
+        if let Some(label) = &edge.label {
+            o.insert("data", label);
+        }
+        if edge.conditional {
+            o.insert("conditional", true);
+        }
+        Value::Object(o)
+    });
+    object! { "nodes" => nodes.collect::<Vec<_>>(), "edges" => edges.collect::<Vec<_>>() }
+}
+
+/// What a graph takes and gives.
+pub fn schemas(schemas: &Schemas) -> Object {
+    object! {
+        "graph_id" => schemas.graph.as_str(),
+        "input_schema" => schemas.input.clone(),
+        "output_schema" => schemas.output.clone(),
+        "state_schema" => schemas.state.clone(),
+        "config_schema" => schemas.config.clone(),
+        "context_schema" => schemas.context.clone().unwrap_or_default(),
+    }
+}
+
+/// An item of the store.
+pub fn item(item: &Item) -> Object {
+    object! {
+        "namespace" => item.namespace.clone(),
+        "key" => item.key.as_str(),
+        "value" => item.value.clone(),
+        "created_at" => iso(item.created_at),
+        "updated_at" => iso(item.updated_at),
+    }
+}

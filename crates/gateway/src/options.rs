@@ -1,0 +1,87 @@
+//! What the face is served with.
+
+use std::time::Duration;
+
+/// How the face behaves. The default is for a server on loopback.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Which pages of other origins may use it.
+    pub cors: Cors,
+    /// The most bytes in the body of a request.
+    pub max_body_bytes: usize,
+    /// How long a client may take to send a body.
+    pub body_timeout: Duration,
+    /// How long a stream, or an answer that is waited for, may be silent before it says that it is there.
+    pub heartbeat: Duration,
+    /// The most connections at once.
+    pub max_connections: usize,
+    /// How long connections have to close when the server goes down and its streams have ended.
+    pub close_timeout: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            cors: Cors::Loopback,
+            max_body_bytes: 32 << 20,
+            body_timeout: Duration::from_secs(60),
+            heartbeat: Duration::from_secs(5),
+            max_connections: 20_000,
+            close_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Which pages of other origins may use the face. A page of its own origin always may.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Cors {
+    /// None.
+    Closed,
+    /// Pages of this machine: `http://localhost:3000`, `http://127.0.0.1:5173`.
+    #[default]
+    Loopback,
+    /// Those of these origins, each as a browser names it: `https://app.example.com`.
+    Origins(Vec<String>),
+    /// All.
+    Any,
+}
+
+impl Cors {
+    /// Whether a page of this origin may use the face.
+    pub fn allows(&self, origin: &str) -> bool {
+        match self {
+            Self::Closed => false,
+            Self::Loopback => is_loopback(origin),
+            Self::Origins(all) => all.iter().any(|known| known.trim_end_matches('/').eq_ignore_ascii_case(origin)),
+            Self::Any => true,
+        }
+    }
+}
+
+fn is_loopback(origin: &str) -> bool {
+    let Some((_, rest)) = origin.split_once("://") else { return false };
+    let host = match rest.strip_prefix('[') {
+        Some(v6) => return v6.split(']').next() == Some("::1"),
+        None => rest.split(':').next().unwrap_or_default(),
+    };
+    host.eq_ignore_ascii_case("localhost")
+        || host.to_ascii_lowercase().ends_with(".localhost")
+        || host.parse::<std::net::Ipv4Addr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_is_this_machine_only() {
+        for near in ["http://localhost:3000", "http://127.0.0.1", "http://[::1]:80", "https://app.localhost"] {
+            assert!(Cors::Loopback.allows(near), "{near}");
+        }
+        for far in ["http://localhost.evil.test", "http://127.0.0.1.evil.test", "null", "http://10.0.0.1", "", "x"] {
+            assert!(!Cors::Loopback.allows(far), "{far}");
+        }
+        assert!(Cors::Origins(vec!["https://a.test/".into()]).allows("https://a.test"));
+        assert!(!Cors::Closed.allows("http://localhost"));
+    }
+}

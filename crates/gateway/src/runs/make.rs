@@ -1,0 +1,171 @@
+//! Runs as they are made: streamed, waited for, in the background; on a thread, or on one of their own.
+
+use axum::extract::State;
+use http::StatusCode;
+use runloom_core::{
+    Core, Error, FilterSpec, Outcome, Reason, Target,
+    store::{Run, RunStatus},
+};
+use runloom_engine::{Object, ThreadId, Value};
+
+use super::{Asked, Feed, Place, event_filter};
+use crate::{
+    face::{Api, Call, Fail, Reply, json, sse, until_told, with_location},
+    langgraph::{error_object, records, state_interrupts},
+};
+
+/// Makes a run.
+pub(crate) async fn make(core: &Core, mut asked: Asked) -> Result<Run, Fail> {
+    let is_named = matches!(asked.request.target, Target::Assistant(_));
+    let is_derived = asked.request.spec.context.is_null() && !asked.settings.is_empty();
+    if is_derived {
+        // Settings are what a context was called before there was one.
+        asked.request.spec.context = asked.settings.clone().into();
+    }
+    if let (Target::Assistant(id), Value::Object(own)) = (&asked.request.target, &asked.request.spec.context) {
+        // The run's context is laid over its assistant's.
+        let assistant = core.get_assistant(*id).await?;
+        if let Value::Object(under) = &assistant.context {
+            let mut all = under.clone();
+            own.iter().for_each(|(key, value)| all.insert(key.clone(), value.clone()));
+            asked.request.spec.context = all.into();
+        }
+    }
+    let plain = is_derived.then(|| asked.request.clone());
+    match (core.create_run(asked.request).await, plain) {
+        (Err(error), Some(mut plain)) if error.reason == Reason::ContextInvalid => {
+            // They were settings after all.
+            plain.spec.context = Value::Null;
+            core.create_run(plain).await.map(|(run, _)| run).map_err(|error| refused(error, is_named))
+        }
+        (made, _) => made.map(|(run, _)| run).map_err(|error| refused(error, is_named)),
+    }
+}
+
+fn refused(error: Error, is_named: bool) -> Fail {
+    match error.reason {
+        Reason::GraphUnknown if !is_named => Fail::invalid(format!(
+            "Invalid assistant: must be the id of an assistant, or the name of a graph. {}",
+            error.message
+        )),
+        Reason::ThreadBusy => Fail::new(
+            StatusCode::CONFLICT,
+            "Thread is already running a task. Wait for it to finish or choose a different multitask strategy.",
+        ),
+        _ => error.into(),
+    }
+}
+
+/// What a run that is over gives to whoever waited for it.
+pub(super) fn answer(outcome: Result<Outcome, Error>) -> Value {
+    let failed = |error: &Error| Value::Object(object! { "__error__" => error_object(error) });
+    match outcome {
+        Err(error) => failed(&error),
+        Ok(Outcome { end, .. }) => match (&end.error, end.status) {
+            (Some(error), RunStatus::Failed | RunStatus::TimedOut | RunStatus::Cancelled) => failed(error),
+            _ => {
+                let mut values = match end.values {
+                    Some(Value::Object(values)) => values,
+                    None | Some(Value::Null) if end.interrupts.is_empty() => Object::default(),
+                    Some(other) => return other,
+                    None => Object::default(),
+                };
+                if !end.interrupts.is_empty() {
+                    values.insert("__interrupt__", state_interrupts(&end.interrupts));
+                }
+                values.into()
+            }
+        },
+    }
+}
+
+async fn streamed(api: Api, call: Call, thread: Option<ThreadId>) -> Reply {
+    let asked = Asked::read(&call.body, thread)?;
+    let filter: FilterSpec = event_filter(&call)?;
+    filter.compile()?;
+    let modes = asked.modes.clone();
+    let run = make(&api.core, kept(&call, asked)?).await?;
+    let feed = Feed::open(&api.core, &run, true, modes, Place::default(), &filter).await?;
+    Ok(with_location(sse(feed, api.options.heartbeat), run.thread, run.id, "stream"))
+}
+
+async fn waited(api: Api, call: Call, thread: Option<ThreadId>) -> Reply {
+    let asked = Asked::read(&call.body, thread)?;
+    let run = make(&api.core, kept(&call, asked)?).await?;
+    let (core, id) = (api.core.clone(), run.id);
+    let response = until_told(async move { answer(core.wait_run(id).await) }, api.options.heartbeat);
+    Ok(with_location(response, run.thread, run.id, "join"))
+}
+
+async fn background(api: Api, call: Call, thread: Option<ThreadId>) -> Reply {
+    let asked = Asked::read(&call.body, thread)?;
+    let run = make(&api.core, kept(&call, asked)?).await?;
+    Ok(with_location(json(StatusCode::OK, &records::run(&run)), run.thread, run.id, ""))
+}
+
+/// A stateless run that is to be kept has a thread like any other.
+fn kept(call: &Call, asked: Asked) -> Result<Asked, Fail> {
+    keep(call.fields()?.word("on_completion", &["delete", "keep"])? == Some("keep"), asked)
+}
+
+fn keep(is_kept: bool, mut asked: Asked) -> Result<Asked, Fail> {
+    if is_kept && asked.request.thread_id.is_none() {
+        asked.request.thread_id = Some(ThreadId(uuid::Uuid::now_v7()));
+        asked.request.create_thread = true;
+    }
+    Ok(asked)
+}
+
+pub(crate) async fn stream(State(api): State<Api>, call: Call) -> Reply {
+    let thread = call.thread()?;
+    streamed(api, call, Some(thread)).await
+}
+
+pub(crate) async fn wait(State(api): State<Api>, call: Call) -> Reply {
+    let thread = call.thread()?;
+    waited(api, call, Some(thread)).await
+}
+
+pub(crate) async fn create(State(api): State<Api>, call: Call) -> Reply {
+    let thread = call.thread()?;
+    background(api, call, Some(thread)).await
+}
+
+pub(crate) async fn stream_stateless(State(api): State<Api>, call: Call) -> Reply {
+    streamed(api, call, None).await
+}
+
+pub(crate) async fn wait_stateless(State(api): State<Api>, call: Call) -> Reply {
+    waited(api, call, None).await
+}
+
+pub(crate) async fn create_stateless(State(api): State<Api>, call: Call) -> Reply {
+    background(api, call, None).await
+}
+
+/// Many stateless runs at once: all of them are looked at before the first is made.
+pub(crate) async fn batch(State(api): State<Api>, call: Call) -> Reply {
+    let Some(bodies) = call.body.as_list() else {
+        return Err(Fail::invalid(format!("the body must be a list of runs, not {}", call.body.kind())));
+    };
+    if bodies.len() > 1000 {
+        return Err(Fail::invalid("a batch has at most 1000 runs"));
+    }
+    let mut all = Vec::with_capacity(bodies.len());
+    for (i, body) in bodies.iter().enumerate() {
+        let told = |fail: Fail| Fail { detail: format!("[{i}].{}", fail.detail), ..fail };
+        let read = Asked::read(body, None).and_then(|asked| {
+            let is_kept = crate::face::Fields::of(body)?.word("on_completion", &["delete", "keep"])? == Some("keep");
+            keep(is_kept, asked)
+        });
+        all.push(read.map_err(told)?);
+    }
+    let mut made = Vec::with_capacity(all.len());
+    for (i, asked) in all.into_iter().enumerate() {
+        let run = make(&api.core, asked).await;
+        let run =
+            run.map_err(|fail| Fail { detail: format!("[{i}]: {} ({} runs were made)", fail.detail, i), ..fail })?;
+        made.push(Value::Object(records::run(&run)));
+    }
+    Ok(json(StatusCode::OK, &made))
+}

@@ -1,0 +1,207 @@
+//! The description of the API for programs (OpenAPI 3.1), made of the table of endpoints.
+
+use std::sync::LazyLock;
+
+use runloom_engine::{Object, Value, value};
+
+use crate::routes::{Endpoint, Gives, endpoints};
+
+static DESCRIPTION: LazyLock<Object> = LazyLock::new(describe);
+
+/// The description.
+pub(crate) fn description() -> &'static Object {
+    &DESCRIPTION
+}
+
+fn describe() -> Object {
+    let mut paths = Object::default();
+    for endpoint in endpoints() {
+        let mut ways = paths.get(endpoint.path).and_then(Value::as_object).cloned().unwrap_or_default();
+        let method = if endpoint.method == "any" { "get" } else { endpoint.method };
+        ways.insert(method, way(&endpoint));
+        paths.insert(endpoint.path, ways);
+    }
+    object! {
+        "openapi" => "3.1.0",
+        "info" => value!({
+            "title": "Runloom over HTTP",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "LangGraph's API over Runloom's threads and runs. Errors are {\"detail\": …}.",
+        }),
+        "paths" => paths,
+        "components" => object! { "schemas" => schemas() },
+    }
+}
+
+fn way(endpoint: &Endpoint) -> Object {
+    let in_path = endpoint.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
+    let mut parameters: Vec<Value> = in_path
+        .map(|name| {
+            let is_free = name == "namespace" || endpoint.path.ends_with("/graph");
+            let schema =
+                if is_free { value!({"type": "string"}) } else { value!({"type": "string", "format": "uuid"}) };
+            value!({"name": name, "in": "path", "required": true, "schema": schema.to_json()})
+        })
+        .collect();
+    for (name, about) in endpoint.query {
+        let kind = about.split_once(':').map(|(kind, _)| kind).filter(|k| ["boolean", "integer"].contains(k));
+        let kind = kind.unwrap_or("string");
+        parameters.push(value!({"name": name, "in": "query", "description": about, "schema": {"type": kind}}));
+    }
+    let id: String = format!("{}_{}", endpoint.method, endpoint.path)
+        .chars()
+        .filter(|c| !"{}".contains(*c))
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
+        .collect();
+    let mut way = object! {
+        "summary" => endpoint.about,
+        "operationId" => id,
+        "tags" => vec![endpoint.tag],
+        "parameters" => parameters,
+        "responses" => responses(endpoint),
+    };
+    if !endpoint.takes.is_empty() {
+        let schema = format!("#/components/schemas/{}", endpoint.takes);
+        let is_needed =
+            matches!(endpoint.takes, "Run" | "Runs" | "Assistant" | "Item" | "ItemKey" | "Latest" | "Prune");
+        way.insert(
+            "requestBody",
+            value!({"required": is_needed, "content": {"application/json": {"schema": {"$ref": schema}}}}),
+        );
+    }
+    way
+}
+
+fn responses(endpoint: &Endpoint) -> Object {
+    let any = || value!({"description": "done", "content": {"application/json": {"schema": {}}}});
+    let of = |kind: &str, about: &str| {
+        let content = Object::from_iter([(std::sync::Arc::from(kind), value!({"schema": {"type": "string"}}))]);
+        object! { "description" => about, "content" => content }
+    };
+    let error = || {
+        let schema = value!({"$ref": "#/components/schemas/Error"});
+        object! {
+            "description" => "why not",
+            "content" => object! { "application/json" => object! { "schema" => schema } },
+        }
+    };
+    let mut all = Object::default();
+    match endpoint.gives {
+        Gives::Json => all.insert("200", any()),
+        Gives::Nothing => all.insert("204", value!({"description": "done"})),
+        Gives::Accepted => {
+            all.insert("200", any());
+            all.insert("202", value!({"description": "it is under way"}));
+        }
+        Gives::Stream => {
+            all.insert("200", of("text/event-stream", "events, each with a name, data and an id"));
+            all.insert("204", value!({"description": "there is nothing more to come"}));
+        }
+        Gives::Text => {
+            let mut both = of("text/plain", "for Prometheus");
+            if let Some(Value::Object(content)) = both.get("content") {
+                let mut content = content.clone();
+                content.insert("application/json", value!({"schema": {}}));
+                both.insert("content", content);
+            }
+            all.insert("200", both);
+        }
+        Gives::Html => all.insert("200", of("text/html", "a page")),
+        Gives::Socket => all.insert("101", value!({"description": "the connection is a WebSocket"})),
+        Gives::NotYet => all.insert("501", error()),
+    }
+    for status in ["400", "404", "405", "409", "413", "422", "503"] {
+        all.insert(status, error());
+    }
+    if endpoint.gives == Gives::Socket {
+        all.insert("403", error());
+        all.insert("426", error());
+    }
+    all
+}
+
+fn schemas() -> Object {
+    let object = |required: &[&str], fields: Value| value!({"type": "object", "required": required, "properties": fields.to_json(), "additionalProperties": true});
+    let strings = || value!({"type": "array", "items": {"type": "string"}}).to_json();
+    let maybe = |kind: &str| value!({"type": [kind, "null"]}).to_json();
+    let one_or_more = || {
+        value!({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}, {"type": "null"}]})
+            .to_json()
+    };
+    let word = |words: &[&str]| value!({"enum": words}).to_json();
+    let number = |least: u64, most: u64| value!({"type": "integer", "minimum": least, "maximum": most}).to_json();
+    let page = || (number(1, 1000), number(0, 1 << 53));
+    let modes =
+        ["values", "updates", "messages", "messages-tuple", "custom", "tasks", "checkpoints", "debug", "events"];
+    let (limit, offset) = page();
+    let run = value!({
+        "assistant_id": {"type": "string", "description": "the id of an assistant, or the name of a graph"},
+        "input": {"description": "the graph's input; none to go on"},
+        "command": {"type": ["object", "null"], "properties": {"resume": {}, "update": {}, "goto": {}}},
+        "config": {"type": ["object", "null"], "properties": {
+            "recursion_limit": number(1, u32::MAX.into()), "max_concurrency": number(1, u32::MAX.into()),
+            "tags": strings(), "configurable": maybe("object"), "metadata": maybe("object")}},
+        "context": {},
+        "metadata": maybe("object"),
+        "stream_mode": {"anyOf": [{"enum": modes}, {"type": "array", "items": {"enum": modes}}, {"type": "null"}]},
+        "stream_subgraphs": maybe("boolean"),
+        "interrupt_before": one_or_more(), "interrupt_after": one_or_more(),
+        "checkpoint": maybe("object"), "checkpoint_id": maybe("string"),
+        "durability": word(&["sync", "async", "exit"]),
+        "multitask_strategy": word(&["enqueue", "reject", "interrupt", "rollback"]),
+        "if_not_exists": word(&["create", "reject"]),
+        "on_disconnect": word(&["cancel", "continue"]),
+        "on_completion": word(&["delete", "keep"]),
+        "after_seconds": {"type": ["number", "null"], "minimum": 0},
+        "feedback_keys": {"type": ["array", "null"], "items": {"type": "string"}},
+        "event_filter": {"type": ["object", "null"], "properties": {
+            "include": {"type": "object"}, "exclude": {"type": "object"}, "skip_empty_chunks": {"type": "boolean"}}},
+    });
+    let assistant = value!({
+        "graph_id": {"type": "string"}, "name": maybe("string"), "description": maybe("string"),
+        "config": maybe("object"), "context": maybe("object"), "metadata": maybe("object"),
+        "assistant_id": {"type": ["string", "null"], "format": "uuid"}, "if_exists": word(&["raise", "do_nothing"]),
+    });
+    let state =
+        value!({"checkpoint": maybe("object"), "checkpoint_id": maybe("string"), "subgraphs": maybe("boolean")});
+    let namespace = || value!({"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1}).to_json();
+    object! {
+        "Error" => value!({"type": "object", "required": ["detail"], "properties": {"detail": {"type": "string"}}}),
+        "Run" => object(&["assistant_id"], run),
+        "Runs" => value!({"type": "array", "items": {"$ref": "#/components/schemas/Run"}, "maxItems": 1000}),
+        "CancelMany" => object(&[], value!({"status": word(&["pending", "running", "all"]), "thread_id": maybe("string"), "run_ids": strings()})),
+        "Assistant" => object(&["graph_id"], assistant.clone()),
+        "AssistantPatch" => object(&[], assistant),
+        "AssistantSearch" => object(&[], value!({
+            "metadata": maybe("object"), "graph_id": maybe("string"), "name": maybe("string"), "limit": limit, "offset": offset,
+            "sort_by": word(&["assistant_id", "graph_id", "name", "created_at", "updated_at"]),
+            "sort_order": word(&["asc", "desc"]), "select": strings()})),
+        "Versions" => object(&[], value!({"metadata": maybe("object"), "limit": page().0, "offset": page().1})),
+        "Latest" => object(&["version"], value!({"version": number(1, u32::MAX.into())})),
+        "Thread" => object(&[], value!({
+            "thread_id": {"type": ["string", "null"], "format": "uuid"}, "metadata": maybe("object"),
+            "if_exists": word(&["raise", "do_nothing"]), "graph_id": maybe("string"), "supersteps": maybe("array")})),
+        "ThreadPatch" => object(&[], value!({"metadata": maybe("object")})),
+        "ThreadSearch" => object(&[], value!({
+            "metadata": maybe("object"), "values": maybe("object"), "ids": strings(),
+            "status": word(&["idle", "busy", "interrupted", "error"]), "limit": page().0, "offset": page().1,
+            "sort_by": word(&["thread_id", "status", "created_at", "updated_at", "state_updated_at"]),
+            "sort_order": word(&["asc", "desc"]), "select": strings(), "extract": maybe("object")})),
+        "Prune" => object(&["thread_ids"], value!({"thread_ids": strings(), "strategy": word(&["delete", "keep_latest"])})),
+        "StateUpdate" => object(&[], value!({
+            "values": {"type": ["object", "array", "null"]}, "as_node": maybe("string"),
+            "checkpoint": maybe("object"), "checkpoint_id": maybe("string")})),
+        "StateQuery" => object(&[], state),
+        "History" => object(&[], value!({
+            "limit": page().0, "before": {"type": ["string", "object", "null"]}, "metadata": maybe("object"),
+            "checkpoint": maybe("object")})),
+        "Item" => object(&["namespace", "key", "value"], value!({
+            "namespace": namespace(), "key": {"type": "string", "minLength": 1}, "value": {"type": "object"}})),
+        "ItemKey" => object(&["namespace", "key"], value!({"namespace": namespace(), "key": {"type": "string"}})),
+        "ItemSearch" => object(&[], value!({
+            "namespace_prefix": strings(), "filter": maybe("object"), "query": maybe("string"),
+            "limit": page().0, "offset": page().1})),
+        "Namespaces" => object(&[], value!({
+            "prefix": strings(), "suffix": strings(), "max_depth": number(1, 1000), "limit": page().0, "offset": page().1})),
+    }
+}
