@@ -15,6 +15,7 @@ mod ids;
 mod log;
 mod memory;
 mod page;
+mod run_status;
 mod runs;
 mod sqlite;
 mod stats;
@@ -37,9 +38,9 @@ pub use ids::{AssistantId, Attempt};
 pub use log::{Ack, FIRST_SEQ, LogBounds, LogRecord, Logs, MAX_SEQ, ReadLimit};
 pub use memory::MemoryStore;
 pub use page::{Direction, Page, PageRequest};
+pub use run_status::{Multitask, RunStatus};
 pub use runs::{
-    Begun, CancelAction, CancelRequest, CreatedRun, Multitask, NewRun, RequestKey, Run, RunEnd, RunFilter, RunStatus,
-    RunThread, Runs, Swept,
+    Begun, CancelAction, CancelRequest, CreatedRun, NewRun, RequestKey, Run, RunEnd, RunFilter, RunThread, Runs, Swept,
 };
 pub use sqlite::{OpenOptions, SqliteStore};
 pub use stats::StoreStats;

@@ -1,12 +1,13 @@
-//! Runs: what is kept of one, the states it goes through, and what can be done with them.
+//! Runs: what is kept of one, and what can be done with them.
 
-use std::{fmt, str::FromStr, time::SystemTime};
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 use runloom_engine::{Object, RunId, ThreadId, Value};
 
 use crate::{
-    AssistantId, Attempt, Direction, LogRecord, NewThread, Page, PageRequest, Result, ThreadUpdate, page::order_tag,
+    AssistantId, Attempt, Direction, LogRecord, Multitask, NewThread, Page, PageRequest, Result, RunStatus,
+    ThreadUpdate, page::order_tag,
 };
 
 /// A run of a graph on a thread.
@@ -62,112 +63,6 @@ impl Run {
     /// The attempt that holds it now.
     pub fn current(&self) -> Attempt {
         Attempt::new(self.id, self.attempt)
-    }
-}
-
-/// The state of a run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum RunStatus {
-    /// It waits for its thread, its time or a server.
-    #[default]
-    Pending,
-    /// An attempt is under way.
-    Running,
-    /// It came to its end.
-    Succeeded,
-    /// It ended with a question, or at a breakpoint; another run goes on.
-    AwaitingInput,
-    /// It failed.
-    Failed,
-    /// It was cancelled.
-    Cancelled,
-    /// It took longer than its own limit.
-    TimedOut,
-}
-
-impl RunStatus {
-    pub(crate) const ALL: [Self; 7] = [
-        Self::Pending,
-        Self::Running,
-        Self::Succeeded,
-        Self::AwaitingInput,
-        Self::Failed,
-        Self::Cancelled,
-        Self::TimedOut,
-    ];
-
-    /// The two states of a run that is not over.
-    pub const UNFINISHED: [Self; 2] = [Self::Pending, Self::Running];
-
-    /// True where the run is over.
-    pub fn is_end(self) -> bool {
-        !matches!(self, Self::Pending | Self::Running)
-    }
-
-    /// Its name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Pending => "pending",
-            Self::Running => "running",
-            Self::Succeeded => "succeeded",
-            Self::AwaitingInput => "awaiting_input",
-            Self::Failed => "failed",
-            Self::Cancelled => "cancelled",
-            Self::TimedOut => "timed_out",
-        }
-    }
-}
-
-impl fmt::Display for RunStatus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for RunStatus {
-    type Err = String;
-    fn from_str(name: &str) -> Result<Self, String> {
-        Self::ALL.into_iter().find(|s| s.name() == name).ok_or_else(|| {
-            let all: Vec<_> = Self::ALL.iter().map(|s| s.name()).collect();
-            format!("there is no run status `{name}`; there are {}", all.join(", "))
-        })
-    }
-}
-
-/// What happens to a run that is asked for while its thread is busy.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Multitask {
-    /// It waits.
-    #[default]
-    Enqueue,
-    /// It is refused, with [`Busy`](crate::Error::Busy), in the same transaction in which it would have been made.
-    Reject,
-    /// The other is interrupted.
-    Interrupt,
-    /// The other is taken back.
-    Rollback,
-}
-
-impl Multitask {
-    pub(crate) const ALL: [Self; 4] = [Self::Enqueue, Self::Reject, Self::Interrupt, Self::Rollback];
-
-    /// Its name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Enqueue => "enqueue",
-            Self::Reject => "reject",
-            Self::Interrupt => "interrupt",
-            Self::Rollback => "rollback",
-        }
-    }
-}
-
-impl FromStr for Multitask {
-    type Err = String;
-    fn from_str(name: &str) -> Result<Self, String> {
-        Self::ALL.into_iter().find(|s| s.name() == name).ok_or_else(|| {
-            format!("there is no multitask strategy `{name}`; there are enqueue, reject, interrupt, rollback")
-        })
     }
 }
 

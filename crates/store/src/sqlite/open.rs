@@ -18,6 +18,8 @@ pub(super) const FILE: &str = "runloom.db";
 const LOCK: &str = "runloom.lock";
 /// Marks a file as ours: `RunL`.
 const APPLICATION: i64 = 0x5275_6e4c;
+/// How long to wait for another program that holds the file.
+pub(super) const BUSY: Duration = Duration::from_secs(5);
 /// What brings a file from each version of the schema to the next.
 const MIGRATIONS: [&str; 1] = [include_str!("schema.sql")];
 
@@ -83,7 +85,7 @@ pub(super) fn connect(options: &OpenOptions) -> Result<Connection> {
 
 /// Settings that every connection has.
 pub(super) fn tune(conn: &Connection) -> Result<()> {
-    conn.busy_timeout(Duration::from_secs(5))?;
+    conn.busy_timeout(BUSY)?;
     conn.set_prepared_statement_cache_capacity(256);
     conn.pragma_update(None, "cache_size", -16 * 1024)?;
     conn.pragma_update(None, "temp_store", "memory")?;

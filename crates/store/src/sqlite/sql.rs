@@ -198,7 +198,8 @@ impl From<rusqlite::Error> for Error {
                 Self::Unavailable("another program holds the file".into())
             }
             OutOfMemory => Self::Unavailable("there is no memory left".into()),
-            NotADatabase | DatabaseCorrupt => Self::Corrupt("the file is damaged, or no database".into()),
+            DatabaseCorrupt => Self::Unavailable("the file is damaged; restore it from a copy".into()),
+            NotADatabase => Self::Corrupt("the file is no database".into()),
             TooBig => Self::Invalid("it is too big to be kept in one row; the limit is 1 GB".into()),
             other => Self::Corrupt(format!("the database refused it ({other:?})")),
         }

@@ -8,6 +8,7 @@ use std::{
     cell::RefCell,
     ops::Deref,
     panic::AssertUnwindSafe,
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -17,6 +18,7 @@ use rusqlite::{Connection, params};
 use tokio::sync::{oneshot, watch};
 
 use super::{
+    open::BUSY,
     queue::{Queue, Taken},
     sql::Sql,
 };
@@ -26,6 +28,13 @@ use crate::{Error, Health, Result, StoreStats, stats::Counters, time::nanos};
 const PROBE_EVERY: Duration = Duration::from_millis(500);
 /// How much it writes for that: enough that a disk without room is not taken for one that works.
 const PROBE_BYTES: usize = 64 * 1024;
+
+/// Past this size the write-ahead log is put away even where that means to wait for readers. SQLite does so by itself as
+/// long as it finds a moment without any; under a load that never ends it finds none, and the log grows.
+const LOG_BYTES: u64 = 128 << 20;
+
+/// How long it waits for them.
+const READER_WAIT: Duration = Duration::from_millis(200);
 
 /// What the writer shares with those who write.
 pub(super) struct Shared {
@@ -115,6 +124,7 @@ impl Shared {
 /// Writes until the queue is closed and empty.
 pub(super) fn run(conn: Connection, shared: &Shared) {
     let _abandon = Abandon(shared);
+    let mut log = LogFile::of(&conn, LOG_BYTES);
     let mut probe_at = None;
     loop {
         let wait = probe_at.map(|at: Instant| at.saturating_duration_since(Instant::now()));
@@ -122,6 +132,7 @@ pub(super) fn run(conn: Connection, shared: &Shared) {
             Taken::Entries(jobs, weight) => {
                 let outcome = commit(&conn, jobs, shared);
                 shared.queue.done(weight);
+                log.keep_small(&conn);
                 if let Err(Error::Unavailable(reason)) = outcome {
                     shared.set_health(Health::Failing(reason.into()));
                     probe_at.get_or_insert_with(|| Instant::now() + PROBE_EVERY);
@@ -142,6 +153,36 @@ pub(super) fn run(conn: Connection, shared: &Shared) {
     }
     if let Err(error) = conn.execute_batch("PRAGMA optimize") {
         tracing::debug!(%error, "the statistics for the query planner were not brought up to date");
+    }
+}
+
+/// The write-ahead log.
+struct LogFile {
+    path: PathBuf,
+    /// The size past which it is put away, and that above which it is the next time.
+    limit: u64,
+    next: u64,
+}
+
+impl LogFile {
+    fn of(conn: &Connection, limit: u64) -> Self {
+        Self { path: format!("{}-wal", conn.path().unwrap_or_default()).into(), limit, next: limit }
+    }
+
+    fn keep_small(&mut self, conn: &Connection) {
+        let size = std::fs::metadata(&self.path).map_or(0, |file| file.len());
+        if size <= self.next {
+            return;
+        }
+        let put_away = || {
+            conn.busy_timeout(READER_WAIT)?;
+            let busy = conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+            conn.busy_timeout(BUSY)?;
+            Ok::<bool, rusqlite::Error>(busy)
+        };
+        let busy = put_away();
+        // One that reads for long is not waited for at every commit.
+        self.next = if busy == Ok(false) { self.limit } else { size + self.limit };
     }
 }
 

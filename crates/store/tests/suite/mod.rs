@@ -1,9 +1,11 @@
 //! What every store has to do alike. `store_suite!()` in a test file runs all of it on what that file's `open` makes.
 
 pub mod assistants;
+pub mod attempts;
 pub mod checkpoints;
 pub mod graphs;
 pub mod items;
+pub mod line;
 pub mod logs;
 pub mod model;
 pub mod runs;
@@ -11,7 +13,6 @@ pub mod threads;
 pub mod upkeep;
 
 use std::{
-    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::SeqCst},
@@ -19,10 +20,10 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+pub use line::Line;
 use runloom_engine::{
     CheckpointId, Clock, Object, TaskId, ThreadId, Value,
-    checkpoint::{Change, Checkpoint, CheckpointWrite, Control, Outcome, Saved, Source, TaskRecord, Write, WriteKind},
-    stream::Snapshot,
+    checkpoint::{Outcome, Saved, TaskRecord, Write, WriteKind},
 };
 use runloom_store::{Attempt, Begun, LogRecord, NewRun, NewThread, Run, RunThread, Store};
 use uuid::Uuid;
@@ -80,6 +81,13 @@ macro_rules! store_suite {
             a_run_makes_its_thread_or_asks_for_it
             the_same_request_is_the_same_run
             reject_is_decided_where_the_run_is_made
+            cancelling_is_asked_once_and_only_grows
+            pending_runs_come_in_the_order_of_making_when_their_time_has_come
+            runs_are_listed_by_filter_and_page
+            a_sweep_takes_what_has_expired
+            a_run_is_deleted_with_its_log
+        }
+        attempts {
             of_two_that_begin_the_same_attempt_one_does
             a_thread_has_one_running_run
             every_write_of_an_old_attempt_is_refused
@@ -87,11 +95,6 @@ macro_rules! store_suite {
             a_run_that_is_given_back_is_held_by_nobody
             an_end_is_kept_whole_or_not_at_all
             states_change_only_as_they_may
-            cancelling_is_asked_once_and_only_grows
-            pending_runs_come_in_the_order_of_making_when_their_time_has_come
-            runs_are_listed_by_filter_and_page
-            a_sweep_takes_what_has_expired
-            a_run_is_deleted_with_its_log
         }
         logs {
             records_come_back_in_order_and_within_limits
@@ -213,102 +216,6 @@ pub fn object(value: Value) -> Object {
 
 pub fn record(seq: u64, text: &str) -> LogRecord {
     LogRecord { seq, bytes: text.to_owned().into() }
-}
-
-/// A state with what it has come from: the next checkpoint of a line of history.
-#[derive(Clone)]
-pub struct Line {
-    pub thread: ThreadId,
-    pub ns: Arc<str>,
-    pub id: CheckpointId,
-    pub parent: Option<CheckpointId>,
-    pub step: i64,
-    pub state: BTreeMap<Arc<str>, Value>,
-    pub changes: Vec<(Arc<str>, Change)>,
-    pub metadata: Object,
-    pub clock: Arc<TestClock>,
-}
-
-impl Line {
-    /// The first checkpoint of a namespace.
-    pub fn new(fixture: &Fixture, thread: ThreadId, ns: &str) -> Self {
-        Self {
-            thread,
-            ns: ns.into(),
-            id: CheckpointId(fixture.clock.uuid()),
-            parent: None,
-            step: -1,
-            state: BTreeMap::new(),
-            changes: Vec::new(),
-            metadata: Object::default(),
-            clock: fixture.clock.clone(),
-        }
-    }
-
-    /// The checkpoint after this one, with nothing changed.
-    pub fn next(&self) -> Self {
-        let id = CheckpointId(self.clock.uuid());
-        Self { id, parent: Some(self.id), step: self.step + 1, changes: Vec::new(), ..self.clone() }
-    }
-
-    /// Changes a channel.
-    pub fn with(mut self, channel: &str, change: Change) -> Self {
-        match change.apply(self.state.get(channel)).unwrap() {
-            Some(value) => self.state.insert(channel.into(), value),
-            None => self.state.remove(channel),
-        };
-        self.changes.push((channel.into(), change));
-        self
-    }
-
-    pub fn set(self, channel: &str, value: Value) -> Self {
-        self.with(channel, Change::Set(value))
-    }
-
-    /// The write that keeps it.
-    pub fn write(&self, run: Option<Attempt>) -> CheckpointWrite {
-        // A channel that is empty stands in the snapshot too, as the engine has it.
-        let mut names: Vec<Arc<str>> = self.state.keys().cloned().collect();
-        let mut values: Vec<Option<Value>> = self.state.values().cloned().map(Some).collect();
-        names.push("always empty".into());
-        values.push(None);
-        let state = Snapshot { checkpoint: Some(self.id), names: names.into(), values };
-        let checkpoint = Checkpoint {
-            id: self.id,
-            ns: self.ns.clone(),
-            parent: self.parent,
-            step: self.step,
-            source: if self.step < 0 { Source::Input } else { Source::Loop },
-            created_at: self.clock.now(),
-            run_id: run.map(|attempt| attempt.run),
-            metadata: self.metadata.clone(),
-            revision: "r1".into(),
-            values: BTreeMap::new(),
-            control: self.control(),
-        };
-        CheckpointWrite {
-            thread: self.thread,
-            checkpoint: Arc::new(checkpoint),
-            changes: self.changes.clone(),
-            state: Arc::new(state),
-        }
-    }
-
-    fn control(&self) -> Control {
-        if self.step % 2 == 0 {
-            Control::default()
-        } else {
-            Control { triggered: vec!["a".into()], ..Default::default() }
-        }
-    }
-
-    /// Fails unless it was kept as it is.
-    pub fn assert_kept(&self, saved: &Saved, parent: Option<CheckpointId>) {
-        let kept = &saved.checkpoint;
-        assert_eq!(kept.values, self.state, "the state at step {}", self.step);
-        assert_eq!((kept.id, kept.parent, kept.step, &kept.ns), (self.id, parent, self.step, &self.ns));
-        assert_eq!((&kept.metadata, &kept.control), (&self.metadata, &self.control()));
-    }
 }
 
 /// The record of a task that has ended.

@@ -106,3 +106,39 @@ async fn a_closed_writer_writes_what_waits_and_refuses_the_rest() {
     }
     assert!(matches!(late.await, Err(Error::Unavailable(_))));
 }
+
+#[test]
+fn the_log_is_put_away_when_it_is_long_and_no_reader_is_waited_for_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("db");
+    let conn = Connection::open(&file).unwrap();
+    conn.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(())).unwrap();
+    conn.execute_batch("PRAGMA wal_autocheckpoint = 0; CREATE TABLE t (x)").unwrap();
+    let mut log = LogFile::of(&conn, 100_000);
+    let size = || std::fs::metadata(folder.path().join("db-wal")).unwrap().len();
+    let grow = |to: u64| {
+        while size() <= to {
+            conn.execute("INSERT INTO t VALUES (zeroblob(10000))", []).unwrap();
+        }
+    };
+    grow(50_000);
+    log.keep_small(&conn);
+    assert!(size() > 50_000, "it is short");
+    grow(100_000);
+    log.keep_small(&conn);
+    assert_eq!(size(), 0);
+
+    let reader = Connection::open(&file).unwrap();
+    grow(50_000);
+    reader.execute_batch("BEGIN; SELECT count(*) FROM t").unwrap();
+    grow(100_000);
+    log.keep_small(&conn);
+    let left = size();
+    assert!(left > 100_000 && log.next == left + 100_000, "a reader is in the way");
+    reader.execute_batch("COMMIT").unwrap();
+    log.keep_small(&conn);
+    assert_eq!(size(), left, "not at every commit");
+    grow(left + 100_000);
+    log.keep_small(&conn);
+    assert_eq!((size(), log.next), (0, 100_000));
+}
