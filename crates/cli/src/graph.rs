@@ -24,12 +24,12 @@ use crate::{
 
 const EXAMPLES: &str = "\
 Examples:
-  runloom graph check graphs/*.yaml             every fault, as file:line:column; exits with 1 if there is one
-  runloom graph check graphs                    all documents of a folder
-  runloom graph draw graphs/agent.yaml          a Mermaid flowchart
-  runloom graph draw graphs/agent.yaml --depth 2 > agent.mmd
-  runloom graph list                            the examples that are built in
-  runloom graph list --addr 127.0.0.1:50051     what a server serves
+  runloom graph check graphs/*.yaml          every fault, as file:line:column, and exit code 1
+  runloom graph check graphs                 all documents of a folder
+  runloom graph draw graphs/agent.yaml       a Mermaid flowchart
+  runloom graph draw joke > joke.mmd         of an example
+  runloom graph list                         the examples that are built in
+  runloom graph list --addr 127.0.0.1:50051  what a server serves
 
 Graphs that a document runs inside are looked for in the other documents of its folder.";
 
@@ -44,12 +44,14 @@ pub struct GraphCommand {
 #[derive(Subcommand, Debug)]
 enum What {
     /// Say what is wrong with documents, all of it
+    #[command(after_help = "Example: runloom graph check graphs")]
     Check {
         /// Documents, or folders of them
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
     },
     /// Draw a document as a Mermaid flowchart
+    #[command(after_help = "Example: runloom graph draw graphs/agent.yaml --depth 2 > agent.mmd")]
     Draw {
         /// A document, or the name of an example
         #[arg(value_name = "FILE")]
@@ -59,6 +61,7 @@ enum What {
         depth: usize,
     },
     /// The graphs of a server, or those that `runloom run` has
+    #[command(after_help = "Example: runloom graph list --addr 127.0.0.1:50051 --json")]
     List {
         /// A line of JSON each
         #[arg(long)]

@@ -26,10 +26,10 @@ use crate::failure::{Failure, Result};
 
 const EXAMPLES: &str = "\
 Examples:
-  runloom run weather_agent 'What is the weather?'    runs an example in this process
-  runloom serve                                       serves the examples on 127.0.0.1:50051
-  runloom serve --graphs ./graphs --data ./data       serves your own, and keeps what they do in ./data
-  runloom graph check graphs/*.yaml                   checks graph documents
+  runloom run weather_agent 'What is the weather?'  an example, in this process
+  runloom serve                                     serves the examples on 127.0.0.1:50051
+  runloom serve --graphs ./graphs                   serves your own, and keeps things in ./data
+  runloom graph check graphs/*.yaml                 checks graph documents
 
 `runloom COMMAND --help` has examples of each.";
 
@@ -91,9 +91,14 @@ mod tests {
 
     #[test]
     fn every_command_shows_examples() {
-        for command in super::Cli::command().get_subcommands() {
+        let cli = super::Cli::command();
+        let deeper = cli.get_subcommands().flat_map(|command| command.get_subcommands());
+        for command in cli.get_subcommands().chain(deeper) {
+            let name = command.get_name();
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-            assert!(help.contains("Examples:") && help.contains("Exit codes:"), "{}", command.get_name());
+            assert!(help.starts_with("Example"), "{name}");
+            let long = help.lines().find(|line| line.starts_with("  ") && line.chars().count() > 100);
+            assert_eq!(long, None, "{name}: it would wrap");
         }
     }
 }

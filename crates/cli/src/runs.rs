@@ -22,12 +22,12 @@ use crate::{
 
 const EXAMPLES: &str = "\
 Examples:
-  runloom runs list --state running          what runs now
-  runloom runs list --thread ID --json       the runs of a thread, a line of JSON each
-  runloom runs show ID                       one run, and why it failed
-  runloom runs join ID                       its stream, from the start; Ctrl-C leaves, and the run goes on
-  runloom runs cancel ID --wait              stops it, and waits until it has stopped
-  runloom runs list --addr 10.0.0.7:50051    of another server
+  runloom runs list --state running        what runs now
+  runloom runs list --thread ID --json     the runs of a thread, a line of JSON each
+  runloom runs show ID                     one run, and why it failed
+  runloom runs join ID                     its stream; Ctrl-C leaves, and the run goes on
+  runloom runs cancel ID --wait            stops it, and waits until it has stopped
+  runloom runs list --addr 10.0.0.7:50051  of another server
 
 In a pipe a list is lines of tabs, without a heading.";
 
@@ -44,6 +44,7 @@ pub struct Runs {
 #[derive(Subcommand, Debug)]
 enum What {
     /// Runs, the newest first
+    #[command(after_help = "Example: runloom runs list --state failed,timed-out --limit 5")]
     List {
         /// Only those of this thread
         #[arg(long, value_name = "ID")]
@@ -59,6 +60,7 @@ enum What {
         json: bool,
     },
     /// One run
+    #[command(after_help = "Example: runloom runs show 0198f3a0-5c1e-7d40-9b51-3f6c0a7e2d11 --json")]
     Show {
         /// The run
         #[arg(value_name = "RUN")]
@@ -68,6 +70,7 @@ enum What {
         json: bool,
     },
     /// Stop a run; one that has ended is left as it is
+    #[command(after_help = "Example: runloom runs cancel 0198f3a0-5c1e-7d40-9b51-3f6c0a7e2d11 --wait")]
     Cancel {
         /// The run
         #[arg(value_name = "RUN")]
@@ -80,6 +83,7 @@ enum What {
         wait: bool,
     },
     /// The stream of a run, running or ended, from its start
+    #[command(after_help = "Example: runloom runs join 0198f3a0-5c1e-7d40-9b51-3f6c0a7e2d11 --mode messages")]
     Join {
         /// The run
         #[arg(value_name = "RUN")]

@@ -42,6 +42,7 @@ pub struct Threads {
 #[derive(Subcommand, Debug)]
 enum What {
     /// Threads, the newest first
+    #[command(after_help = "Example: runloom threads list --status interrupted")]
     List {
         /// Only those of this status
         #[arg(long, value_enum, value_name = "STATUS")]
@@ -54,6 +55,7 @@ enum What {
         json: bool,
     },
     /// One thread and its state
+    #[command(after_help = "Example: runloom threads show 0198f3a0-5c1e-7d40-9b51-3f6c0a7e2d11")]
     Show {
         /// The thread
         #[arg(value_name = "THREAD")]
@@ -63,6 +65,7 @@ enum What {
         json: bool,
     },
     /// The checkpoints of a thread, the newest first
+    #[command(after_help = "Example: runloom threads history 0198f3a0-5c1e-7d40-9b51-3f6c0a7e2d11 --limit 5")]
     History {
         /// The thread
         #[arg(value_name = "THREAD")]

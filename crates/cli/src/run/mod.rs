@@ -36,15 +36,14 @@ use crate::{
 
 const EXAMPLES: &str = "\
 Examples:
-  runloom run weather_agent 'What is the weather?'     text, where the graph has messages or takes one text
-  runloom run joke '{\"topic\": \"cats\"}'                 JSON, for any other
-  echo 'cats' | runloom run joke -                     from a pipe
-  runloom run approval 'tea' --answer '{\"approved\": true}'    answers the first question beforehand
-  runloom run approval 'tea' --data ./data             keeps the thread, to go on with later:
-  runloom run approval --thread ID --answer '{\"approved\": true}' --data ./data
-  runloom run joke cats --mode updates,values          other parts than tokens and progress
-  runloom run joke cats --json | jq .message_chunk     every part as a line of JSON
-  runloom run joke cats --addr 127.0.0.1:50051         at a server, instead of in this process
+  runloom run weather_agent 'What is the weather?'  text: a message, or the one text it takes
+  runloom run joke '{\"topic\": \"cats\"}'              JSON, for any other graph
+  echo cats | runloom run joke -                    from a pipe
+  runloom run joke cats --mode updates,values       other parts than tokens and progress
+  runloom run joke cats --json | jq .message_chunk  every part as a line of JSON
+  runloom run joke cats --addr 127.0.0.1:50051      at a server, instead of in this process
+  runloom run approval tea --data ./data            keeps the thread, to go on with later:
+  runloom run approval --thread ID --data ./data --answer '{\"approved\": true}'
 
 What the run says goes to the standard output, what is told about it to the standard error.";
 

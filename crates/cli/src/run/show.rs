@@ -77,6 +77,7 @@ impl Show {
                 self.running.insert(String::new(), ("waits for its turn".to_owned(), Instant::now(), None));
             }
             (_, 2..) => {
+                self.voices.end(&mut self.screen)?;
                 let text = format!("attempt {}: the server of the one before went down", metadata.attempt);
                 self.screen.note(&format!("{DIM}{text}{DIM:#}"))?;
                 self.running.clear();

@@ -26,11 +26,11 @@ use crate::{
 
 const EXAMPLES: &str = "\
 Examples:
-  runloom serve                                      the examples, on 127.0.0.1:50051, kept in ./data
-  runloom serve --graphs ./graphs                    your documents, read again whenever they change
-  runloom serve --grpc 0.0.0.0:50051 --data /data    for other machines too
-  runloom serve --data :memory:                      forgets everything when it stops
-  runloom serve --log-format json                    logs for a collector; RUST_LOG=debug for more of them
+  runloom serve                                    the examples, on 127.0.0.1:50051, kept in ./data
+  runloom serve --graphs ./graphs                  your documents, read again when they change
+  runloom serve --grpc 0.0.0.0:50051 --data /data  for other machines too
+  runloom serve --data :memory:                    forgets everything when it stops
+  runloom serve --log-format json                  logs for a collector; RUST_LOG=debug for more
 
 SIGINT and SIGTERM drain: no run begins any more, running ones have --drain-timeout to end and are taken up again by the \
 next server otherwise, and clients are told to rejoin. A second signal stops at once.";
