@@ -10,8 +10,9 @@ pub use collections::{List, Object};
 pub use de::from_value;
 pub use ser::to_value;
 
-/// How deep a value may nest. Deeper ones are refused where they enter: reading and freeing them recurses.
-pub const MAX_DEPTH: usize = 128;
+/// How deep a value may nest: as deep as serde_json reads it back. Deeper ones are refused where they enter: reading and
+/// freeing them recurses.
+pub const MAX_DEPTH: usize = 127;
 
 /// How heavy a channel's value may get, in bytes of JSON: 256 MiB. Parts are shared, so a graph that doubles a value at
 /// each step would otherwise hold one that no disk could.
