@@ -1,0 +1,94 @@
+//! Requests that make no sense, to every endpoint: each is answered, in time, and never with a 500.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+#[path = "support/http.rs"]
+mod http;
+
+use http::Server;
+use runloom_gateway::Options;
+use serde_json::{Value as Json, json};
+
+fn fill(path: &str, id: &str) -> String {
+    let parts = path.split('/').map(|part| if part.starts_with('{') { id } else { part });
+    parts.collect::<Vec<_>>().join("/")
+}
+
+#[tokio::test]
+async fn every_endpoint_answers_nonsense() {
+    let server = Server::start(Options { max_body_bytes: 100_000, ..Options::default() }).await;
+    let (_, api) = server.get("/openapi.json").await;
+    let thread = server.thread().await;
+    let deep = "[".repeat(20_000) + &"]".repeat(20_000);
+    let large = vec![b' '; 200_000];
+    let bodies: [&[u8]; 10] =
+        [b"", b"{", b"null", b"[]", b"[1]", b"\"x\"", b"\xff\xfe", deep.as_bytes(), b"{\"a\":\"\\ud800\"}", &large];
+    let wrong =
+        [json!(null), json!(true), json!(-1), json!(1e300), json!("x"), json!([]), json!([null]), json!({"a": null})];
+    for (path, ways) in api["paths"].as_object().unwrap() {
+        for (method, way) in ways.as_object().unwrap() {
+            let method = method.to_uppercase();
+            for id in ["x", "%00", "%ff", "00000000-0000-4000-8000-000000000000", &thread] {
+                // What reads a thread that is there does not end by itself.
+                if path.ends_with("/stream") && method == "GET" && id == thread || method == "DELETE" && id == thread {
+                    continue;
+                }
+                for body in if method == "GET" { &bodies[..1] } else { &bodies[..] } {
+                    let mut answer = server.open(&method, &fill(path, id), &[], body).await;
+                    answer.rest().await;
+                    let (status, told) = (answer.status, serde_json::from_str::<Json>(&answer.text));
+                    let what = format!("{method} {path} {id}: {status} {}", answer.text);
+                    assert!(status < 500 || status == 501, "{what}");
+                    assert!(status < 400 || told.is_ok_and(|told| told["detail"].is_string()), "{what}");
+                    let is_read = method != "GET" && body.len() == large.len() && status != 501 && status != 404;
+                    assert!(!is_read || status == 413, "{what}");
+                }
+            }
+            let schema =
+                way["requestBody"]["content"]["application/json"]["schema"]["$ref"].as_str().unwrap_or_default();
+            let schema = &api["components"]["schemas"][schema.rsplit('/').next().unwrap()];
+            for field in schema["properties"].as_object().into_iter().flat_map(|p| p.keys()) {
+                for value in &wrong {
+                    let mut body = json!({"assistant_id": "count", "graph_id": "count", "namespace": ["a"], "key": "k", "value": {}});
+                    body[field] = value.clone();
+                    let (status, told) = server.json(&method, &fill(path, &thread), body).await;
+                    assert!(status < 500, "{method} {path} {field}={value}: {status} {told}");
+                }
+            }
+        }
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn every_way_to_fail_has_its_status() {
+    let server = Server::start(Options::default()).await;
+    let thread = server.thread().await;
+    let none = "00000000-0000-4000-8000-000000000000";
+    let run = |body: Json| (format!("/threads/{thread}/runs/wait"), body);
+    let cases = [
+        (404, format!("/threads/{none}/runs/wait"), json!({"assistant_id": "count"})),
+        (422, "/threads/x/runs/wait".into(), json!({"assistant_id": "count"})),
+        (404, run(json!({"assistant_id": none})).0, json!({"assistant_id": none})),
+        (422, run(json!({})).0, json!({"assistant_id": "nope"})),
+        (422, run(json!({})).0, json!({"input": {}})),
+        (422, run(json!({})).0, json!({"assistant_id": "count", "stream_mode": "nope"})),
+        (
+            400,
+            run(json!({})).0,
+            json!({"assistant_id": "count", "config": {"configurable": {"a": 1}}, "context": {"b": 1}}),
+        ),
+        (400, "/runs/wait".into(), json!({"assistant_id": "ask", "command": {"resume": 1}})),
+        (404, "/assistants".into(), json!({"graph_id": "nope"})),
+        (409, "/threads".into(), json!({"thread_id": thread})),
+        (400, format!("/threads/{thread}/state"), json!({"values": {"n": 1}})),
+        (501, "/runs/crons".into(), json!({})),
+    ];
+    for (want, path, body) in cases {
+        let (status, told) = server.json("POST", &path, body.clone()).await;
+        assert_eq!(status, want, "{path} {body}: {told}");
+        assert!(told["detail"].is_string());
+    }
+    let (status, told) = server.get("/store/items?namespace=a.b&key=none").await;
+    assert_eq!((status, told), (200, Json::Null));
+    server.stop().await;
+}
