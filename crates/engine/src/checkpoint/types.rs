@@ -235,6 +235,13 @@ pub struct TaskRecord {
     /// The run that gave the last of them: its next attempt must not give it again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answered_by: Option<RunId>,
+    /// How often it was tried, where that was more than once or across a crash: later tries count on from there.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub tries: u32,
+}
+
+fn is_zero(n: &u32) -> bool {
+    *n == 0
 }
 
 impl TaskRecord {

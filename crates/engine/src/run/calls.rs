@@ -201,6 +201,7 @@ impl Context {
                             chunk: chunk.clone(),
                             meta: task.meta(),
                             model: Some(info.clone()),
+                            name: Some(name.clone()),
                             tags: call_tags.clone(),
                         }));
                     }
@@ -217,7 +218,7 @@ impl Context {
                 }
                 self.breathe().await;
             } else {
-                level.run.pulse.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                task.beat();
             }
         }
         if !is_complete {

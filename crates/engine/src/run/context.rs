@@ -1,6 +1,9 @@
 //! What a node is given beside the state: a way to tell, to ask, to call models and tools, to be cancelled.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -12,7 +15,7 @@ use crate::{
     checkpoint::TaskRecord,
     graph::{CompiledNode, NodeId},
     items::ItemStore,
-    stream::{Event, EventData, EventKind, Interrupt, Mode, Payload, SnapshotRef, TaskMeta, TaskRef},
+    stream::{AskedIn, Event, EventData, EventKind, Interrupt, Mode, Payload, SnapshotRef, TaskMeta, TaskRef},
 };
 
 /// A node's way to the run it is in. Cheap to clone; valid as long as the node runs.
@@ -30,6 +33,8 @@ pub(crate) struct TaskScope {
     pub step: i64,
     /// 1 for the first try under the retry policy.
     pub attempt: u32,
+    /// Which try of the task this is, through all attempts at the run.
+    pub tries: u32,
     pub path: TaskPath,
     /// The state before the step.
     pub base: SnapshotRef,
@@ -39,6 +44,8 @@ pub(crate) struct TaskScope {
     pub meta: Mutex<Option<Arc<TaskMeta>>>,
     /// True where the task runs again after a stop, and its subgraphs go on from their checkpoints.
     pub resuming: bool,
+    /// Counts signs of life, for the timeout of a silent node.
+    pub pulse: AtomicU64,
     /// How many subgraphs it has run.
     pub subgraphs: std::sync::atomic::AtomicUsize,
 }
@@ -75,6 +82,7 @@ impl TaskScope {
             node,
             step,
             attempt: 1,
+            tries: 1,
             path,
             base: base.clone(),
             event_id: Uuid::nil(),
@@ -82,6 +90,7 @@ impl TaskScope {
             meta: Mutex::default(),
             resuming: false,
             subgraphs: 0.into(),
+            pulse: 0.into(),
         }
     }
 
@@ -125,7 +134,7 @@ impl TaskScope {
     }
 
     pub fn task_ref(&self) -> TaskRef {
-        TaskRef { id: self.id, node: self.name().clone(), attempt: self.attempt }
+        TaskRef { id: self.id, node: self.name().clone(), attempt: self.tries }
     }
 
     /// What the task's parts share, made once.
@@ -155,7 +164,16 @@ impl TaskScope {
         self.level.parents.iter().copied().chain([self.event_id]).collect()
     }
 
+    /// Shows that the task lives, and the tasks it runs in.
+    pub fn beat(&self) {
+        self.pulse.fetch_add(1, Ordering::Relaxed);
+        if let Some(task) = &self.level.above {
+            task.beat();
+        }
+    }
+
     pub fn tell(&self, payload: Payload) {
+        self.beat();
         self.level.tell(self.step, Some(self.task_ref()), Some(self.base.clone()), payload);
     }
 
@@ -202,8 +220,8 @@ impl TaskScope {
         [Arc::from("seq:step:1")].into_iter().chain(inherited).collect()
     }
 
-    /// Begins to keep what the task has been answered so far.
-    fn keep_answers(&self) {
+    /// Begins to keep what is known of the task so far: its answers, how often it was tried.
+    pub fn keep_so_far(&self) {
         let level = &self.level;
         let (Some(saver), Some(thread)) = (&level.graph.runtime.checkpointer, level.run.config.thread_id) else {
             return;
@@ -224,6 +242,7 @@ impl TaskScope {
             interrupts: asked.interrupts.clone(),
             answers: asked.answers.clone(),
             answered_by: asked.answered_by,
+            tries: if self.tries > 1 { self.tries } else { 0 },
         }
     }
 }
@@ -234,7 +253,7 @@ impl Context {
         if self.task.level.wants(Mode::Custom) {
             self.task.tell(Payload::Custom(data.into()));
         } else {
-            self.task.level.run.pulse.fetch_add(1, Ordering::Relaxed);
+            self.task.beat();
         }
     }
 
@@ -284,10 +303,11 @@ impl Context {
             asked.answered_by = Some(RunId(run.run_id));
             drop(asked);
             // Kept at once: an answer is given once, however often the run is taken up again.
-            task.keep_answers();
+            task.keep_so_far();
             return Ok(answer);
         }
-        let question = Interrupt { id, value: value.into() };
+        let asked_in = AskedIn { namespace: task.level.ns.clone(), node: task.name().clone(), task: task.id };
+        let question = Interrupt { id, value: value.into(), asked_in: Some(Arc::new(asked_in)) };
         asked.interrupts = vec![question.clone()];
         Err(NodeError::Interrupted(vec![question]))
     }

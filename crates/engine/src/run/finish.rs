@@ -29,6 +29,8 @@ pub(crate) struct Saver {
     pub last: Option<Arc<Checkpoint>>,
     /// Whether the thread has moved past the checkpoint the run was told to start from.
     pub superseded: bool,
+    /// The thread's latest checkpoint when the run began: new ones sort after it.
+    pub floor: Option<CheckpointId>,
     coming: Option<CheckpointId>,
     /// Changes applied since the last checkpoint that the next one has to carry.
     unsaved: Vec<(ChannelId, Change)>,
@@ -58,6 +60,7 @@ impl Saver {
             parent,
             last: None,
             superseded: false,
+            floor: None,
             coming: None,
             unsaved: Vec::new(),
             acks: VecDeque::new(),
@@ -78,9 +81,33 @@ impl Saver {
     /// Gives the state the id of the checkpoint that will hold it, before it is told.
     pub fn prepare(&mut self, level: &Level, channels: &mut Channels) {
         if self.keeps() {
-            self.coming = Some(CheckpointId(level.run.clock.uuid()));
+            self.coming = Some(self.next_id(level));
             channels.set_checkpoint(self.coming);
         }
+    }
+
+    /// The id of the next checkpoint: the same when a later attempt at the run makes the same step again, so that tasks,
+    /// whose ids are made of it, keep theirs. It has the form of a UUID of version 7 and sorts after those before it: its
+    /// upper part counts on from theirs, or begins with the run's, its lower part is a hash of what came before.
+    fn next_id(&self, level: &Level) -> CheckpointId {
+        let run = level.run.run_id;
+        if run.get_version_num() != 7 {
+            return CheckpointId(level.run.clock.uuid());
+        }
+        // 48 bits of milliseconds and 12 more, with the version's four taken out between them.
+        let upper = |id: Uuid| {
+            let high = id.as_u64_pair().0;
+            (high >> 16) << 12 | high & 0xfff
+        };
+        let before = [self.current, self.floor].into_iter().flatten().map(|id| upper(id.0) + 1).max().unwrap_or(0);
+        let count = before.max(upper(run));
+        let mut h = xxhash_rust::xxh3::Xxh3::new();
+        h.update(run.as_bytes());
+        h.update(level.ns.as_bytes());
+        h.update(self.current.map_or(Uuid::nil(), |id| id.0).as_bytes());
+        let high = (count >> 12) << 16 | 7 << 12 | count & 0xfff;
+        let low = h.digest() >> 2 | 1 << 63;
+        CheckpointId(Uuid::from_u64_pair(high, low))
     }
 
     /// Notes changes that no checkpoint holds yet.
@@ -108,7 +135,7 @@ impl Saver {
             changes.into_iter().for_each(|(c, change)| merge(&mut all, c, change, channels));
             all
         };
-        let id = self.coming.take().unwrap_or_else(|| CheckpointId(level.run.clock.uuid()));
+        let id = self.coming.take().unwrap_or_else(|| self.next_id(level));
         self.parent = self.current;
         self.current = Some(id);
         let checkpoint = Arc::new(self.checkpoint(level, next, step, source, self.parent));

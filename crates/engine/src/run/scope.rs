@@ -2,16 +2,14 @@
 
 use std::{
     collections::HashSet,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
 };
 
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::context::TaskScope;
 use crate::{
     Graph, Object, RunConfig, Value,
     checkpoint::Durability,
@@ -36,8 +34,6 @@ pub(crate) struct RunScope {
     /// Tokens used so far.
     pub usage: Mutex<Usage>,
     pub tags: Arc<[Arc<str>]>,
-    /// Counts parts and other signs of life, for the timeouts of silent nodes.
-    pub pulse: AtomicU64,
 }
 
 impl RunScope {
@@ -76,6 +72,8 @@ pub(crate) struct Level {
     pub parent_checkpoints: Object,
     /// The task's node in the graph above, which events of this level carry.
     pub within: Option<Arc<TaskMeta>>,
+    /// That task, which lives as long as this level tells.
+    pub above: Option<Arc<TaskScope>>,
 }
 
 impl Level {
@@ -100,7 +98,9 @@ impl Level {
 
     /// Tells a part.
     pub fn tell(&self, step: i64, task: Option<TaskRef>, base: Option<SnapshotRef>, payload: Payload) {
-        self.run.pulse.fetch_add(1, Ordering::Relaxed);
+        if let Some(task) = &self.above {
+            task.beat();
+        }
         self.run.queue.push(Part { namespace: self.ns.clone(), step, task, base, payload });
     }
 

@@ -106,6 +106,7 @@ impl Superstep {
                     interrupts: Vec::new(),
                     answers: Vec::new(),
                     answered_by: None,
+            tries: 0,
                 };
                 self.records.retain(|r| r.task != record.task);
                 self.records.push(record.clone());
@@ -208,6 +209,7 @@ pub(crate) fn restore(
     level: std::sync::Arc<super::scope::Level>,
     saved: Option<Saved>,
     superseded: bool,
+    latest: Option<crate::CheckpointId>,
     resuming: bool,
 ) -> Result<Superstep, Error> {
     let graph = &level.graph;
@@ -230,6 +232,7 @@ pub(crate) fn restore(
     };
     let mut saver = Saver::new(&level, Some(saved.checkpoint.id), saved.checkpoint.parent);
     saver.superseded = superseded;
+    saver.floor = latest;
     let step = saved.checkpoint.step + 1;
     let next = Next::restore(graph, &saved.checkpoint.control)?;
     let channels = Channels::restore(graph, &saved.checkpoint);

@@ -120,10 +120,9 @@ impl Graph {
             told: Mutex::default(),
             usage: Mutex::default(),
             tags: config.tags.as_slice().into(),
-            pulse: Default::default(),
             config,
         });
-        let work = Box::pin(drive(self.clone(), run.clone(), input));
+        let work = Box::pin(outermost(self.clone(), run.clone(), input));
         RunStream { run, work: Some(work), finished: None }
     }
 
@@ -133,30 +132,9 @@ impl Graph {
     }
 }
 
-/// The run from its checkpoint to its end, under its limit of time and its cancellation.
-async fn drive(graph: Graph, run: Arc<RunScope>, input: Input) -> Result<Finished, Error> {
-    let name = || graph.name().to_string();
-    let cancel = run.cancel.clone();
-    let timeout = run.config.timeout;
-    let work = outermost(graph.clone(), run, input);
-    let timed = async {
-        match timeout {
-            None => work.await,
-            Some(limit) => match tokio::time::timeout(limit, work).await {
-                Ok(result) => result,
-                Err(_) => Err(Error::RunTimeout { graph: name(), after: limit }),
-            },
-        }
-    };
-    tokio::select! {
-        biased;
-        () = cancel.cancelled() => Err(Error::Cancelled { graph: name() }),
-        result = timed => result,
-    }
-}
-
+/// The run from its checkpoint to its end.
 async fn outermost(graph: Graph, run: Arc<RunScope>, input: Input) -> Result<Finished, Error> {
-    let (saved, superseded) = load(&graph, &run.config).await?;
+    let Loaded { saved, superseded, latest } = load(&graph, &run.config).await?;
     let mut metadata = run.config.metadata.clone();
     if let Some(thread) = run.config.thread_id {
         metadata.insert("thread_id", thread.to_string());
@@ -172,9 +150,10 @@ async fn outermost(graph: Graph, run: Arc<RunScope>, input: Input) -> Result<Fin
         metadata,
         parent_checkpoints: Object::default(),
         within: None,
+        above: None,
         run: run.clone(),
     });
-    let superstep = start::restore(level, saved, superseded, false)?;
+    let superstep = start::restore(level, saved, superseded, latest, false)?;
     let (stopped, channels, shown) = superstep.run(input).await;
     let state = channels.snapshot().clone();
     let values = shown.unwrap_or_else(|| output_of(&graph, &channels));
@@ -194,27 +173,37 @@ async fn outermost(graph: Graph, run: Arc<RunScope>, input: Input) -> Result<Fin
     }
 }
 
-/// The checkpoint a run starts from, and whether its thread has moved past it.
-async fn load(graph: &Graph, config: &RunConfig) -> Result<(Option<Saved>, bool), Error> {
+/// The checkpoint a run starts from.
+struct Loaded {
+    saved: Option<Saved>,
+    /// Whether the thread has moved past it.
+    superseded: bool,
+    /// The thread's latest, past which new ones come.
+    latest: Option<crate::CheckpointId>,
+}
+
+async fn load(graph: &Graph, config: &RunConfig) -> Result<Loaded, Error> {
     let fail = |error| Error::Checkpointer { graph: graph.name().to_string(), error };
     let (Some(saver), Some(thread)) = (&graph.runtime.checkpointer, config.thread_id) else {
         return match config.checkpoint_id {
-            None => Ok((None, false)),
+            None => Ok(Loaded { saved: None, superseded: false, latest: None }),
             Some(_) => {
                 Err(Error::NoCheckpointer { graph: graph.name().to_string(), what: "a checkpoint to start from" })
             }
         };
     };
     let latest = saver.get(thread, "", None).await.map_err(fail)?;
-    let Some(id) = config.checkpoint_id else { return Ok((latest, false)) };
+    let newest = latest.as_ref().map(|l| l.checkpoint.id);
+    let from_latest = |saved| Loaded { saved, superseded: false, latest: newest };
+    let Some(id) = config.checkpoint_id else { return Ok(from_latest(latest)) };
     // The next attempt of a run that has left the checkpoint it was told to start from goes on from its own.
     let is_own = config.attempt > 1
         && latest.as_ref().is_some_and(|l| l.checkpoint.run_id == config.run_id && config.run_id.is_some());
     if is_own || latest.as_ref().is_some_and(|l| l.checkpoint.id == id) {
-        return Ok((latest, false));
+        return Ok(from_latest(latest));
     }
     match saver.get(thread, "", Some(id)).await.map_err(fail)? {
-        Some(saved) => Ok((Some(saved), true)),
+        Some(saved) => Ok(Loaded { saved: Some(saved), superseded: true, latest: newest }),
         None => Err(Error::CheckpointNotFound(id)),
     }
 }

@@ -161,11 +161,12 @@ impl Context {
                 metadata: meta.metadata.clone(),
                 parent_checkpoints,
                 within: Some(meta),
+                above: Some(task.clone()),
                 run,
             });
             // One that keeps its own state goes on only where it stopped; else its last run is over, and this is a new one.
             let resuming = saved.is_some() && (is_stopped || !persistent);
-            let superstep = start::restore(level, saved, false, resuming)?;
+            let superstep = start::restore(level, saved, false, None, resuming)?;
             let (stopped, channels, _) = superstep.run(Input::Values(input)).await;
             match stopped? {
                 Stopped::Done => Ok(Value::Object(output_of(&graph, &channels))),

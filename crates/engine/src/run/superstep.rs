@@ -67,7 +67,7 @@ impl Superstep {
             }),
             ..EventData::default()
         });
-        let stopped = self.drive(input).await;
+        let stopped = self.bounded(input).await;
         let kept = self.saver.finish(&self.level, &self.channels, &self.next, &stopped).await;
         let stopped = match (stopped, kept) {
             (Ok(stopped), Err(error)) => {
@@ -90,6 +90,29 @@ impl Superstep {
         };
         level.tell_chain(EventKind::ChainEnd, self.step, Some(self.channels.snapshot()), data);
         (stopped, self.channels, self.shown)
+    }
+
+    /// Drives the graph, until it ends or its run is cancelled or has taken its time. What is under way is dropped then,
+    /// and what is to be kept is kept all the same.
+    async fn bounded(&mut self, input: Input) -> Result<Stopped, NodeError> {
+        if self.level.depth > 0 {
+            return self.drive(input).await;
+        }
+        let run = self.level.run.clone();
+        let limit = run.config.timeout;
+        let too_long = async {
+            match limit {
+                Some(limit) => tokio::time::sleep(limit).await,
+                None => std::future::pending().await,
+            }
+        };
+        let graph = self.level.graph.name().clone();
+        tokio::select! {
+            biased;
+            () = run.cancel.cancelled() => Err(NodeError::Cancelled),
+            stopped = self.drive(input) => stopped,
+            () = too_long => Err(Error::RunTimeout { graph: graph.to_string(), after: limit.unwrap_or_default() }.into()),
+        }
     }
 
     /// The output channels.
@@ -179,6 +202,7 @@ impl Superstep {
             interrupts: Vec::new(),
             answers: Vec::new(),
             answered_by: None,
+            tries: 0,
         };
         self.saver.put_task(&self.level, record);
         self.finish_step(applied, Source::Loop);
@@ -221,12 +245,16 @@ impl Superstep {
 
     /// Hands finished tasks of an earlier stop what they wrote, and the others the answers they have had.
     fn reuse(&mut self, tasks: &mut [Task]) {
-        if self.records.is_empty() {
+        // A try that a crash cut off left no record: each attempt at the run has tried the task once at least.
+        let cut_off = if self.resuming { self.level.run.config.attempt.saturating_sub(1) } else { 0 };
+        if self.records.is_empty() && cut_off == 0 {
             return;
         }
         let graph = self.level.graph.clone();
         for task in tasks {
+            task.tries = 1 + cut_off;
             let Some(record) = self.records.iter().find(|r| r.task == task.id) else { continue };
+            task.tries = 1 + cut_off.max(record.tries);
             match &record.outcome {
                 Some(Outcome::Done(writes)) if !self.replaying => {
                     task.ended = Some(Ended::Done(TaskWrites::restore(&graph, Some(task.node), writes)));
@@ -283,6 +311,7 @@ impl Superstep {
         base: &crate::stream::SnapshotRef,
     ) -> Result<(), NodeError> {
         let (ended, record) = ended;
+        task.tries = task.tries.max(record.tries);
         self.saver.put_task(&self.level, record);
         task.ended = Some(ended);
         self.tell_end(task, base);

@@ -35,6 +35,8 @@ pub(crate) struct Task {
     pub ended: Option<Ended>,
     /// True where that comes from an earlier attempt.
     pub cached: bool,
+    /// Which try of it ended, or is the first to come.
+    pub tries: u32,
     /// What is known of it from an earlier stop.
     pub earlier: Option<TaskRecord>,
 }
@@ -65,7 +67,7 @@ impl Failure {
 
 impl Task {
     pub fn new(node: NodeId, path: TaskPath, id: TaskId, input: StateView) -> Self {
-        Self { node, path, id, input, ended: None, cached: false, earlier: None }
+        Self { node, path, id, input, ended: None, cached: false, tries: 1, earlier: None }
     }
 }
 
@@ -80,20 +82,25 @@ pub(crate) async fn run(
     let node = &level.graph.inner.nodes[task.node];
     let event_id = if level.run.modes.has(Mode::Events) { level.run.clock.uuid() } else { Uuid::nil() };
     let mut attempt = 1;
+    // What has been answered stays so, from an earlier stop and from one try to the next.
+    let mut known = task.earlier.as_ref().map_or_else(Asked::default, |r| Asked {
+        count: 0,
+        answers: r.answers.clone(),
+        interrupts: r.interrupts.clone(),
+        answered_by: r.answered_by,
+    });
     loop {
-        let asked = task.earlier.as_ref().map_or_else(Asked::default, |r| Asked {
-            count: 0,
-            answers: r.answers.clone(),
-            interrupts: r.interrupts.clone(),
-            answered_by: r.answered_by,
-        });
         let scope = Arc::new(TaskScope {
             attempt,
+            tries: task.tries + attempt - 1,
             event_id,
-            asked: asked.into(),
+            asked: std::mem::take(&mut known).into(),
             resuming: resuming || attempt > 1,
             ..TaskScope::new(level, (task.id, Some(task.node), task.path), step, base)
         });
+        if scope.tries > 1 {
+            scope.keep_so_far();
+        }
         let result = once(&scope, task).await;
         let mut record = scope.record();
         let error = match result {
@@ -114,6 +121,7 @@ pub(crate) async fn run(
         };
         if let Some(failure) = error.failure() {
             if let Some(pause) = node.spec.retry.as_ref().and_then(|p| p.pause(attempt, failure)) {
+                known = Asked { count: 0, ..std::mem::take(&mut *scope.asked.lock()) };
                 tokio::time::sleep(pause).await;
                 attempt += 1;
                 continue;
@@ -221,7 +229,7 @@ async fn awake<T>(
     work: impl Future<Output = Result<T, NodeError>>,
 ) -> Result<T, NodeError> {
     let mut work = std::pin::pin!(work);
-    let pulse = &scope.level.run.pulse;
+    let pulse = &scope.pulse;
     loop {
         let before = pulse.load(Ordering::Relaxed);
         match tokio::time::timeout(idle, &mut work).await {

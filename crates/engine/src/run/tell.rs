@@ -86,6 +86,7 @@ impl TaskScope {
                     chunk: Arc::new(Chunk::Whole(message.clone())),
                     meta: self.meta(),
                     model: None,
+                    name: None,
                     tags: Arc::default(),
                 }));
             }
@@ -115,7 +116,7 @@ impl Superstep {
         let graph = &level.graph;
         let node = graph.inner.nodes[task.node].name.clone();
         let part = |payload| {
-            let task = crate::stream::TaskRef { id: task.id, node: node.clone(), attempt: 1 };
+            let task = crate::stream::TaskRef { id: task.id, node: node.clone(), attempt: task.tries };
             level.tell(self.step, Some(task), Some(base.clone()), payload);
         };
         match &task.ended {
@@ -156,6 +157,9 @@ impl Superstep {
 
     /// A scope by which parts of a task are told from outside it.
     fn scope_of(&self, task: &Task) -> TaskScope {
-        TaskScope::new(&self.level, (task.id, Some(task.node), task.path), self.step, self.channels.snapshot())
+        TaskScope {
+            tries: task.tries,
+            ..TaskScope::new(&self.level, (task.id, Some(task.node), task.path), self.step, self.channels.snapshot())
+        }
     }
 }

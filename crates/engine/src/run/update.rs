@@ -92,6 +92,7 @@ impl Graph {
                     interrupts: records.iter().find(|r| r.task == id).map(|r| r.interrupts.clone()).unwrap_or_default(),
                     answers: Vec::new(),
                     answered_by: None,
+            tries: 0,
                 });
                 ended.push((node, own, leaves));
             }
@@ -193,7 +194,6 @@ fn by_hand(graph: &Graph, thread: ThreadId, ns: &Arc<str>, mut metadata: Object)
         told: Default::default(),
         usage: Default::default(),
         tags: Arc::default(),
-        pulse: Default::default(),
         config,
     });
     Arc::new(Level {
@@ -207,6 +207,7 @@ fn by_hand(graph: &Graph, thread: ThreadId, ns: &Arc<str>, mut metadata: Object)
         metadata,
         parent_checkpoints: Object::default(),
         within: None,
+        above: None,
         run,
     })
 }

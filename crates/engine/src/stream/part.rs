@@ -149,6 +149,20 @@ pub struct Interrupt {
     pub id: Arc<str>,
     /// What is asked.
     pub value: Value,
+    /// Where it was asked; none where that is not known any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked_in: Option<Arc<AskedIn>>,
+}
+
+/// Where a question was asked.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct AskedIn {
+    /// The namespace of the graph: empty for the graph itself.
+    pub namespace: Arc<str>,
+    /// The node.
+    pub node: Arc<str>,
+    /// The task.
+    pub task: TaskId,
 }
 
 impl Interrupt {
@@ -169,6 +183,8 @@ pub struct MessagePart {
     pub meta: Arc<TaskMeta>,
     /// The model, where one made it.
     pub model: Option<Arc<crate::model::ModelInfo>>,
+    /// The name by which events know that model: `ChatOpenAI`.
+    pub name: Option<Arc<str>>,
     /// Tags of the model's call beside the task's.
     pub tags: Arc<[Arc<str>]>,
 }
