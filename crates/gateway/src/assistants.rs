@@ -61,7 +61,7 @@ pub(crate) async fn create(State(api): State<Api>, call: Call) -> Reply {
         made => made,
     };
     match made {
-        Ok(made) => Ok(json(StatusCode::OK, &records::assistant(&made))),
+        Ok(made) => Ok(json(StatusCode::OK, records::assistant(&made))),
         Err(error) if error.reason == Reason::GraphUnknown => Err(Fail::from(error).with_status(StatusCode::NOT_FOUND)),
         Err(error) => Err(error.into()),
     }
@@ -69,7 +69,7 @@ pub(crate) async fn create(State(api): State<Api>, call: Call) -> Reply {
 
 pub(crate) async fn get(State(api): State<Api>, call: Call) -> Reply {
     let found = api.core.get_assistant(call.assistant()?).await?;
-    Ok(json(StatusCode::OK, &records::assistant(&found)))
+    Ok(json(StatusCode::OK, records::assistant(&found)))
 }
 
 pub(crate) async fn update(State(api): State<Api>, call: Call) -> Reply {
@@ -105,7 +105,7 @@ pub(crate) async fn update(State(api): State<Api>, call: Call) -> Reply {
         made => made,
     };
     match made {
-        Ok(made) => Ok(json(StatusCode::OK, &records::assistant(&made))),
+        Ok(made) => Ok(json(StatusCode::OK, records::assistant(&made))),
         Err(error) if error.reason == Reason::GraphUnknown => Err(Fail::from(error).with_status(StatusCode::NOT_FOUND)),
         Err(error) => Err(error.into()),
     }
@@ -150,7 +150,7 @@ pub(crate) async fn search(State(api): State<Api>, call: Call) -> Reply {
 
 pub(crate) async fn count(State(api): State<Api>, call: Call) -> Reply {
     let count = api.core.count_assistants(filter(&call.fields()?)?).await?;
-    Ok(json(StatusCode::OK, &count))
+    Ok(json(StatusCode::OK, count))
 }
 
 pub(crate) async fn versions(State(api): State<Api>, call: Call) -> Reply {
@@ -161,7 +161,7 @@ pub(crate) async fn versions(State(api): State<Api>, call: Call) -> Reply {
     let page = PageRequest { size: limit, token: None, skip: offset };
     let found = api.core.list_assistant_versions(id, metadata, page).await?;
     let items: Vec<Object> = found.items.iter().map(records::assistant_version).collect();
-    Ok(json(StatusCode::OK, &items))
+    Ok(json(StatusCode::OK, items))
 }
 
 pub(crate) async fn set_latest(State(api): State<Api>, call: Call) -> Reply {
@@ -171,7 +171,7 @@ pub(crate) async fn set_latest(State(api): State<Api>, call: Call) -> Reply {
         return Err(Fail::invalid("version: is required: the number of a version"));
     };
     let latest = api.core.set_latest_assistant(id, version as u32).await?;
-    Ok(json(StatusCode::OK, &records::assistant(&latest)))
+    Ok(json(StatusCode::OK, records::assistant(&latest)))
 }
 
 pub(crate) async fn graph(State(api): State<Api>, call: Call) -> Reply {
@@ -195,12 +195,12 @@ pub(crate) async fn graph(State(api): State<Api>, call: Call) -> Reply {
         Err(_) => Target::Graph(call.param("assistant_id").to_owned()),
     };
     let drawing = api.core.draw(&target, depth).await?;
-    Ok(json(StatusCode::OK, &records::drawing(&drawing)))
+    Ok(json(StatusCode::OK, records::drawing(&drawing)))
 }
 
 pub(crate) async fn schemas(State(api): State<Api>, call: Call) -> Reply {
     let schemas = api.core.schemas(&Target::Assistant(call.assistant()?)).await?;
-    Ok(json(StatusCode::OK, &records::schemas(&schemas)))
+    Ok(json(StatusCode::OK, records::schemas(&schemas)))
 }
 
 pub(crate) async fn subgraphs(State(api): State<Api>, call: Call) -> Reply {
@@ -209,5 +209,5 @@ pub(crate) async fn subgraphs(State(api): State<Api>, call: Call) -> Reply {
     let all = api.core.subgraph_schemas(&target, call.query_flag("recurse")? || only.contains('|')).await?;
     let shown = all.iter().filter(|(name, _)| only.is_empty() || *name == only);
     let shown: Object = shown.map(|(name, s)| (std::sync::Arc::from(name.as_str()), records::schemas(s))).collect();
-    Ok(json(StatusCode::OK, &shown))
+    Ok(json(StatusCode::OK, shown))
 }

@@ -31,12 +31,12 @@ async fn answer(api: &Api, query: StateQuery) -> Reply {
     let thread = query.thread;
     let is_latest = query.checkpoint_id.is_none() && query.namespace.is_empty();
     match api.core.get_state(query).await {
-        Ok(view) => Ok(json(StatusCode::OK, &state(&view))),
+        Ok(view) => Ok(json(StatusCode::OK, state(&view))),
         // What finished of the step that stopped cannot be applied, which is why it stopped: the state before it stands.
         Err(error) if is_latest && error.reason == Reason::InvalidUpdate => {
             let one = CheckpointFilter { limit: Some(1), ..CheckpointFilter::default() };
             match api.core.list_checkpoints(thread, "", one, None).await?.items.first() {
-                Some(view) => Ok(json(StatusCode::OK, &state(view))),
+                Some(view) => Ok(json(StatusCode::OK, state(view))),
                 None => Err(error.into()),
             }
         }
@@ -105,7 +105,7 @@ pub(crate) async fn update(State(api): State<Api>, call: Call) -> Reply {
         "configurable" => checkpoint.clone(),
         "checkpoint_id" => checkpoint.get("checkpoint_id").cloned().unwrap_or_default(),
     };
-    Ok(json(StatusCode::OK, &answer))
+    Ok(json(StatusCode::OK, answer))
 }
 
 pub(crate) async fn history(State(api): State<Api>, call: Call) -> Reply {
@@ -139,5 +139,5 @@ async fn listed(api: &Api, thread: ThreadId, namespace: &str, mut filter: Checkp
     find(api, thread).await?;
     filter.limit = Some(filter.limit.unwrap_or(10));
     let views = api.core.list_checkpoints(thread, namespace, filter, None).await?;
-    Ok(json(StatusCode::OK, &shown_history(&views.items)))
+    Ok(json(StatusCode::OK, shown_history(&views.items)))
 }

@@ -49,7 +49,7 @@ pub(crate) async fn get(State(api): State<Api>, call: Call) -> Reply {
     namespace(&named)?;
     let key = call.query("key").ok_or_else(|| Fail::invalid("key: is required"))?;
     let found = api.core.store().items().get(&named, key).await.map_err(failed)?;
-    Ok(json(StatusCode::OK, &found.as_ref().map(records::item)))
+    Ok(json(StatusCode::OK, found.as_ref().map(records::item)))
 }
 
 pub(crate) async fn delete(State(api): State<Api>, call: Call) -> Reply {
@@ -79,7 +79,7 @@ pub(crate) async fn search(State(api): State<Api>, call: Call) -> Reply {
             o
         })
         .collect();
-    Ok(json(StatusCode::OK, &object! { "items" => items.into_iter().map(Value::from).collect::<Vec<_>>() }))
+    Ok(json(StatusCode::OK, object! { "items" => items.into_iter().map(Value::from).collect::<Vec<_>>() }))
 }
 
 /// The comparisons of a filter's field: `{"$gt": 3}`.
@@ -169,5 +169,5 @@ pub(crate) async fn namespaces(State(api): State<Api>, call: Call) -> Reply {
         .collect();
     all.dedup();
     let page: Vec<Value> = all.into_iter().skip(offset).take(limit).map(Value::from).collect();
-    Ok(json(StatusCode::OK, &object! { "namespaces" => page }))
+    Ok(json(StatusCode::OK, object! { "namespaces" => page }))
 }

@@ -70,7 +70,7 @@ pub(crate) async fn create(State(api): State<Api>, call: Call) -> Reply {
         }
     }
     let made = api.core.get_thread(made.id).await?;
-    Ok(json(StatusCode::OK, &shown(&api, &made).await?))
+    Ok(json(StatusCode::OK, shown(&api, &made).await?))
 }
 
 fn supersteps(fields: &Fields<'_>) -> Result<Vec<Vec<StateUpdate>>, Fail> {
@@ -93,7 +93,7 @@ fn supersteps(fields: &Fields<'_>) -> Result<Vec<Vec<StateUpdate>>, Fail> {
 
 pub(crate) async fn get(State(api): State<Api>, call: Call) -> Reply {
     let thread = find(&api, call.thread()?).await?;
-    Ok(json(StatusCode::OK, &shown(&api, &thread).await?))
+    Ok(json(StatusCode::OK, shown(&api, &thread).await?))
 }
 
 /// A thread that is there.
@@ -116,7 +116,7 @@ pub(crate) async fn update(State(api): State<Api>, call: Call) -> Reply {
     if call.header("prefer").is_some_and(|p| p.contains("return=minimal")) {
         return Ok(empty(StatusCode::NO_CONTENT));
     }
-    Ok(json(StatusCode::OK, &shown(&api, &thread).await?))
+    Ok(json(StatusCode::OK, shown(&api, &thread).await?))
 }
 
 pub(crate) async fn delete(State(api): State<Api>, call: Call) -> Reply {
@@ -129,7 +129,7 @@ pub(crate) async fn delete(State(api): State<Api>, call: Call) -> Reply {
 pub(crate) async fn copy(State(api): State<Api>, call: Call) -> Reply {
     let from = find(&api, call.thread()?).await?;
     let copy = api.core.copy_thread(from.id, None).await?;
-    Ok(json(StatusCode::OK, &records::thread_head(&copy)))
+    Ok(json(StatusCode::OK, records::thread_head(&copy)))
 }
 
 /// Deletes threads, or all of their checkpoints but the latest.
@@ -150,7 +150,7 @@ pub(crate) async fn prune(State(api): State<Api>, call: Call) -> Reply {
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(json(StatusCode::OK, &object! { "pruned_count" => pruned }))
+    Ok(json(StatusCode::OK, object! { "pruned_count" => pruned }))
 }
 
 /// A thread with its state's values.
@@ -306,5 +306,5 @@ pub(crate) async fn count(State(api): State<Api>, call: Call) -> Reply {
     } else {
         search.by_values(&api, (ThreadSort::Created, Direction::Descending)).await?.len() as u64
     };
-    Ok(json(StatusCode::OK, &count))
+    Ok(json(StatusCode::OK, count))
 }

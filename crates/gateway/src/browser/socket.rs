@@ -16,7 +16,7 @@ use runloom_engine::{Object, RunId, ThreadId, Value};
 
 use super::Kinded;
 use crate::{
-    face::{Api, Fail, Fields, is_allowed, uuid},
+    face::{Api, Fail, Fields, is_allowed, text, uuid},
     langgraph::{StreamMode, error_object, records},
     runs::{Asked, Feed, Place, find, make},
 };
@@ -161,7 +161,7 @@ impl Talk {
         if let Some(id) = id {
             o.insert("id", id);
         }
-        let text = serde_json::to_string(&o).unwrap_or_else(|_| "{\"type\":\"error\"}".to_owned());
+        let text = String::from_utf8(text(&Value::Object(o))).unwrap_or_default();
         self.put(Message::Text(text.into())).await
     }
 

@@ -109,7 +109,7 @@ impl From<runloom_core::store::Error> for Fail {
 impl IntoResponse for Fail {
     fn into_response(self) -> Response {
         let body = object! { "detail" => self.detail };
-        let mut response = super::json(self.status, &body);
+        let mut response = super::json(self.status, body);
         if let Some(wait) = self.retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
         }

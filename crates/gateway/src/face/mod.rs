@@ -15,7 +15,7 @@ pub(crate) use call::Call;
 pub(crate) use cors::{guard, is_allowed};
 pub(crate) use fail::{Fail, Reply};
 pub(crate) use fields::{Fields, uuid};
-pub(crate) use reply::{empty, json, paged, selected, with_location};
+pub(crate) use reply::{empty, json, paged, selected, text, with_location};
 pub(crate) use sse::{Told, sse, until_told};
 
 use crate::Options;

@@ -1,26 +1,56 @@
 //! Answers: JSON, pages of lists, fields picked out of records, and where a run is to be found.
 
-use axum::{
-    body::Body,
-    response::{IntoResponse, Response},
-};
+use axum::{body::Body, response::Response};
 use http::{HeaderValue, StatusCode, header};
 use runloom_engine::{Object, RunId, ThreadId, Value};
-use serde::Serialize;
 
 /// An answer of JSON.
-pub(crate) fn json<T: Serialize + ?Sized>(status: StatusCode, body: &T) -> Response {
-    match serde_json::to_vec(body) {
-        Ok(bytes) => {
-            let mut response = Response::new(Body::from(bytes));
-            *response.status_mut() = status;
-            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            response
+pub(crate) fn json(status: StatusCode, body: impl Into<Value>) -> Response {
+    let mut response = Response::new(Body::from(text(&body.into())));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// A value as JSON text.
+pub(crate) fn text(value: &Value) -> Vec<u8> {
+    let mut out = Vec::new();
+    write(&mut out, value);
+    out
+}
+
+/// Writes a value as JSON. A state may be as deep as any value; the record that shows it is deeper by some levels, which
+/// is no reason not to show it.
+pub(crate) fn write(out: &mut Vec<u8>, value: &Value) {
+    let before = out.len();
+    if serde_json::to_writer(&mut *out, value).is_ok() {
+        return;
+    }
+    out.truncate(before);
+    match value {
+        Value::Object(fields) => {
+            out.push(b'{');
+            for (i, (key, value)) in fields.iter().enumerate() {
+                if i > 0 {
+                    out.push(b',');
+                }
+                write(out, &Value::String(key.clone()));
+                out.push(b':');
+                write(out, value);
+            }
+            out.push(b'}');
         }
-        Err(error) => {
-            tracing::error!(%error, "an answer cannot be written as JSON");
-            (StatusCode::INTERNAL_SERVER_ERROR, "{\"detail\":\"the answer cannot be written as JSON\"}").into_response()
+        Value::List(items) => {
+            out.push(b'[');
+            for (i, item) in items.iter().enumerate() {
+                if i > 0 {
+                    out.push(b',');
+                }
+                write(out, item);
+            }
+            out.push(b']');
         }
+        _ => out.extend_from_slice(b"null"),
     }
 }
 
@@ -35,7 +65,7 @@ pub(crate) fn empty(status: StatusCode) -> Response {
 pub(crate) fn paged(items: Vec<Value>, offset: usize, total: u64) -> Response {
     let next = offset.saturating_add(items.len());
     let is_more = (next as u64) < total && !items.is_empty();
-    let mut response = json(StatusCode::OK, &items);
+    let mut response = json(StatusCode::OK, items);
     let headers = response.headers_mut();
     headers.insert("x-pagination-total", HeaderValue::from(total));
     if is_more {

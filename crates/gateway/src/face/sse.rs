@@ -8,14 +8,14 @@ use std::{
 };
 
 use axum::{body::Body, response::Response};
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use futures_core::Stream;
 use http::{HeaderValue, header};
 use runloom_core::{Error, Reason};
 use runloom_engine::Value;
-use serde::Serialize;
 use tokio::time::{Instant, Sleep};
 
+use super::reply::{text, write};
 use crate::langgraph::error_object;
 
 /// How many bytes go out at once at most, where more wait.
@@ -54,7 +54,7 @@ impl<S: Stream<Item = Result<Told, Error>> + Unpin> Stream for Events<S> {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
-        let mut out = BytesMut::new();
+        let mut out = Vec::new();
         while !this.done && out.len() < BATCH {
             match Pin::new(&mut this.events).poll_next(cx) {
                 Poll::Ready(Some(Ok(told))) => write_event(&mut out, &told.name, &told.data, Some(&told.id)),
@@ -73,38 +73,33 @@ impl<S: Stream<Item = Result<Told, Error>> + Unpin> Stream for Events<S> {
             if this.silence.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
-            out.put_slice(b": heartbeat\n\n");
+            out.extend_from_slice(b": heartbeat\n\n");
         }
         this.silence.as_mut().reset(Instant::now() + this.heartbeat);
         // The timer wakes this task only once it has been looked at since it was set.
         if !this.done && this.silence.as_mut().poll(cx).is_ready() {
             cx.waker().wake_by_ref();
         }
-        Poll::Ready(Some(Ok(out.freeze())))
+        Poll::Ready(Some(Ok(out.into())))
     }
 }
 
-fn write_event(out: &mut BytesMut, name: &str, data: &impl Serialize, id: Option<&str>) {
-    out.put_slice(b"event: ");
-    out.put_slice(name.as_bytes());
-    out.put_slice(b"\ndata: ");
-    let before = out.len();
-    if let Err(error) = serde_json::to_writer((&mut *out).writer(), data) {
-        tracing::error!(%error, "an event cannot be written as JSON");
-        out.truncate(before);
-        out.put_slice(b"null");
-    }
+fn write_event(out: &mut Vec<u8>, name: &str, data: &Value, id: Option<&str>) {
+    out.extend_from_slice(b"event: ");
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"\ndata: ");
+    write(out, data);
     if let Some(id) = id {
-        out.put_slice(b"\nid: ");
-        out.put_slice(id.as_bytes());
+        out.extend_from_slice(b"\nid: ");
+        out.extend_from_slice(id.as_bytes());
     }
-    out.put_slice(b"\n\n");
+    out.extend_from_slice(b"\n\n");
 }
 
 /// Why a stream ends before its run does. Without an `end`, clients come back by themselves.
-fn write_error(out: &mut BytesMut, error: &Error) {
+fn write_error(out: &mut Vec<u8>, error: &Error) {
     match error.reason {
-        Reason::ServerDraining => out.put_slice(b": the server is going down; join again\nretry: 1000\n\n"),
+        Reason::ServerDraining => out.extend_from_slice(b": the server is going down; join again\nretry: 1000\n\n"),
         _ => {
             write_event(out, "error", &error_object(error), None);
             write_event(out, "end", &Value::Null, None);
@@ -121,10 +116,7 @@ where
         let mut waiting = waiting?;
         match tokio::time::timeout(heartbeat, &mut waiting).await {
             Err(_) => Some((Ok::<_, std::convert::Infallible>(Bytes::from_static(b"\n")), Some(waiting))),
-            Ok(value) => {
-                let bytes = serde_json::to_vec(&value).unwrap_or_else(|_| b"null".to_vec());
-                Some((Ok(bytes.into()), None))
-            }
+            Ok(value) => Some((Ok(text(&value).into()), None)),
         }
     });
     let mut response = Response::new(Body::from_stream(body));

@@ -100,7 +100,7 @@ async fn waited(api: Api, call: Call, thread: Option<ThreadId>) -> Reply {
 async fn background(api: Api, call: Call, thread: Option<ThreadId>) -> Reply {
     let asked = Asked::read(&call.body, thread)?;
     let run = make(&api.core, kept(&call, asked)?).await?;
-    Ok(with_location(json(StatusCode::OK, &records::run(&run)), run.thread, run.id, ""))
+    Ok(with_location(json(StatusCode::OK, records::run(&run)), run.thread, run.id, ""))
 }
 
 /// A stateless run that is to be kept has a thread like any other.
@@ -167,5 +167,5 @@ pub(crate) async fn batch(State(api): State<Api>, call: Call) -> Reply {
             run.map_err(|fail| Fail { detail: format!("[{i}]: {} ({} runs were made)", fail.detail, i), ..fail })?;
         made.push(Value::Object(records::run(&run)));
     }
-    Ok(json(StatusCode::OK, &made))
+    Ok(json(StatusCode::OK, made))
 }

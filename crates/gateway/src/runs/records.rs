@@ -31,7 +31,7 @@ pub(crate) async fn find(api: &Api, thread: ThreadId, run: RunId) -> Result<Run,
 
 pub(crate) async fn get(State(api): State<Api>, call: Call) -> Reply {
     let run = find(&api, call.thread()?, call.run()?).await?;
-    Ok(json(StatusCode::OK, &records::run(&run)))
+    Ok(json(StatusCode::OK, records::run(&run)))
 }
 
 pub(crate) async fn list(State(api): State<Api>, call: Call) -> Reply {
@@ -77,7 +77,7 @@ pub(crate) async fn list(State(api): State<Api>, call: Call) -> Reply {
             _ => break,
         }
     }
-    Ok(json(StatusCode::OK, &items))
+    Ok(json(StatusCode::OK, items))
 }
 
 pub(crate) async fn join(State(api): State<Api>, call: Call) -> Reply {

@@ -24,7 +24,7 @@ pub(crate) async fn ok(State(api): State<Api>, call: Call) -> Reply {
     }
     let is_serving = api.core.store().health().borrow().is_serving();
     let status = if is_serving { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    Ok(json(status, &object! { "ok" => is_serving, "services" => Value::object() }))
+    Ok(json(status, object! { "ok" => is_serving, "services" => Value::object() }))
 }
 
 /// What the server is.
@@ -37,7 +37,7 @@ pub(crate) async fn info() -> Reply {
         "flags" => flags,
         "host" => host,
     };
-    Ok(json(StatusCode::OK, &info))
+    Ok(json(StatusCode::OK, info))
 }
 
 /// How many runs there are, by state: as JSON, or for Prometheus.
@@ -54,7 +54,7 @@ pub(crate) async fn metrics(State(api): State<Api>, call: Call) -> Reply {
     let running = count(RunStatus::Running).await?;
     if format == "json" {
         let queue = object! { "n_pending" => pending, "n_running" => running };
-        return Ok(json(StatusCode::OK, &object! { "queue" => queue }));
+        return Ok(json(StatusCode::OK, object! { "queue" => queue }));
     }
     let mut text = String::from("# HELP runloom_runs Runs that are not over, by state\n# TYPE runloom_runs gauge\n");
     for (status, n) in [(RunStatus::Pending, pending), (RunStatus::Running, running)] {
@@ -68,7 +68,7 @@ pub(crate) async fn metrics(State(api): State<Api>, call: Call) -> Reply {
 
 /// The description of every endpoint.
 pub(crate) async fn openapi() -> Reply {
-    Ok(json(StatusCode::OK, description()))
+    Ok(json(StatusCode::OK, description().clone()))
 }
 
 /// The same, to be read.
