@@ -220,7 +220,7 @@ impl Core {
 }
 
 /// Refuses where a thread does not stand where the caller saw it.
-fn check_expected(thread: ThreadId, expected: CheckpointId, latest: Option<CheckpointId>) -> Result<()> {
+pub(crate) fn check_expected(thread: ThreadId, expected: CheckpointId, latest: Option<CheckpointId>) -> Result<()> {
     if latest == Some(expected) {
         return Ok(());
     }

@@ -114,7 +114,10 @@ impl Codec {
 
     /// The records of a block, those after a number.
     pub async fn decode(&self, bytes: &[u8], after: u64) -> Result<Vec<Arc<Record>>> {
-        let block: Block = serde_json::from_slice(bytes)
+        // What was written is as deep as the engine lets it be, and a little deeper for the block around it.
+        let mut text = serde_json::Deserializer::from_slice(bytes);
+        text.disable_recursion_limit();
+        let block = Block::deserialize(&mut text)
             .map_err(|e| Error::new(Reason::Internal, format!("a part of the run's log cannot be read: {e}")))?;
         let mut records = Vec::with_capacity(block.records.len());
         for kept in block.records.into_iter().filter(|k| k.seq > after) {

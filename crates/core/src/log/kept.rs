@@ -114,7 +114,7 @@ pub(super) struct KeptOpening {
 }
 
 #[derive(Serialize, Deserialize)]
-pub(super) struct KeptModel(Arc<str>, Arc<str>);
+pub(super) struct KeptModel(Arc<str>, Arc<str>, #[serde(default)] Option<Arc<str>>);
 
 /// An event: kind, name, id, parents, tags.
 #[derive(Serialize, Deserialize)]
@@ -146,6 +146,8 @@ pub(super) struct KeptEnd {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     c: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    k: Option<runloom_engine::CheckpointId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     v: Option<Value>,
 }
 
@@ -168,6 +170,7 @@ impl KeptBody {
                 u: e.usage,
                 i: e.interrupts.clone(),
                 c: e.cancelled_by.clone(),
+                k: e.checkpoint_id,
                 v: e.values.as_ref().map(&mut pack),
             })),
             Body::Part(payload) => match payload {
@@ -187,7 +190,7 @@ impl KeptBody {
                 Payload::Message(m) => Self::M(
                     KeptChunk::of(&m.chunk),
                     Place::of(&m.meta, ns, task),
-                    m.model.as_ref().map(|i| KeptModel(i.provider.clone(), i.model.clone())),
+                    m.model.as_ref().map(|i| KeptModel(i.provider.clone(), i.model.clone(), m.name.clone())),
                     m.tags.to_vec(),
                 ),
                 Payload::Custom(value) => Self::C(pack(value)),
@@ -220,7 +223,7 @@ impl KeptBody {
                         p: e.parent_ids.clone(),
                         t: e.tags.clone(),
                         l: Place::of(&e.meta, ns, task),
-                        m: e.model.as_ref().map(|i| KeptModel(i.provider.clone(), i.model.clone())),
+                        m: e.model.as_ref().map(|i| KeptModel(i.provider.clone(), i.model.clone(), None)),
                         d: data,
                         c: e.data.chunk.as_ref().map(|c| KeptChunk::of(c)),
                         e: e.data.error.clone(),
@@ -239,7 +242,8 @@ impl KeptBody {
         base: Option<&SnapshotRef>,
     ) -> Body {
         let unpack = |v: Value| unpack(&v, base.map(|b| &**b));
-        let model = |m: Option<KeptModel>| m.map(|KeptModel(provider, model)| Arc::new(ModelInfo { provider, model }));
+        let model =
+            |m: Option<KeptModel>| m.map(|KeptModel(provider, model, _)| Arc::new(ModelInfo { provider, model }));
         let time = std::time::UNIX_EPOCH;
         let payload = match self {
             Self::O(o) => {
@@ -260,6 +264,7 @@ impl KeptBody {
                     usage: e.u,
                     interrupts: e.i,
                     cancelled_by: e.c,
+                    checkpoint_id: e.k,
                     values: e.v.map(unpack),
                 });
             }
@@ -269,6 +274,7 @@ impl KeptBody {
             Self::M(chunk, place, info, tags) => Payload::Message(MessagePart {
                 chunk: chunk.chunk(),
                 meta: place.meta(codec, ns, step, task),
+                name: info.as_ref().and_then(|i| i.2.clone()),
                 model: model(info),
                 tags: tags.into(),
             }),

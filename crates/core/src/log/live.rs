@@ -2,7 +2,10 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Instant,
 };
 
@@ -14,6 +17,8 @@ use super::record::Record;
 
 /// How many records stay in memory once they are on disk: what a reader that keeps up needs.
 const KEPT: usize = 4096;
+/// And how heavy they may be together, in bytes of JSON.
+const KEPT_BYTES: u64 = 8 << 20;
 
 /// The live end of one run's log.
 pub(crate) struct Live {
@@ -21,11 +26,14 @@ pub(crate) struct Live {
     state: Mutex<State>,
     tick: watch::Sender<u64>,
     readers: watch::Sender<Readers>,
+    watched: AtomicBool,
 }
 
 #[derive(Default)]
 struct State {
     records: VecDeque<Arc<Record>>,
+    /// About their bytes.
+    weight: u64,
     /// The last number that is on disk.
     durable: u64,
     ended: bool,
@@ -39,6 +47,8 @@ pub(crate) struct Readers {
     pub now: usize,
     /// When the last one left, where any ever read.
     pub left: Option<Instant>,
+    /// Nothing more will come for them.
+    pub over: bool,
 }
 
 /// What a reader finds after a number.
@@ -62,12 +72,16 @@ impl Live {
             state: Mutex::default(),
             tick: watch::Sender::new(0),
             readers: watch::Sender::new(Readers::default()),
+            watched: AtomicBool::new(false),
         })
     }
 
     /// Shows a record to readers.
     pub fn publish(&self, record: Arc<Record>) {
-        self.state.lock().records.push_back(record);
+        let mut state = self.state.lock();
+        state.weight += record.weight();
+        state.records.push_back(record);
+        drop(state);
         self.wake();
     }
 
@@ -82,14 +96,18 @@ impl Live {
     pub fn durable(&self, seq: u64) {
         let mut state = self.state.lock();
         state.durable = state.durable.max(seq);
-        while state.records.len() > KEPT && state.records.front().is_some_and(|r| r.seq <= state.durable) {
-            state.records.pop_front();
+        while (state.records.len() > KEPT || state.weight > KEPT_BYTES)
+            && state.records.front().is_some_and(|r| r.seq <= state.durable)
+            && let Some(gone) = state.records.pop_front()
+        {
+            state.weight -= gone.weight();
         }
     }
 
     /// Nothing more will come.
     pub fn end(&self) {
         self.state.lock().ended = true;
+        self.readers.send_modify(|r| r.over = true);
         self.wake();
     }
 
@@ -99,6 +117,7 @@ impl Live {
         state.gone = true;
         state.ended = true;
         drop(state);
+        self.readers.send_modify(|r| r.over = true);
         self.wake();
     }
 
@@ -134,6 +153,16 @@ impl Live {
         Reading(self.clone())
     }
 
+    /// Whether this is the first call: one watch over the readers is enough.
+    pub fn is_first_watch(&self) -> bool {
+        !self.watched.swap(true, Ordering::Relaxed)
+    }
+
+    /// A run that goes on after a crash: whoever read it has been cut off.
+    pub fn cut_off(&self) {
+        self.readers.send_modify(|r| r.left = r.left.or(Some(Instant::now())));
+    }
+
     /// Who reads, as it changes.
     pub fn readers(&self) -> watch::Receiver<Readers> {
         self.readers.subscribe()
@@ -156,23 +185,30 @@ impl Drop for Reading {
 #[derive(Default)]
 pub(crate) struct Logs {
     runs: Mutex<HashMap<RunId, Weak<Live>>>,
-    threads: Mutex<HashMap<ThreadId, watch::Sender<Vec<Arc<Live>>>>>,
+    threads: Mutex<HashMap<ThreadId, watch::Sender<u64>>>,
 }
 
 impl Logs {
     /// The live end of a run's log, made where there is none. It lasts as long as anybody holds it.
-    pub fn open(&self, run: RunId, thread: ThreadId) -> Arc<Live> {
+    pub fn open(&self, run: RunId) -> Arc<Live> {
         let mut runs = self.runs.lock();
         if let Some(live) = runs.get(&run).and_then(Weak::upgrade) {
             return live;
         }
         let live = Live::new(run);
         runs.insert(run, Arc::downgrade(&live));
-        drop(runs);
-        if let Some(followers) = self.threads.lock().get(&thread) {
-            followers.send_modify(|lives| lives.push(live.clone()));
-        }
         live
+    }
+
+    /// A run of a thread has begun, or ended without having: its followers look again.
+    pub fn moved(&self, thread: ThreadId) {
+        let mut threads = self.threads.lock();
+        if let Some(followers) = threads.get(&thread) {
+            followers.send_modify(|n| *n = n.wrapping_add(1));
+            if followers.receiver_count() == 0 {
+                threads.remove(&thread);
+            }
+        }
     }
 
     /// The live end of a run's log, where there is one.
@@ -191,9 +227,9 @@ impl Logs {
     }
 
     /// Follows a thread: is told of each run of it that begins from now on.
-    pub fn follow(&self, thread: ThreadId) -> watch::Receiver<Vec<Arc<Live>>> {
+    pub fn follow(&self, thread: ThreadId) -> watch::Receiver<u64> {
         let mut threads = self.threads.lock();
         threads.retain(|_, followers| followers.receiver_count() > 0);
-        threads.entry(thread).or_insert_with(|| watch::Sender::new(Vec::new())).subscribe()
+        threads.entry(thread).or_insert_with(|| watch::Sender::new(0)).subscribe()
     }
 }

@@ -118,7 +118,7 @@ impl Cursor {
             .with("run_id", run.id));
         }
         // The live end first, then whether the run is over: so that an end between the two is not missed.
-        let live = core.inner.runner.logs.open(run.id, run.thread);
+        let live = core.inner.runner.logs.open(run.id);
         let mut after = options.after;
         let mut is_late = false;
         if !is_new {
@@ -276,7 +276,7 @@ impl Cursor {
             Payload::Checkpoint(_) => has(Mode::Checkpoints) || has(Mode::Debug),
             Payload::Message(m) => {
                 let filter = &self.options.filter;
-                let name = m.model.as_ref().map_or("", |_| "ChatModel");
+                let name = m.name.as_deref().unwrap_or_default();
                 let node = m.meta.task.as_ref().map(|t| &*t.node);
                 has(Mode::Messages)
                     && filter.admits_message(name, node, &record.namespace, m.meta.tags.iter().chain(m.tags.iter()))

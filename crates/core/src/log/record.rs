@@ -3,9 +3,9 @@
 use std::{sync::Arc, time::SystemTime};
 
 use runloom_engine::{
-    RunId, ThreadId, Value,
+    CheckpointId, RunId, ThreadId, Value,
     model::Usage,
-    stream::{Interrupt, Modes, Payload, TaskRef},
+    stream::{Interrupt, Modes, Payload, TaskRef, UpdatePart},
 };
 use runloom_store::{AssistantId, RunStatus};
 
@@ -43,6 +43,24 @@ pub enum Body {
     End(End),
 }
 
+impl Record {
+    /// About how many bytes of JSON it has of its own; what it shares with a checkpoint does not count.
+    pub(crate) fn weight(&self) -> u64 {
+        let value = |v: &Option<Value>| v.as_ref().map_or(0, Value::weight);
+        64 + match &self.body {
+            Body::Part(Payload::Custom(data)) => data.weight(),
+            Body::Part(Payload::Update(UpdatePart::Node { value, .. })) => value.weight(),
+            Body::Part(Payload::TaskEnd(end)) => end.result.weight(),
+            Body::Part(Payload::Message(m)) => m.chunk.weight(),
+            Body::Part(Payload::Event(e)) => {
+                let piece = e.data.chunk.as_ref().map_or(0, |c| c.weight());
+                value(&e.data.output) + value(&e.data.update) + value(&e.data.custom) + piece
+            }
+            _ => 0,
+        }
+    }
+}
+
 /// How a run stands, at the beginning of a stream or of an attempt.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Opening {
@@ -75,6 +93,8 @@ pub struct End {
     pub interrupts: Vec<Interrupt>,
     /// Who cancelled it, where somebody did.
     pub cancelled_by: Option<String>,
+    /// The checkpoint at which it left its thread; none where it made none.
+    pub checkpoint_id: Option<CheckpointId>,
     /// The output channels as they were left; read from the checkpoint, none where there is none.
     pub values: Option<Value>,
 }

@@ -35,7 +35,7 @@ struct Follow {
     core: Core,
     thread: ThreadId,
     options: ReadOptions,
-    news: tokio::sync::watch::Receiver<Vec<Arc<super::Live>>>,
+    news: tokio::sync::watch::Receiver<u64>,
     now: Option<Cursor>,
     /// The run that is being read, or was read last.
     last: Option<RunId>,
@@ -88,17 +88,20 @@ impl Follow {
                 let (run, seq) = cursor.split_once(':').ok_or_else(invalid)?;
                 let run: RunId = run.parse().map_err(|_| invalid())?;
                 let seq: u64 = seq.parse().map_err(|_| invalid())?;
-                let at = runs.iter().position(|r| r.id == run);
-                // A run that is gone was rolled back: what came after it is what is there.
-                let Some(at) = at else { return Ok(()) };
-                self.seen.extend(runs[..=at].iter().map(|r| r.id));
-                self.open(run, seq).await?;
+                match runs.iter().position(|r| r.id == run) {
+                    Some(at) => {
+                        self.seen.extend(runs[..=at].iter().map(|r| r.id));
+                        self.open(run, seq).await?;
+                    }
+                    // A run that is gone was rolled back or deleted: what was made before it has been seen.
+                    None => self.seen.extend(runs.iter().filter(|r| r.id < run).map(|r| r.id)),
+                }
             }
         }
         Ok(())
     }
 
-    /// The runs of the thread, oldest first.
+    /// The runs of the thread that have begun, or ended without having, in that order.
     async fn runs(&self) -> Result<Vec<runloom_store::Run>> {
         let mut all = Vec::new();
         let mut page = PageRequest::first(1000);
@@ -108,7 +111,12 @@ impl Follow {
             all.extend(got.items);
             match got.next {
                 Some(token) => page = PageRequest::after(1000, token),
-                None => return Ok(all),
+                None => {
+                    let moved = |r: &runloom_store::Run| r.started_at.or(r.ended_at);
+                    all.retain(|r| moved(r).is_some());
+                    all.sort_by_key(moved);
+                    return Ok(all);
+                }
             }
         }
     }

@@ -19,6 +19,8 @@ use crate::Result;
 const BLOCK: u64 = 16_384;
 /// How many records are put into one row.
 const MOST_RECORDS: usize = 256;
+/// With how many rows on their way a run asks the store for room before the next.
+const ROOM: usize = 4;
 /// How many rows may be on their way to disk before the run waits.
 const MOST_UNDER_WAY: usize = 64;
 
@@ -126,6 +128,9 @@ impl LogWriter {
         let Some(last) = self.fresh.last().map(|f| f.record.seq) else { return Ok(()) };
         let bytes = self.codec.encode(self.attempt.number, &self.fresh)?;
         self.fresh.clear();
+        if self.under_way.len() > ROOM {
+            self.store.room().await;
+        }
         let ack = self.store.append_log(self.attempt, vec![LogRecord { seq: last, bytes }]);
         self.under_way.push_back((last, ack));
         while self.under_way.len() > MOST_UNDER_WAY {

@@ -1,6 +1,6 @@
 //! One attempt at a run: the engine is pulled, what it tells is numbered and logged, and its end is kept.
 
-use std::{sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, StreamExt};
 use runloom_engine::{
@@ -9,7 +9,7 @@ use runloom_engine::{
     model::Usage,
     stream::{Part, Payload},
 };
-use runloom_store::{Attempt, Begun, Run, RunEnd, RunStatus, Thread, ThreadStatus, ThreadUpdate};
+use runloom_store::{Attempt, Begun, CancelAction, Run, RunEnd, RunStatus, Thread, ThreadStatus, ThreadUpdate};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -38,7 +38,7 @@ impl Core {
     pub(super) async fn attempt(&self, run: Run) -> Result<()> {
         let spec = spec_of(&run);
         // Held before anything is told, so that readers find it.
-        let live = self.inner.runner.logs.open(run.id, run.thread);
+        let live = self.inner.runner.logs.open(run.id);
         let was_running = run.status == RunStatus::Running;
         let config = thread_config(&spec);
         let Begun { run: now, attempt, first_seq, reserved } =
@@ -66,7 +66,24 @@ impl Core {
         let numbers = (first_seq, reserved);
         let mut log =
             LogWriter::new(live.clone(), self.inner.store.clone(), attempt, codec, self.inner.clock.clone(), numbers);
-        let result = self.drive(&now, &spec, attempt, was_running, &stop, &mut log).await;
+        if spec.cancel_on_disconnect {
+            if attempt.number > 1 {
+                live.cut_off();
+            }
+            self.watch_readers(live.clone(), spec.grace());
+        }
+        self.inner.runner.logs.moved(now.thread);
+        let driven = AssertUnwindSafe(self.drive(&now, &spec, attempt, was_running, &stop, &mut log));
+        let result = match driven.catch_unwind().await {
+            Ok(result) => result,
+            Err(_) => {
+                // A reducer, or anything else that is not a node, panicked: the run fails, the thread goes on.
+                let text =
+                    "the run ended in a panic outside its nodes, in a reducer or a policy; the server's log has it";
+                let end = failed(Error::new(Reason::Internal, text), Usage::default());
+                self.finish(&now, end, None, attempt, &mut log).await
+            }
+        };
         self.inner.runner.deactivate(now.id);
         match result {
             Err(error) if error.reason == Reason::RunActive || error.reason == Reason::RunNotFound => {
@@ -80,6 +97,7 @@ impl Core {
             Err(error) => {
                 // The store failed: the run stays running, and is taken up again when writes work.
                 self.inner.runner.orphan(now.thread);
+                self.inner.runner.excuse(now.id);
                 Err(error)
             }
             Ok(()) => Ok(()),
@@ -110,7 +128,7 @@ impl Core {
         let served = self.inner.registry.revision(&run.graph, &run.revision, &self.inner.store).await;
         let used = run.usage.as_ref().and_then(|u| runloom_engine::from_value(u).ok()).unwrap_or_default();
         let came = match served {
-            _ if was_running && attempt.number > self.inner.options.max_attempts => {
+            _ if was_running && self.inner.runner.counted(attempt) > self.inner.options.max_attempts => {
                 let text = format!(
                     "the run took its server down {} times and is not tried again; look at what its nodes do",
                     attempt.number - 1
@@ -121,6 +139,9 @@ impl Core {
             None => {
                 let text = format!("graph `{}` at revision {} is not served any more", run.graph, run.revision);
                 Came::Ended(Box::new(failed(Error::new(Reason::GraphUnknown, text), used)), None)
+            }
+            Some(_) if let Some(error) = self.is_elsewhere(run, spec, attempt).await? => {
+                Came::Ended(Box::new(failed(error, used)), None)
             }
             Some(served) => self.run_graph(run, spec, &thread, &served, attempt, stop, log).await?,
         };
@@ -199,6 +220,7 @@ impl Core {
             usage: total,
             interrupts: Vec::new(),
             cancelled_by: None,
+            checkpoint_id: None,
             values: None,
         };
         Ok(match stream.finished() {
@@ -210,6 +232,10 @@ impl Core {
                     ..end(status, None)
                 };
                 Came::Ended(Box::new(end), Some(finished.state))
+            }
+            // A node gave itself up, and nobody had asked for it.
+            Some(Err(error @ EngineError::Cancelled { .. })) if !stop.is_cancelled() => {
+                Came::Ended(Box::new(end(RunStatus::Failed, Some(error.into()))), None)
             }
             Some(Err(EngineError::Cancelled { .. })) | None => {
                 let latest = self.inner.store.get_run(run.id).await?;
@@ -228,6 +254,17 @@ impl Core {
             }
             Some(Err(error)) => Came::Ended(Box::new(end(RunStatus::Failed, Some(error.into()))), None),
         })
+    }
+
+    /// Whether the thread stands elsewhere than the run's command expects, now that the run begins.
+    async fn is_elsewhere(&self, run: &Run, spec: &RunSpec, attempt: Attempt) -> Result<Option<Error>> {
+        let (Some(expected), 1) = (spec.expected_checkpoint_id, attempt.number) else { return Ok(None) };
+        let reader = self.inner.store.checkpointer_by_hand();
+        let latest = reader
+            .get(run.thread, "", None)
+            .await
+            .map_err(|e| Error::new(Reason::StoreUnavailable, e.to_string()).retry_after(Duration::from_secs(1)))?;
+        Ok(crate::state::check_expected(run.thread, expected, latest.map(|l| l.checkpoint.id)).err())
     }
 
     /// What is left of the run's time.
@@ -249,37 +286,38 @@ impl Core {
         attempt: Attempt,
         log: &mut LogWriter,
     ) -> Result<()> {
-        let is_rollback = self
-            .inner
-            .store
-            .get_run(run.id)
-            .await?
-            .cancel
-            .is_some_and(|c| c.action == runloom_store::CancelAction::Rollback)
-            && end.status == RunStatus::Cancelled;
-        let thread = self.thread_after(run, &end).await;
-        let (status, usage) = (end.status, runloom_engine::to_value(&end.usage).ok());
-        let error = end.error.as_ref().map(Error::to_value);
+        let latest = self.inner.store.get_run(run.id).await?;
+        let is_rollback = latest.cancel.as_ref().is_some_and(|c| c.action == CancelAction::Rollback);
         log.flush().await?;
         log.settle().await?;
+        let (mut end, state) = if is_rollback { (cancelled(&latest, end.usage), None) } else { (end, state) };
+        let thread = if is_rollback { ThreadUpdate::default() } else { self.thread_after(run, &mut end).await };
+        let (status, usage) = (end.status, runloom_engine::to_value(&end.usage).ok());
+        let error = end.error.as_ref().map(Error::to_value);
         let origin = Origin { base: state, ..Origin::default() };
         let (record, records) = log.last(origin, Body::End(end)).await?;
         let expires_at = run.stateless.then(|| self.inner.clock.now() + self.inner.options.stateless_ttl);
         let kept = RunEnd { status, error, usage, expires_at, records, thread };
         let ended = self.inner.store.finish_run(attempt, kept).await?;
+        log.shown(record);
+        self.inner.runner.logs.close(run.id);
+        self.inner.runner.logs.moved(run.thread);
+        self.inner.runner.over(run.id);
         if is_rollback {
             self.take_back(&ended).await?;
+            // As it stands without what the run did.
+            let mut none = cancelled(&latest, Usage::default());
+            let thread = ThreadUpdate { error: Some(Value::Null), ..self.thread_after(run, &mut none).await };
+            self.inner.store.update_thread(run.thread, thread).await?;
         } else {
             let revision: Arc<str> = run.revision.as_str().into();
             self.inner.runner.fits.lock().put(run.thread, revision);
         }
-        log.shown(record);
-        self.inner.runner.logs.close(run.id);
         Ok(())
     }
 
     /// What the thread is after the run: what stands open on it, and what its users see.
-    async fn thread_after(&self, run: &Run, end: &End) -> ThreadUpdate {
+    async fn thread_after(&self, run: &Run, end: &mut End) -> ThreadUpdate {
         let view = match self.view_of_thread(run).await {
             Ok(view) => Some(view),
             Err(error) => {
@@ -287,6 +325,7 @@ impl Core {
                 None
             }
         };
+        end.checkpoint_id = view.as_ref().and_then(|v| v.config.as_ref()?.id);
         let pending = view.as_ref().is_some_and(|v| !v.next.is_empty());
         let status = match end.status {
             RunStatus::Failed | RunStatus::TimedOut => ThreadStatus::Error,
@@ -327,6 +366,7 @@ fn failed(error: Error, usage: Usage) -> End {
         usage,
         interrupts: Vec::new(),
         cancelled_by: None,
+        checkpoint_id: None,
         values: None,
     }
 }

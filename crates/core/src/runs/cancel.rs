@@ -1,28 +1,35 @@
 //! Cancelling: a run that waits ends at once, one that is under way is stopped and ends by its own hand.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use runloom_engine::{RunId, model::Usage};
 use runloom_store::{Attempt, CancelAction, Direction, Multitask, PageRequest, Run, RunEnd, RunFilter, RunStatus};
 
 use crate::{
     Core, Error, Reason, Result,
-    log::{Body, End, LogWriter, Origin},
+    log::{Body, End, Live, LogWriter, Origin},
 };
 
 impl Core {
     /// Cancels a run: the request is on disk when this answers, and with `wait` the run is over. A run that is over is
     /// answered as it is. `by` says who asked, in words that the run's end repeats.
     pub async fn cancel_run(&self, id: RunId, action: CancelAction, by: String, wait: bool) -> Result<Run> {
-        let run = self.inner.store.request_cancel(id, action, by).await?;
-        if run.status.is_end() {
-            return Ok(run);
-        }
-        let ended = self.end_cancelled(&run).await?;
-        if let Some(run) = ended {
-            return Ok(run);
-        }
-        if wait {
+        // A caller that goes away now must not leave a run that is to end and is not told.
+        let core = self.clone();
+        let asked = tokio::spawn(async move {
+            let run = core.inner.store.request_cancel(id, action, by).await?;
+            if run.status.is_end() {
+                return Ok((run, true));
+            }
+            Ok(match core.end_cancelled(&run).await? {
+                Some(ended) => (ended, true),
+                None => (run, false),
+            })
+        });
+        let asked: Result<(Run, bool)> =
+            asked.await.map_err(|_| Error::new(Reason::Internal, "the server is going down"))?;
+        let (run, is_over) = asked?;
+        if wait && !is_over {
             return Ok(self.wait_run(id).await?.run);
         }
         Ok(run)
@@ -55,7 +62,7 @@ impl Core {
     /// Ends a run that has not begun.
     async fn finish_waiting(&self, run: &Run) -> Result<Run> {
         let attempt: Attempt = run.current();
-        let live = self.inner.runner.logs.open(run.id, run.thread);
+        let live = self.inner.runner.logs.open(run.id);
         let bounds = self.inner.store.log_bounds(run.id).await?;
         let codec = self.codec_of(run).await?;
         let store = self.inner.store.clone();
@@ -70,6 +77,7 @@ impl Core {
         let ended = store.finish_run(attempt, end).await?;
         log.shown(record);
         self.inner.runner.logs.close(run.id);
+        self.inner.runner.logs.moved(run.thread);
         if run.cancel.as_ref().is_some_and(|c| c.action == CancelAction::Rollback) {
             self.take_back(&ended).await?;
         }
@@ -104,30 +112,32 @@ impl Core {
         Ok(())
     }
 
-    /// Cancels a run once its last reader has been gone for the grace.
-    pub(crate) async fn watch_readers(&self, id: RunId, grace: Duration) {
-        let Some(live) = self.inner.runner.logs.get(id) else { return };
-        let mut readers = live.readers();
-        drop(live);
-        loop {
-            let left = match readers.wait_for(|r| r.now == 0 && r.left.is_some()).await {
-                Ok(now) => now.left,
-                Err(_) => return,
-            };
-            let until = left.map_or_else(std::time::Instant::now, |l| l + grace);
-            let back = tokio::time::timeout_at(until.into(), readers.wait_for(|r| r.now > 0)).await;
-            match back.map(|back| back.is_ok()) {
-                Ok(true) => {}
-                Ok(false) => return,
-                Err(_) => {
-                    let by = format!("its readers, who left and did not come back within {grace:?}");
-                    if let Err(error) = self.cancel_run(id, CancelAction::Interrupt, by, false).await {
-                        tracing::warn!(run = %id, %error, "cannot cancel a run whose readers left");
-                    }
-                    return;
-                }
-            }
+    /// Cancels a run once its last reader has been gone for the grace; watches until the run is over.
+    pub(crate) fn watch_readers(&self, live: Arc<Live>, grace: Duration) {
+        if !live.is_first_watch() {
+            return;
         }
+        let core = self.clone();
+        tokio::spawn(async move {
+            let mut readers = live.readers();
+            loop {
+                let alone = readers.wait_for(|r| r.over || (r.now == 0 && r.left.is_some())).await.map(|r| *r);
+                let left = match alone {
+                    Ok(now) if !now.over => now.left,
+                    _ => return,
+                };
+                let until = left.map_or_else(std::time::Instant::now, |l| l + grace);
+                let back = tokio::time::timeout_at(until.into(), readers.wait_for(|r| r.over || r.now > 0));
+                if back.await.map(drop).is_ok() {
+                    continue;
+                }
+                let by = format!("its readers, who left and did not come back within {grace:?}");
+                if let Err(error) = core.cancel_run(live.run, CancelAction::Interrupt, by, false).await {
+                    tracing::warn!(run = %live.run, %error, "cannot cancel a run whose readers left");
+                }
+                return;
+            }
+        });
     }
 }
 
@@ -146,6 +156,7 @@ pub(crate) fn cancelled(run: &Run, usage: Usage) -> End {
         usage,
         interrupts: Vec::new(),
         cancelled_by: by,
+        checkpoint_id: None,
         values: None,
     }
 }

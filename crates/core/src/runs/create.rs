@@ -11,7 +11,8 @@ use super::request::{RunRequest, RunSpec, Start};
 use crate::{
     Core, Error, Reason, Result,
     graphs::Served,
-    log::{Body, Codec, Outcome, ReadOptions},
+    log::{Body, Codec, End, Outcome, ReadOptions},
+    state::check_expected,
 };
 
 /// What a run needs to go, as it was kept.
@@ -31,6 +32,9 @@ impl Core {
             .retry_after(std::time::Duration::from_secs(1)));
         }
         check_shape(&request)?;
+        if let Some(run) = self.made_before(&request).await? {
+            return Ok((run, false));
+        }
         let store = &self.inner.store;
         let thread = match request.thread_id {
             None => None,
@@ -40,8 +44,17 @@ impl Core {
                 Err(error) => return Err(error.into()),
             },
         };
+        if let Some(thread) = thread.as_ref().filter(|t| t.stateless) {
+            let what = format!(
+                "thread {} is that of a stateless run, which goes with it; make a thread of your own",
+                thread.id
+            );
+            return Err(Error::field("thread_id", what));
+        }
         let (assistant, served) = self.resolve_target(&request.target).await?;
         let mut spec = self.effective(&request, thread.as_ref(), &assistant)?;
+        // Looked at again when the run begins: it may have to wait for its thread.
+        spec.expected_checkpoint_id = request.expected_checkpoint_id;
         if let Start::Input(input) = &spec.start {
             spec.start = Start::Input(self.check_input(&served, input)?);
         }
@@ -80,35 +93,66 @@ impl Core {
         };
         // A thread says of which graph it is, from its first run on; both writes go to the disk together.
         let is_marked = thread.as_ref().is_none_or(|t| t.metadata.get_str("graph_id") == Some(&*served.name));
-        let made = if is_marked {
-            store.create_run(new).await?
-        } else {
-            let mark = ThreadUpdate {
-                metadata: Some(thread_metadata(&assistant.id.to_string(), &served.name)),
-                ..ThreadUpdate::default()
-            };
-            let thread = thread.as_ref().map_or(runloom_engine::ThreadId(uuid::Uuid::nil()), |t| t.id);
-            let (made, marked) = tokio::join!(store.create_run(new), store.update_thread(thread, mark));
-            marked?;
-            made?
+        let mark = (!is_marked).then(|| ThreadUpdate {
+            metadata: Some(thread_metadata(&assistant.id.to_string(), &served.name)),
+            ..ThreadUpdate::default()
+        });
+        let mark = thread.map(|t| t.id).zip(mark);
+        // A caller that goes away now must not leave a run that is kept and never begins.
+        let core = self.clone();
+        let made = tokio::spawn(async move { core.make_run(new, mark, &spec).await });
+        made.await.map_err(|_| Error::new(Reason::Internal, "the run was not made: the server is going down"))?
+    }
+
+    async fn make_run(
+        &self,
+        new: NewRun,
+        mark: Option<(runloom_engine::ThreadId, ThreadUpdate)>,
+        spec: &RunSpec,
+    ) -> Result<(Run, bool)> {
+        let store = &self.inner.store;
+        let made = match mark {
+            None => store.create_run(new).await?,
+            Some((thread, mark)) => {
+                let (made, marked) = tokio::join!(store.create_run(new), store.update_thread(thread, mark));
+                if let Err(error) = marked {
+                    tracing::warn!(%thread, %error, "cannot note a thread's graph");
+                }
+                made?
+            }
         };
         let run = made.run;
-        if !made.new {
-            return Ok((run, false));
+        if made.new {
+            if let Err(error) = self.make_way(&run).await {
+                tracing::warn!(run = %run.id, %error, "cannot cancel the runs before a new one; it waits for them");
+            }
+            if spec.cancel_on_disconnect {
+                self.watch_readers(self.inner.runner.logs.open(run.id), spec.grace());
+            }
         }
-        self.make_way(&run).await?;
-        if spec.cancel_on_disconnect {
-            let live = self.inner.runner.logs.open(run.id, run.thread);
-            let (core, id, grace) = (self.clone(), run.id, spec.grace());
-            tokio::spawn(async move { core.watch_readers(id, grace).await });
-            // The watch lasts as long as somebody holds the log's live end: its readers, then the attempt.
-            drop(live);
-        }
+        self.begin_in_time(&run);
+        Ok((run, made.new))
+    }
+
+    /// Has a run begin: now, or at its time. Asking again does no harm.
+    fn begin_in_time(&self, run: &Run) {
         match run.start_at {
+            _ if run.status.is_end() => {}
             Some(at) if at > self.inner.clock.now() => self.inner.runner.schedule_changed(),
             _ => self.poke(run.thread),
         }
-        Ok((run, true))
+    }
+
+    /// The run that the same request made before, if one did. It is looked for before the request is checked: what has
+    /// changed since must not refuse what was accepted.
+    async fn made_before(&self, request: &RunRequest) -> Result<Option<Run>> {
+        let Some(id) = &request.request_id else { return Ok(None) };
+        let Some(run) = self.inner.store.find_request(request.owner.as_deref(), id).await? else { return Ok(None) };
+        if run.request_key.as_ref().is_none_or(|key| key.hash != hash_of(request)) {
+            return Err(runloom_store::Error::RequestReused { request_id: id.clone(), run: run.id }.into());
+        }
+        self.begin_in_time(&run);
+        Ok(Some(run))
     }
 
     /// Whether the thread can take the run: its latest checkpoint is the one the caller saw, and fits the graph.
@@ -123,15 +167,8 @@ impl Core {
             Error::new(Reason::StoreUnavailable, e.to_string()).retry_after(std::time::Duration::from_secs(1))
         })?;
         let latest_id = latest.as_ref().map(|l| l.checkpoint.id);
-        if request.expected_checkpoint_id.is_some() && request.expected_checkpoint_id != latest_id {
-            return Err(Error::new(
-                Reason::CheckpointChanged,
-                format!(
-                    "the thread stands at {}, not at the checkpoint the command expects; look at the thread again",
-                    latest_id.map_or_else(|| "no checkpoint".to_owned(), |id| format!("checkpoint {id}"))
-                ),
-            )
-            .with("thread_id", thread.id));
+        if let Some(expected) = request.expected_checkpoint_id {
+            check_expected(thread.id, expected, latest_id)?;
         }
         if let Some(saved) = latest
             && *saved.checkpoint.revision != *served.revision
@@ -173,12 +210,16 @@ impl Core {
                 end = Some(e.clone());
             }
         }
-        let Some(end) = end else {
-            return Err(Error::new(
-                Reason::CursorExpired,
-                format!("the log of run {id} has been removed, and its end with it"),
-            ));
-        };
+        // Where the log has been removed, the run itself still says how it ended.
+        let end = end.unwrap_or_else(|| End {
+            status: before.status,
+            error: before.error.as_ref().map(Error::from_value),
+            usage: before.usage.as_ref().and_then(|u| runloom_engine::from_value(u).ok()).unwrap_or_default(),
+            interrupts: Vec::new(),
+            cancelled_by: before.cancel.as_ref().map(|c| c.by.clone()),
+            checkpoint_id: None,
+            values: None,
+        });
         let run = match self.inner.store.get_run(id).await {
             Ok(run) => run,
             // Rolled back: as it was last.

@@ -92,6 +92,8 @@ pub struct RunSpec {
     pub disconnect_grace_ms: u64,
     /// The longest it may take, in milliseconds, through all attempts; 0 is the server's limit, or none.
     pub run_timeout_ms: u64,
+    /// The checkpoint that the thread has to stand at when the run begins.
+    pub expected_checkpoint_id: Option<CheckpointId>,
     /// Puts chunks of messages together: so many at most; 0 with no delay is off.
     pub coalesce_chunks: u32,
     /// And at most so long, in milliseconds.

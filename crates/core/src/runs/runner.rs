@@ -8,11 +8,16 @@ use std::{
 
 use parking_lot::Mutex;
 use runloom_engine::{RunId, ThreadId};
-use runloom_store::{Direction, PageRequest, Run, RunFilter, RunStatus};
+use runloom_store::{Attempt, Direction, PageRequest, Run, RunFilter, RunStatus};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Core, Error, Result, log::Logs};
+use crate::{Core, Result, log::Logs};
+
+/// How many scheduled runs are looked at together.
+const LOOK: usize = 10_000;
+/// How many expired runs are swept in one transaction.
+const SWEEP: usize = 1000;
 
 /// What is under way.
 pub(crate) struct Runner {
@@ -26,6 +31,8 @@ pub(crate) struct Runner {
     scheduled: Notify,
     /// Threads whose latest checkpoint is known to fit a revision: it was made by it.
     pub fits: Mutex<Recent>,
+    /// Attempts that ended by the store's fault, by run: they do not count against it.
+    excused: Mutex<HashMap<RunId, u32>>,
     /// Threads on which a server that is gone left a run running.
     orphans: Mutex<HashSet<ThreadId>>,
 }
@@ -55,6 +62,7 @@ impl Runner {
             busy: watch::Sender::new(0),
             scheduled: Notify::new(),
             orphans: Mutex::default(),
+            excused: Mutex::default(),
             fits: Mutex::default(),
         }
     }
@@ -76,8 +84,23 @@ impl Runner {
         self.active.lock().remove(&run);
     }
 
+    /// Forgets a run that is over.
+    pub fn over(&self, run: RunId) {
+        self.excused.lock().remove(&run);
+    }
+
     pub fn schedule_changed(&self) {
         self.scheduled.notify_one();
+    }
+
+    /// An attempt at a run ended by the store's fault.
+    pub fn excuse(&self, run: RunId) {
+        *self.excused.lock().entry(run).or_default() += 1;
+    }
+
+    /// How many attempts count, this one included.
+    pub fn counted(&self, attempt: Attempt) -> u32 {
+        attempt.number.saturating_sub(self.excused.lock().get(&attempt.run).copied().unwrap_or(0))
     }
 
     /// A thread has a run that nobody drives.
@@ -132,14 +155,14 @@ impl Core {
             }
             match self.next_run(thread).await {
                 Ok(Some(run)) => {
-                    pause = Duration::from_millis(50);
                     let Ok(_permit) = runner.permits.clone().acquire_owned().await else { return };
                     if self.inner.draining.is_cancelled() {
                         continue;
                     }
                     if let Err(error) = self.attempt(run).await {
                         tracing::warn!(%thread, %error, "an attempt at a run ended early");
-                        self.wait_for_store(&error).await;
+                        self.wait_for_store().await;
+                        self.rest(&mut pause).await;
                     }
                 }
                 Ok(None) => {
@@ -153,11 +176,7 @@ impl Core {
                 Err(error) => {
                     // The store does not answer: try again, ever more slowly, for what waits must not be forgotten.
                     tracing::warn!(%thread, %error, "cannot look for waiting runs; trying again");
-                    tokio::select! {
-                        () = tokio::time::sleep(pause) => {}
-                        () = self.inner.draining.cancelled() => {}
-                    }
-                    pause = (pause * 2).min(Duration::from_secs(5));
+                    self.rest(&mut pause).await;
                 }
             }
         }
@@ -176,8 +195,17 @@ impl Core {
         Ok(store.next_pending(thread, self.inner.clock.now()).await?)
     }
 
+    /// Waits a while, ever longer, or until the core drains.
+    async fn rest(&self, pause: &mut Duration) {
+        tokio::select! {
+            () = tokio::time::sleep(*pause) => {}
+            () = self.inner.draining.cancelled() => {}
+        }
+        *pause = (*pause * 2).min(Duration::from_secs(5));
+    }
+
     /// After a failure of the store: waits until its writes work again, or the core drains.
-    async fn wait_for_store(&self, _error: &Error) {
+    async fn wait_for_store(&self) {
         let mut health = self.inner.store.health();
         let works = async {
             while !health.borrow_and_update().is_serving() {
@@ -230,8 +258,9 @@ impl Core {
     async fn keep_schedule(&self) {
         loop {
             let now = self.inner.clock.now();
-            let wait = match self.inner.store.scheduled_runs(100).await {
+            let wait = match self.inner.store.scheduled_runs(LOOK).await {
                 Ok(runs) => {
+                    let is_all = runs.len() < LOOK;
                     let mut next = None;
                     for run in runs {
                         match run.start_at {
@@ -241,7 +270,11 @@ impl Core {
                             _ => self.poke(run.thread),
                         }
                     }
-                    next.map(|at| at.duration_since(now).unwrap_or_default())
+                    match next.map(|at: SystemTime| at.duration_since(now).unwrap_or_default()) {
+                        // Behind so many that are due and blocked, others may come due.
+                        None if !is_all => Some(Duration::from_secs(1)),
+                        wait => wait,
+                    }
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot read scheduled runs; trying again");
@@ -263,8 +296,15 @@ impl Core {
         loop {
             every.tick().await;
             let now = self.inner.clock.now();
-            if let Err(error) = self.inner.store.sweep(now, 1000).await {
-                tracing::warn!(%error, "cannot sweep expired runs");
+            loop {
+                match self.inner.store.sweep(now, SWEEP).await {
+                    Ok(swept) if swept.runs as usize == SWEEP => tokio::task::yield_now().await,
+                    Ok(_) => break,
+                    Err(error) => {
+                        tracing::warn!(%error, "cannot sweep expired runs");
+                        break;
+                    }
+                }
             }
             if let Some(before) = self.inner.options.log_ttl.and_then(|ttl| now.checked_sub(ttl))
                 && let Err(error) = self.inner.store.drop_logs(before, 1000).await

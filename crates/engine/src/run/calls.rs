@@ -114,6 +114,17 @@ pub(crate) fn usage_metadata(usage: Usage) -> Value {
 }
 
 impl Chunk {
+    /// About how many bytes of JSON it has.
+    pub fn weight(&self) -> u64 {
+        match self {
+            Self::Whole(message) => message.weight(),
+            Self::Delta { text, reasoning, blocks, tool_calls, .. } => {
+                let own = text.len() + reasoning.len() + tool_calls.iter().map(|c| c.args.len()).sum::<usize>();
+                blocks.iter().fold(own as u64 + 32, |sum, block| sum.saturating_add(block.weight()))
+            }
+        }
+    }
+
     /// True where a piece carries nothing: no text, no reasoning, no tool call, no usage.
     pub fn is_empty(&self) -> bool {
         match self {

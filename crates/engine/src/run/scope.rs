@@ -1,9 +1,6 @@
 //! What a run, and each graph within it, share: where parts go, who wants them, what cancels it.
 
-use std::{
-    collections::HashSet,
-    sync::Arc,
-};
+use std::{collections::HashSet, sync::Arc};
 
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;

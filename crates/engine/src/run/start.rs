@@ -106,7 +106,7 @@ impl Superstep {
                     interrupts: Vec::new(),
                     answers: Vec::new(),
                     answered_by: None,
-            tries: 0,
+                    tries: 0,
                 };
                 self.records.retain(|r| r.task != record.task);
                 self.records.push(record.clone());

@@ -92,7 +92,7 @@ impl Graph {
                     interrupts: records.iter().find(|r| r.task == id).map(|r| r.interrupts.clone()).unwrap_or_default(),
                     answers: Vec::new(),
                     answered_by: None,
-            tries: 0,
+                    tries: 0,
                 });
                 ended.push((node, own, leaves));
             }

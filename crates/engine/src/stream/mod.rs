@@ -10,7 +10,7 @@ pub use event::{Event, EventData, EventKind, TaskMeta};
 pub use filter::{EventFilter, FilterError, Patterns};
 pub use modes::{Mode, Modes};
 pub use part::{
-    AskedIn, Chunk, Interrupt, MessagePart, Part, Payload, Snapshot, SnapshotRef, TaskEnd, TaskRef, TaskStart, UpdatePart,
-    ValuesPart,
+    AskedIn, Chunk, Interrupt, MessagePart, Part, Payload, Snapshot, SnapshotRef, TaskEnd, TaskRef, TaskStart,
+    UpdatePart, ValuesPart,
 };
 pub(crate) use queue::Queue;
