@@ -382,3 +382,99 @@ async fn a_run_on_a_thread_that_stopped_takes_an_answer_only_where_it_stands() {
     let ended = soon(core.wait_run(run)).await.unwrap();
     assert_eq!(ended.end.values.unwrap().get("log"), Some(&value!(["yes"])));
 }
+
+/// A graph of one node on a core of its own, run once.
+async fn run_one(graph: Graph, input: Value) -> (Core, RunId, runloom_core::End) {
+    let name = graph.name().to_string();
+    let core = core_on(Arc::new(MemoryStore::new()), &Arc::default(), |o| o.graphs.push((name.clone(), graph))).await;
+    let thread = core.store().create_thread(NewThread::default()).await.unwrap().id;
+    let asked = RunRequest {
+        target: Target::Graph(name),
+        spec: RunSpec { start: Start::Input(input), modes: Modes::from(Mode::Custom).bits(), ..RunSpec::default() },
+        ..request(thread, "")
+    };
+    let run = core.create_run(asked).await.unwrap().0.id;
+    let end = soon(core.wait_run(run)).await.unwrap().end;
+    (core, run, end)
+}
+
+#[tokio::test]
+async fn a_node_that_gives_itself_up_fails_its_run_once() {
+    let graph = StateGraph::<Work>::new("gives_up")
+        .add_node("n", node(|_: Work, _| async { Err::<(), _>(NodeError::Cancelled) }))
+        .add_edge(START, "n")
+        .compile()
+        .unwrap();
+    let (core, run, end) = run_one(graph, value!({})).await;
+    assert_eq!(end.status, RunStatus::Failed);
+    assert_eq!(core.get_run(run).await.unwrap().attempt, 1);
+}
+
+#[tokio::test]
+async fn a_reducer_that_panics_fails_the_run_and_not_the_thread() {
+    let reducer = Reducer::Custom(Arc::new(|_, _| panic!("no reducer")));
+    let graph = StateGraph::<Work>::new("panics")
+        .reducer("at", reducer)
+        .add_node("n", node(|_: Work, _| async { Ok(Work::update().at("x")) }))
+        .add_edge(START, "n")
+        .compile()
+        .unwrap();
+    let (core, run, end) = run_one(graph, value!({})).await;
+    assert_eq!((end.status, end.error.unwrap().reason), (RunStatus::Failed, Reason::InvalidUpdate));
+    let thread = core.get_run(run).await.unwrap().thread;
+    let again = RunRequest { target: Target::Graph("panics".into()), ..request(thread, "x") };
+    let run = core.create_run(again).await.unwrap().0.id;
+    assert_eq!(soon(core.wait_run(run)).await.unwrap().end.status, RunStatus::Failed);
+}
+
+#[tokio::test]
+async fn what_is_as_deep_as_it_may_be_is_read_back_from_the_log() {
+    let graph = StateGraph::<Work>::new("deep")
+        .add_node(
+            "n",
+            node(|_: Work, cx: Context| async move {
+                let deep = (0..runloom_engine::value::MAX_DEPTH).fold(Value::Null, |v, _| Value::from(vec![v]));
+                cx.emit(deep);
+                Ok(())
+            }),
+        )
+        .add_edge(START, "n")
+        .compile()
+        .unwrap();
+    let (core, run, _) = run_one(graph, value!({})).await;
+    let custom = all(&core, run, 0).await.into_iter().find_map(|r| match &r.body {
+        Body::Part(Payload::Custom(data)) => Some(data.depth()),
+        _ => None,
+    });
+    assert_eq!(custom, Some(runloom_engine::value::MAX_DEPTH));
+}
+
+#[tokio::test]
+async fn a_thread_is_followed_in_the_order_in_which_its_runs_begin() {
+    let (core, gates, thread) = start().await;
+    let mut follower = core.read_thread(thread, None, ReadOptions::default()).await.unwrap();
+    let later = std::time::SystemTime::now() + Duration::from_secs(3600);
+    core.create_run(RunRequest { start_time: Some(later), ..request(thread, "tomorrow") }).await.unwrap();
+    let mut told = Vec::new();
+    for at in ["a", "b"] {
+        let run = begin(&core, thread, at).await;
+        gates.let_through(at);
+        loop {
+            let (record, cursor) = soon(follower.next()).await.unwrap().unwrap();
+            assert_eq!(record.run_id, run, "the run that waits for its time is not in the way");
+            let is_end = matches!(record.body, Body::End(_));
+            told.push((record.run_id, record.seq, cursor));
+            if is_end {
+                break;
+            }
+        }
+    }
+    // From any cursor the rest comes, and nothing twice.
+    let (run, seq, cursor) = told[told.len() / 3].clone();
+    let mut again = core.read_thread(thread, Some(cursor), ReadOptions::default()).await.unwrap();
+    let at = told.iter().position(|(r, s, _)| (*r, *s) == (run, seq)).unwrap();
+    for (run, seq, _) in &told[at + 1..] {
+        let (record, _) = soon(again.next()).await.unwrap().unwrap();
+        assert_eq!((record.run_id, record.seq), (*run, *seq));
+    }
+}

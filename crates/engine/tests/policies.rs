@@ -363,3 +363,81 @@ async fn the_kind_of_a_chunk_says_whether_it_is_the_last() {
         .collect();
     assert_eq!(last, [false, true]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_stays_given_when_the_node_is_tried_again() {
+    let calls: Arc<AtomicUsize> = Arc::default();
+    let count = calls.clone();
+    let mut b = builder("asks");
+    let policy = RetryPolicy { jitter: false, ..RetryPolicy::default() };
+    b.add_node(
+        "ask",
+        node(move |_: StateView, cx: Context| {
+            let count = count.clone();
+            async move {
+                let answer = cx.interrupt("sure?")?;
+                if count.fetch_add(1, Ordering::SeqCst) == 0 {
+                    return Err(NodeError::msg("flaky"));
+                }
+                Ok(log(answer.as_str().unwrap_or("?")))
+            }
+        })
+        .retry(policy),
+    );
+    b.add_edge(START, "ask");
+    let graph = b.compile().unwrap().with_checkpointer(Arc::new(MemoryCheckpointer::default()));
+    let config = thread();
+    assert!(graph.invoke(value!({}), config.clone()).await.unwrap().is_interrupted);
+    let out = graph.invoke(Command::resume("yes"), config).await.unwrap();
+    assert!(!out.is_interrupted, "it asked again");
+    assert_eq!(out.values.get("log"), Some(&value!(["yes"])));
+    assert_eq!(calls.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn a_cancelled_run_with_durability_exit_keeps_what_it_did() {
+    let mut b = builder("held");
+    b.add_node("a", node(|_: StateView, _| async { Ok(log("a")) }));
+    b.add_node(
+        "b",
+        node(|_: StateView, _| async {
+            std::future::pending::<()>().await;
+            Ok(())
+        }),
+    );
+    b.add_edge(START, "a").add_edge("a", "b");
+    let graph = b.compile().unwrap().with_checkpointer(Arc::new(MemoryCheckpointer::default()));
+    let config = RunConfig { durability: Durability::Exit, ..thread() };
+    let mut stream = graph.stream(value!({}), config.clone());
+    stream.next().await.unwrap();
+    config.cancel.cancel();
+    assert!(matches!(stream.finish().await, Err(Error::Cancelled { .. })));
+    let state = graph.get_state(config.thread_id.unwrap(), None, false).await.unwrap();
+    assert_eq!(state.values_object().get("log"), Some(&value!(["a"])));
+    assert_eq!(&*state.next[0], "b");
+}
+
+#[tokio::test]
+async fn a_step_made_again_has_the_same_checkpoint_and_its_tasks_the_same_ids() {
+    let mut b = builder("again");
+    b.add_node("a", node(|_: StateView, _| async { Ok(log("a")) }));
+    b.add_node("b", node(|_: StateView, _| async { Ok(log("b")) }));
+    b.add_edge(START, "a").add_edge("a", "b");
+    let graph = b.compile().unwrap();
+    let run = RunId(uuid::Uuid::now_v7());
+    let mut told = Vec::new();
+    // Twice the same run on an empty store: what a crash before the first fdatasync leaves.
+    for attempt in [1, 2] {
+        let graph = graph.with_checkpointer(Arc::new(MemoryCheckpointer::default()));
+        let config = RunConfig { run_id: Some(run), attempt, ..thread() }.modes(Mode::Tasks);
+        let id = config.thread_id.unwrap();
+        let (parts, end) = parts(&graph, value!({}), config).await;
+        end.unwrap();
+        let history = graph.state_history(id, CheckpointFilter::default()).await.unwrap();
+        let ids: Vec<_> = history.iter().map(|v| v.config.as_ref().unwrap().id.unwrap()).collect();
+        assert!(ids.windows(2).all(|w| w[0] > w[1]), "later ones sort after earlier ones: {ids:?}");
+        let tasks: Vec<_> = parts.iter().map(|p| p.task.as_ref().unwrap().id).collect();
+        told.push((ids, tasks));
+    }
+    assert_eq!(told[0], told[1]);
+}

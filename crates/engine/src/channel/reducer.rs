@@ -170,7 +170,15 @@ impl Reducer {
                 }
                 Ok(Value::Object(merged))
             }
-            Self::Custom(reduce) => reduce(held.as_ref(), write),
+            // A reducer is a user's code: its panic is its error, not the end of whoever applies it.
+            Self::Custom(reduce) => {
+                let reduced = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| reduce(held.as_ref(), write)));
+                reduced.unwrap_or_else(|panic| {
+                    let text = panic.downcast_ref::<&str>().copied();
+                    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+                    Err(format!("its reducer panicked: {}", text.unwrap_or("without a message")))
+                })
+            }
             _ => Ok(write.clone()),
         }
     }
