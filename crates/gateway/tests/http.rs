@@ -145,11 +145,15 @@ async fn a_server_that_goes_down_sends_its_readers_away() {
     let mut stream = server.open("POST", &format!("/threads/{thread}/runs/stream"), &[], body.as_bytes()).await;
     let mut follows = server.open("GET", &format!("/threads/{thread}/stream"), &[], b"").await;
     stream.until("event: values").await;
+    let run = stream.header("content-location").unwrap().to_owned();
+    let mut waits = server.open("GET", &format!("{run}/join"), &[], b"").await;
     server.begin_stop();
     let text = stream.rest().await;
     assert!(text.ends_with("retry: 1000\n\n") && !text.contains("event: end"), "{text}");
     assert!(stream.ended, "the stream was cut");
     assert!(follows.rest().await.contains("retry: 1000"));
+    // What is waited for breaks off: the client asks again where it was told to.
+    assert_eq!((waits.rest().await.trim(), waits.ended), ("", false));
     server.stop().await;
 }
 

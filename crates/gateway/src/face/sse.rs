@@ -2,6 +2,7 @@
 
 use std::{
     future::Future,
+    io,
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
@@ -107,16 +108,18 @@ fn write_error(out: &mut Vec<u8>, error: &Error) {
     }
 }
 
-/// An answer of JSON that is waited for: a newline every so often until it is there.
+/// An answer of JSON that is waited for: a newline every so often until it is there. Where there is none, the connection
+/// breaks off: clients then ask where they were told to.
 pub(crate) fn until_told<F>(answer: F, heartbeat: Duration) -> Response
 where
-    F: Future<Output = Value> + Send + 'static,
+    F: Future<Output = Option<Value>> + Send + 'static,
 {
     let body = futures_util::stream::unfold(Some(Box::pin(answer)), move |waiting| async move {
         let mut waiting = waiting?;
         match tokio::time::timeout(heartbeat, &mut waiting).await {
-            Err(_) => Some((Ok::<_, std::convert::Infallible>(Bytes::from_static(b"\n")), Some(waiting))),
-            Ok(value) => Some((Ok(text(&value).into()), None)),
+            Err(_) => Some((Ok(Bytes::from_static(b"\n")), Some(waiting))),
+            Ok(Some(value)) => Some((Ok(text(&value).into()), None)),
+            Ok(None) => Some((Err(io::Error::other("the server is going down; ask again")), None)),
         }
     });
     let mut response = Response::new(Body::from_stream(body));

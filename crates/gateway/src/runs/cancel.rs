@@ -49,7 +49,7 @@ pub(crate) async fn cancel(State(api): State<Api>, call: Call) -> Reply {
         {
             tracing::debug!(run = %id, %error, "the end of a cancelled run was not seen");
         }
-        Value::object()
+        Some(Value::object())
     };
     Ok(with_location(until_told(ended, api.options.heartbeat), thread, id, "join"))
 }

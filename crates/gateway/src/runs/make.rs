@@ -56,27 +56,27 @@ fn refused(error: Error, is_named: bool) -> Fail {
     }
 }
 
-/// What a run that is over gives to whoever waited for it.
-pub(super) fn answer(outcome: Result<Outcome, Error>) -> Value {
+/// What a run that is over gives to whoever waited for it. None where the server goes down before it is: the client asks
+/// again.
+pub(super) fn answer(outcome: Result<Outcome, Error>) -> Option<Value> {
     let failed = |error: &Error| Value::Object(object! { "__error__" => error_object(error) });
-    match outcome {
-        Err(error) => failed(&error),
-        Ok(Outcome { end, .. }) => match (&end.error, end.status) {
-            (Some(error), RunStatus::Failed | RunStatus::TimedOut | RunStatus::Cancelled) => failed(error),
-            _ => {
-                let mut values = match end.values {
-                    Some(Value::Object(values)) => values,
-                    None | Some(Value::Null) if end.interrupts.is_empty() => Object::default(),
-                    Some(other) => return other,
-                    None => Object::default(),
-                };
-                if !end.interrupts.is_empty() {
-                    values.insert("__interrupt__", state_interrupts(&end.interrupts));
-                }
-                values.into()
-            }
-        },
+    let end = match outcome {
+        Err(error) if error.reason == Reason::ServerDraining => return None,
+        Err(error) => return Some(failed(&error)),
+        Ok(outcome) => outcome.end,
+    };
+    if let (Some(error), RunStatus::Failed | RunStatus::TimedOut | RunStatus::Cancelled) = (&end.error, end.status) {
+        return Some(failed(error));
     }
+    let mut values = match end.values {
+        Some(Value::Object(values)) => values,
+        None | Some(Value::Null) => Object::default(),
+        Some(other) => return Some(other),
+    };
+    if !end.interrupts.is_empty() {
+        values.insert("__interrupt__", state_interrupts(&end.interrupts));
+    }
+    Some(values.into())
 }
 
 async fn streamed(api: Api, call: Call, thread: Option<ThreadId>) -> Reply {
