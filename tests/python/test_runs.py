@@ -5,7 +5,7 @@ import grpc
 import pytest
 
 from wire import (
-    TEXT, TIMEOUT, check_stream, kind, new_id, of, read, refused, run_pb2, runs_pb2, spec, stream_pb2, text, threads_pb2, until,
+    TEXT, TIMEOUT, check_stream, kind, logged, new_id, of, read, refused, run_pb2, runs_pb2, spec, stream_pb2, text, threads_pb2, until,
 )
 
 S = stream_pb2
@@ -49,7 +49,7 @@ def test_g21_the_same_request_id_is_the_same_run(api):
     run = spec("echo", {"given": 1}, modes=["values"], thread_id=api.thread(), request_id=new_id())
     parts = list(api.open(run))
     again = list(api.open(run))
-    assert [p for p in again if p.seq] == parts, "the stream of the same run from its start"
+    assert logged(again) == logged(parts), "the stream of the same run from its start"
     created = api.runs.CreateRun(runs_pb2.CreateRunRequest(run=run), timeout=TIMEOUT).run
     waited = api.wait(run).run
     assert {created.run_id, waited.run_id} == {parts[0].run_id}
@@ -75,7 +75,7 @@ def test_g22_a_thread_runs_one_at_a_time_in_order(api):
     thread = api.thread()
     first = api.open(spec("slow", {"ms": 300}, modes=["updates"], thread_id=thread))
     until(first, lambda p: kind(p) == "update")
-    ids = [api.create("echo", {"given": i}, thread_id=thread).run_id for i in range(3)]
+    ids = [api.create("slow", {"ms": 0}, thread_id=thread).run_id for _ in range(3)]
     waiting = api.open_join(ids[0])
     opened = next(waiting)
     assert opened.metadata.state == S.RUN_STATE_PENDING and opened.attempt == 0
@@ -91,14 +91,14 @@ def test_multitask_reject_interrupt_and_rollback(api):
     thread = api.thread()
 
     def begin():
-        stream = api.open(spec("slow", {}, modes=["updates"], thread_id=thread))
+        stream = api.open(spec("slow", {"ms": 60_000}, modes=["updates"], thread_id=thread))
         return stream, until(stream, lambda p: kind(p) == "update")[0].run_id
     stream, active = begin()
     with refused("THREAD_BUSY", "ABORTED") as failure:
-        list(api.open(spec("echo", {"given": 1}, thread_id=thread, multitask_strategy="MULTITASK_STRATEGY_REJECT")))
+        list(api.open(spec("slow", {"ms": 0}, thread_id=thread, multitask_strategy="MULTITASK_STRATEGY_REJECT")))
     assert failure.info.metadata["run_id"] == active
     for strategy, mode in (("INTERRUPT", S.CANCEL_MODE_INTERRUPT), ("ROLLBACK", S.CANCEL_MODE_ROLLBACK)):
-        newer = api.wait(spec("echo", {"given": strategy}, thread_id=thread, multitask_strategy=f"MULTITASK_STRATEGY_{strategy}"))
+        newer = api.wait(spec("slow", {"ms": 0}, thread_id=thread, multitask_strategy=f"MULTITASK_STRATEGY_{strategy}"))
         assert newer.run.state == S.RUN_STATE_SUCCEEDED
         end = list(stream)[-1].end
         assert end.state == S.RUN_STATE_CANCELLED
@@ -133,7 +133,7 @@ def test_g23_a_queued_run_is_cancelled_too(api):
     thread = api.thread()
     stream = api.open(spec("slow", {}, modes=["updates"], thread_id=thread))
     active = until(stream, lambda p: kind(p) == "update")[0].run_id
-    queued = api.create("echo", {"given": 1}, thread_id=thread).run_id
+    queued = api.create("slow", {"ms": 0}, thread_id=thread).run_id
     assert api.cancel(queued).state == S.RUN_STATE_CANCELLED
     assert api.join(queued)[-1].end.state == S.RUN_STATE_CANCELLED
     api.cancel(active)

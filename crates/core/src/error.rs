@@ -237,6 +237,7 @@ impl From<engine::Error> for Error {
                 new(Reason::QuestionAmbiguous).with("open_questions", ids.join(","))
             }
             E::UnknownQuestion { open, .. } => new(Reason::QuestionUnknown).with("open_questions", open.join(",")),
+            E::NoQuestion { graph } => new(Reason::QuestionUnknown).with("graph", graph),
             E::NoParent { graph, node } => new(Reason::InvalidUpdate).with("graph", graph).with("node", node),
             E::Incompatible { graph, .. } => new(Reason::GraphIncompatible).with("graph", graph),
             E::Checkpointer { graph, .. } => {

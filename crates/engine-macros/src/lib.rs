@@ -22,8 +22,7 @@ struct Channel<'a> {
     reducer: Ident,
 }
 
-const REDUCERS: [&str; 9] =
-    ["replace", "append", "add", "max", "min", "merge", "messages", "ephemeral", "untracked"];
+const REDUCERS: [&str; 9] = ["replace", "append", "add", "max", "min", "merge", "messages", "ephemeral", "untracked"];
 
 fn channel(field: &Field) -> Result<Channel<'_>, Error> {
     let ident = field.ident.as_ref().ok_or_else(|| Error::new(field.span(), "a state has named fields"))?;

@@ -57,6 +57,9 @@ pub enum Error {
     /// An answer to a question that is not open.
     #[error("no open question has the id `{id}`; open are: {}", .open.join(", "))]
     UnknownQuestion { id: String, open: Vec<String> },
+    /// An answer on a thread that asks nothing and has nothing to go on with.
+    #[error("graph `{graph}`: the thread has no open question, so there is nothing to answer")]
+    NoQuestion { graph: String },
     /// A command for a parent graph reached the outermost graph.
     #[error("graph `{graph}`: node `{node}` sent a command to the parent graph, but there is none")]
     NoParent { graph: String, node: String },
@@ -83,7 +86,7 @@ impl Error {
             Self::Cancelled { .. } => "CancelledError",
             Self::CheckpointNotFound(_) | Self::Checkpointer { .. } => "CheckpointError",
             Self::NoCheckpointer { .. } | Self::AmbiguousAnswer { .. } => "RuntimeError",
-            Self::UnknownQuestion { .. } => "UnknownInterruptError",
+            Self::UnknownQuestion { .. } | Self::NoQuestion { .. } => "UnknownInterruptError",
         }
     }
 }

@@ -441,3 +441,31 @@ async fn a_step_made_again_has_the_same_checkpoint_and_its_tasks_the_same_ids() 
     }
     assert_eq!(told[0], told[1]);
 }
+
+#[tokio::test]
+async fn an_answer_that_its_node_could_not_use_can_be_given_again() {
+    let mut b = builder("picky");
+    b.add_node(
+        "ask",
+        node(|_: StateView, cx: Context| async move {
+            match cx.interrupt("yes or no?")?.as_str() {
+                Some("yes") => Ok(log("yes")),
+                other => Err(NodeError::msg(format!("{other:?} is neither"))),
+            }
+        }),
+    );
+    b.add_edge(START, "ask");
+    let graph = b.compile().unwrap().with_checkpointer(Arc::new(MemoryCheckpointer::default()));
+    let config = RunConfig { strict_answers: true, ..thread() };
+    let asked = graph.invoke(value!({}), config.clone()).await.unwrap();
+    let error = graph.invoke(Command::resume("maybe"), config.clone()).await.unwrap_err();
+    assert!(error.to_string().contains("maybe"));
+    let again = graph.invoke(Command::resume("perhaps"), config.clone()).await.unwrap_err();
+    assert!(again.to_string().contains("perhaps"), "{again}");
+    let by_id = Answer::ById(vec![(asked.interrupts[0].id.clone(), "yes".into())]);
+    let command = Command { resume: Some(by_id), ..Command::default() };
+    let out = graph.invoke(command, config.clone()).await.unwrap();
+    assert_eq!(out.values.get("log"), Some(&value!(["yes"])));
+    let over = graph.invoke(Command::resume("yes"), config).await.unwrap_err();
+    assert!(matches!(over, Error::NoQuestion { .. }), "{over}");
+}

@@ -4,7 +4,7 @@
 //! server/    listens, limits, drains
 //! routes     the streams, with a codec of their own; all else goes to the generated servers
 //! services/  each RPC: check → core → answer
-//! check, requests   requests, with every fault they have
+//! check, requests, filters   requests, with every fault they have
 //! stream, parts     a reader's stream, and a record as a part of it
 //! convert/   what is inside as messages
 //! json, cursor, shared, status   one thing each, in one place
@@ -13,6 +13,7 @@
 mod check;
 mod convert;
 mod cursor;
+mod filters;
 mod json;
 mod parts;
 mod requests;

@@ -289,3 +289,6 @@ impl Place {
         self.bytes.clone()
     }
 }
+
+#[cfg(test)]
+mod tests;

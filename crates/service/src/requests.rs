@@ -3,22 +3,17 @@
 use std::time::{Duration, SystemTime};
 
 use runloom::v1::{self, Durability, IfThreadNotExists, MultitaskStrategy, OnDisconnect, run_spec};
-use runloom_core::{CommandSpec, FilterSpec, ReadOptions, RunRequest, RunSpec, Selector, Start, Target};
-use runloom_engine::{
-    Object, Value,
-    stream::{EventFilter, Mode, Modes},
-};
+use runloom_core::{CommandSpec, RunRequest, RunSpec, Start, Target};
+use runloom_engine::{Object, Value, stream::Modes};
 use runloom_store::{AssistantId, Multitask};
 
 use crate::{
     check::{Check, under},
-    convert::event::kind_inside,
+    filters::{MAX_PATTERN, filter, modes, texts},
 };
 
-/// The longest a request id, a tag or a pattern may be, in characters, and how many of them a request may have.
+/// The longest a request id may be, in characters.
 const MAX_NAME: usize = 128;
-const MAX_PATTERN: usize = 512;
-const MAX_LIST: usize = 1000;
 /// A start this long ago is a mistake. Up to there it is a request that was long under way, or sent again.
 const LATE: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -73,6 +68,8 @@ pub(crate) fn run_request(check: &mut Check, path: &str, spec: Option<v1::RunSpe
         request_id: Some(check.text(&at("request_id"), spec.request_id, MAX_NAME)).filter(|id| !id.is_empty()),
         expected_checkpoint_id,
         spec: RunSpec {
+            // The request's own, below; the core keeps it with the run.
+            expected_checkpoint_id: None,
             start,
             context: context(check, &at("context"), spec.context),
             recursion_limit: config.recursion_limit,
@@ -192,55 +189,6 @@ fn update(check: &mut Check, path: &str, json: Option<v1::Json>) -> Vec<Object> 
     }
 }
 
-/// Modes; none where the list is empty.
-pub(crate) fn modes(check: &mut Check, path: &str, modes: &[i32]) -> Option<Modes> {
-    let modes = check.each_of::<v1::StreamMode>(path, modes).into_iter().filter_map(mode);
-    Some(modes.collect::<Modes>()).filter(|modes| !modes.is_empty())
-}
-
-fn mode(mode: v1::StreamMode) -> Option<Mode> {
-    Mode::ALL.into_iter().find(|m| crate::convert::stream_mode(*m) == mode)
-}
-
-/// A filter, as it is kept.
-pub(crate) fn filter(check: &mut Check, path: &str, filter: Option<v1::EventFilter>) -> FilterSpec {
-    let filter = filter.unwrap_or_default();
-    FilterSpec {
-        include: selector(check, &under(path, "include"), filter.include),
-        exclude: selector(check, &under(path, "exclude"), filter.exclude),
-        skip_empty_chunks: filter.skip_empty_chunks,
-    }
-}
-
-fn selector(check: &mut Check, path: &str, selector: Option<v1::EventSelector>) -> Selector {
-    let selector = selector.unwrap_or_default();
-    let kinds = check.each_of::<v1::EventKind>(&under(path, "kinds"), &selector.kinds);
-    Selector {
-        kinds: kinds.into_iter().filter_map(kind_inside).map(|kind| kind.name().to_owned()).collect(),
-        names: patterns(check, &under(path, "names"), selector.names),
-        nodes: patterns(check, &under(path, "nodes"), selector.nodes),
-        tags: patterns(check, &under(path, "tags"), selector.tags),
-        namespaces: patterns(check, &under(path, "namespaces"), selector.namespaces),
-    }
-}
-
-/// Globs of the contract know `*` and `?` only; those inside know more, which is taken as it stands.
-fn patterns(check: &mut Check, path: &str, patterns: Vec<String>) -> Vec<String> {
-    let mut globs = texts(check, path, patterns, MAX_PATTERN);
-    for glob in &mut globs {
-        if glob.contains(['[', ']', '{', '}', '\\']) {
-            *glob = glob.chars().fold(String::new(), |mut escaped, c| {
-                match c {
-                    '[' | ']' | '{' | '}' | '\\' => escaped.extend(['[', c, ']']),
-                    c => escaped.push(c),
-                }
-                escaped
-            });
-        }
-    }
-    globs
-}
-
 fn names(check: &mut Check, path: &str, names: Vec<String>) -> Vec<String> {
     for (i, name) in names.iter().enumerate() {
         if name.is_empty() {
@@ -250,34 +198,9 @@ fn names(check: &mut Check, path: &str, names: Vec<String>) -> Vec<String> {
     texts(check, path, names, MAX_PATTERN)
 }
 
-fn texts(check: &mut Check, path: &str, texts: Vec<String>, max: usize) -> Vec<String> {
-    if texts.len() > MAX_LIST {
-        check.fail(path, format!("{} entries; at most {MAX_LIST}", texts.len()));
-        return Vec::new();
-    }
-    texts.into_iter().enumerate().map(|(i, text)| check.text(&format!("{path}[{i}]"), text, max)).collect()
-}
-
-/// What a reader wants of a log.
-pub(crate) fn read_options(
-    check: &mut Check,
-    stream_modes: &[i32],
-    event_filter: Option<v1::EventFilter>,
-) -> ReadOptions {
-    let modes = modes(check, "stream_modes", stream_modes);
-    let filter = match filter(check, "event_filter", event_filter).compile() {
-        Ok(filter) => filter,
-        Err(error) => {
-            check.take("", error);
-            EventFilter::default()
-        }
-    };
-    ReadOptions { modes, filter, ..ReadOptions::default() }
-}
-
 #[cfg(test)]
 mod tests {
-    use runloom::v1::{Command, EventKind, EventSelector, Goto, Json, StreamMode, TokenCoalescing, Webhook};
+    use runloom::v1::{Command, EventSelector, Goto, Json, StreamMode, TokenCoalescing, Webhook};
     use serde_json::json;
     use tonic_types::StatusExt;
 
@@ -300,7 +223,7 @@ mod tests {
         let spec = v1::RunSpec::graph("agent").with_input(json!({"n": 1})).with_modes([StreamMode::Messages]);
         let request = read(spec).unwrap();
         assert_eq!(request.target, Target::Graph("agent".to_owned()));
-        assert_eq!(request.spec.modes(), Mode::Messages.into());
+        assert_eq!(request.spec.modes(), runloom_engine::stream::Mode::Messages.into());
         assert!(matches!(&request.spec.start, Start::Input(v) if v.get("n") == Some(&Value::Int(1))));
         assert!(request.thread_id.is_none() && request.request_id.is_none() && request.spec.strict_answers);
     }
@@ -380,27 +303,5 @@ mod tests {
         assert_eq!(of(8, None), (8, 50));
         assert_eq!(of(0, Some(20)), (0, 20));
         assert_eq!(of(8, Some(0)), (0, 0));
-    }
-
-    #[test]
-    fn globs_know_two_signs() {
-        let mut check = Check::default();
-        let filter = v1::EventFilter {
-            include: Some(EventSelector {
-                names: vec![r"a[1]{\}*".into()],
-                kinds: vec![EventKind::Custom.into()],
-                ..Default::default()
-            }),
-            ..Default::default()
-        };
-        let spec = filter_of(&mut check, filter);
-        let tags: [std::sync::Arc<str>; 0] = [];
-        let admits = |name| spec.admits(runloom_engine::stream::EventKind::Custom, name, None, "", tags.iter());
-        assert!(admits(r"a[1]{\}b") && !admits("a1b"));
-        assert!(check.done().is_ok());
-    }
-
-    fn filter_of(check: &mut Check, filter: v1::EventFilter) -> EventFilter {
-        self::filter(check, "f", Some(filter)).compile().unwrap()
     }
 }

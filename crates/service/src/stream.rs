@@ -94,15 +94,35 @@ impl ThreadSource {
     pub fn new(reader: ThreadReader, thread: ThreadId, place: ThreadPlace) -> Self {
         Self { reader, thread, place, is_told: false }
     }
+
+    fn has_seen(&self, record: &Record) -> bool {
+        self.place.run == Some(record.run_id) && (1..=self.place.seq).contains(&record.seq)
+    }
 }
 
 impl Source {
     fn poll_record(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Arc<Record>, Error>>> {
         match self {
             Self::Run(source) => Pin::new(&mut source.reader).poll_next(cx),
+            Self::Thread(source) => loop {
+                match std::task::ready!(Pin::new(&mut source.reader).poll_next(cx)) {
+                    // The end of a run is told again to who joins it there, but not to who goes on with the next run.
+                    Some(Ok((record, _))) if source.has_seen(&record) => {}
+                    item => return Poll::Ready(item.map(|item| item.map(|(record, _)| record))),
+                }
+            },
+        }
+    }
+
+    /// Why there is nothing more, where there should be: somebody deleted it.
+    fn gone(&self) -> Error {
+        match self {
+            Self::Run(source) => {
+                Error::new(Reason::RunNotFound, "the run's log ends here without an end: it was deleted")
+                    .with("run_id", source.run)
+            }
             Self::Thread(source) => {
-                let item = std::task::ready!(Pin::new(&mut source.reader).poll_next(cx));
-                Poll::Ready(item.map(|item| item.map(|(record, _)| record)))
+                Error::new(Reason::ThreadNotFound, "the thread was deleted").with("thread_id", source.thread)
             }
         }
     }
@@ -244,10 +264,8 @@ impl Stream for Parts {
                 let status = this.source.status(error);
                 return this.fail(status);
             }
-            // A log that stops before its end: the run was deleted, or what is left of it does not say.
             Poll::Ready(None) => {
-                let error = Error::new(Reason::RunNotFound, "the run's log ends here, without an end: it was deleted");
-                let status = this.source.status(error);
+                let status = this.source.status(this.source.gone());
                 return this.fail(status);
             }
             Poll::Pending => {}

@@ -20,6 +20,7 @@ use crate::{
 /// What to say. Nothing, where the log is for machines.
 pub struct Banner {
     address: SocketAddr,
+    http: Option<SocketAddr>,
     graphs: Vec<GraphInfo>,
     /// The graph to try, with an input for it.
     example: Option<(String, Value)>,
@@ -28,7 +29,7 @@ pub struct Banner {
 
 impl Banner {
     /// Of what a core serves.
-    pub async fn of(core: &Core, address: SocketAddr, format: LogFormat) -> Result<Self> {
+    pub async fn of(core: &Core, at: (SocketAddr, Option<SocketAddr>), format: LogFormat) -> Result<Self> {
         let failed = |error: runloom_core::Error| Failure::failed(error.message);
         let graphs = core.list_graphs(false, PageRequest::first(1000)).await.map_err(failed)?.items;
         let mut example: Option<(String, Value)> = None;
@@ -44,7 +45,8 @@ impl Banner {
                 break;
             }
         }
-        Ok(Self { address: reachable(address), graphs, example, is_shown: format == LogFormat::Text })
+        let (address, http) = (reachable(at.0), at.1.map(reachable));
+        Ok(Self { address, http, graphs, example, is_shown: format == LogFormat::Text })
     }
 
     /// Says it. The server does not depend on who listens.
@@ -59,6 +61,9 @@ impl Banner {
     fn write(&self, out: &mut impl Write, data: &Path, folder: Option<&Path>) -> io::Result<()> {
         let served = count(self.graphs.len() as u64, "graph");
         writeln!(out, "{STRONG}runloom{STRONG:#} serves {served} on {STRONG}{}{STRONG:#}\n", self.address)?;
+        if let Some(http) = self.http {
+            writeln!(out, "for LangGraph's clients on {STRONG}http://{http}{STRONG:#}\n")?;
+        }
         let width = self.graphs.iter().map(|graph| graph.name.len()).max().unwrap_or_default();
         for graph in self.graphs.iter().take(20) {
             writeln!(out, "  {NAME}{:width$}{NAME:#}  {DIM}{}{DIM:#}", graph.name, brief(&graph.description, 80))?;
@@ -104,7 +109,13 @@ fn run_command(graph: &str, input: &Value, address: SocketAddr) -> String {
         Some(text) => quoted(text),
         None => quoted(&input.to_string()),
     };
-    format!("runloom run {graph} {text} --addr {address}")
+    format!("{} run {graph} {text} --addr {address}", program())
+}
+
+/// How this program was called, where that was by a path: it may not be on the search path under its name.
+fn program() -> String {
+    let called = std::env::args().next().filter(|name| name.contains('/'));
+    called.map_or_else(|| "runloom".to_owned(), |path| quoted(&path))
 }
 
 fn grpcurl_command(graph: &str, input: &Value, address: SocketAddr) -> String {

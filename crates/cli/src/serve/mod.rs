@@ -29,13 +29,14 @@ Examples:
   runloom serve                                    the examples, on 127.0.0.1:50051, kept in ./data
   runloom serve --graphs ./graphs                  your documents, read again when they change
   runloom serve --grpc 0.0.0.0:50051 --data /data  for other machines too
+  runloom serve --http 127.0.0.1:8123              for LangGraph's clients too
   runloom serve --data :memory:                    forgets everything when it stops
   runloom serve --log-format json                  logs for a collector; RUST_LOG=debug for more
 
 SIGINT and SIGTERM drain: no run begins any more, running ones have --drain-timeout to end and are taken up again by the \
 next server otherwise, and clients are told to rejoin. A second signal stops at once.";
 
-/// Serve graphs over gRPC
+/// Serve graphs over gRPC, and over LangGraph's HTTP API
 #[derive(Args, Debug)]
 #[command(after_help = format!("{EXAMPLES}\n\n{}", exit::HELP))]
 pub struct Serve {
@@ -48,6 +49,9 @@ pub struct Serve {
     /// Where to listen: host:port. Port 0 takes a free one
     #[arg(long, env = "RUNLOOM_GRPC", value_name = "ADDR", default_value = DEFAULT_ADDRESS)]
     grpc: String,
+    /// Where to serve LangGraph's HTTP API too: host:port, or off
+    #[arg(long, env = "RUNLOOM_HTTP", value_name = "ADDR", default_value = "off")]
+    http: String,
     /// How long running runs have to end when the server stops
     #[arg(long, env = "RUNLOOM_DRAIN_TIMEOUT", value_name = "TIME", default_value = "30s", value_parser = options::duration)]
     drain_timeout: Duration,
@@ -72,6 +76,10 @@ impl Serve {
         let mut signals = Signals::new()?;
         // Before anything else is touched: a second server of the same port should leave no trace.
         let listener = listen(&self.grpc).await?;
+        let http = match &*self.http {
+            "off" => None,
+            address => Some(listen(address).await?),
+        };
         let Self { drain_timeout, recursion_limit, run_timeout, max_running, .. } = self;
         let builder = builder(self.graphs.as_deref(), Some(&self.data))?.core(move |core| {
             core.drain_timeout = drain_timeout;
@@ -89,12 +97,23 @@ impl Serve {
             None => None,
         };
         let address = listener.local_addr()?;
-        Banner::of(server.core(), address, self.log_format).await?.print(&self.data, self.graphs.as_deref());
+        let http_address = http.as_ref().map(|http| http.local_addr()).transpose()?;
+        Banner::of(server.core(), (address, http_address), self.log_format)
+            .await?
+            .print(&self.data, self.graphs.as_deref());
 
         let stop = CancellationToken::new();
-        let mut serving = std::pin::pin!(server.serve(listener, stop.clone().cancelled_owned()));
+        let core = server.core().clone();
+        let grpc = async { server.serve(listener, stop.clone().cancelled_owned()).await.map_err(Failure::from) };
+        let http = async {
+            match http {
+                None => Ok(()),
+                Some(http) => serve_http(http, core, stop.clone()).await,
+            }
+        };
+        let mut serving = std::pin::pin!(async { tokio::try_join!(grpc, http) });
         tokio::select! {
-            ended = &mut serving => return ended.map(|()| Exit::Ok).map_err(Failure::from),
+            ended = &mut serving => return ended.map(|_| Exit::Ok),
             signal = signals.next() => {
                 let patience = self.drain_timeout;
                 tracing::info!(signal, ?patience, "draining; a second signal stops at once");
@@ -126,4 +145,17 @@ impl Serve {
             None => failure,
         }
     }
+}
+
+/// Serves LangGraph's API. Pages of other origins may use it only where it is on loopback.
+async fn serve_http(
+    listener: tokio::net::TcpListener,
+    core: runloom_core::Core,
+    stop: CancellationToken,
+) -> Result<(), Failure> {
+    let is_local = listener.local_addr()?.ip().is_loopback();
+    let cors = if is_local { runloom_gateway::Cors::Loopback } else { runloom_gateway::Cors::Closed };
+    let options = runloom_gateway::Options { cors, ..runloom_gateway::Options::default() };
+    let served = runloom_gateway::serve(listener, core, options, stop.cancelled_owned()).await;
+    served.map_err(|error| Failure::failed(error.to_string()))
 }

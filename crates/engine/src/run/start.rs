@@ -138,7 +138,21 @@ impl Superstep {
 
     fn take_answer(&mut self, answer: &Answer) -> Result<(), NodeError> {
         let open = self.open_questions();
-        let run = &self.level.run;
+        let run = self.level.run.clone();
+        if open.is_empty() && run.config.strict_answers && self.next.triggered.is_empty() && self.next.sends.is_empty()
+        {
+            return Err(Error::NoQuestion { graph: self.level.graph.name().to_string() }.into());
+        }
+        // A node that failed with an answer it could not use asks again: the new answer takes the old one's place.
+        for record in &mut self.records {
+            let is_asked = record.interrupts.last().is_some_and(|q| match answer {
+                Answer::One(_) => true,
+                Answer::ById(answers) => answers.iter().any(|(id, _)| *id == q.id),
+            });
+            if is_asked && matches!(record.outcome, Some(Outcome::Failed(_))) && run.config.attempt == 1 {
+                record.answers.pop();
+            }
+        }
         match answer {
             Answer::One(_) if open.len() > 1 => Err(Error::AmbiguousAnswer { open }.into()),
             Answer::One(value) => {

@@ -36,8 +36,8 @@ pub(crate) fn message(
     if let Some(task) = &part.meta.task {
         chunk.node = task.node.to_string();
     }
-    if let Some(model) = &part.model {
-        chunk.model = model.model.to_string();
+    if let Some(name) = &part.name {
+        chunk.model = name.to_string();
     }
     chunk.tags = part.meta.tags.iter().chain(part.tags.iter()).map(ToString::to_string).collect();
     if let Some(encoding) = encoding

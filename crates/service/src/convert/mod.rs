@@ -20,16 +20,17 @@ use runloom_store::RunStatus;
 
 use crate::json::encode;
 
-/// A time.
+/// A time, in whole microseconds: what every store keeps, so that it is the same whenever it is read.
 pub(crate) fn timestamp(time: SystemTime) -> prost_types::Timestamp {
-    match time.duration_since(UNIX_EPOCH) {
+    let timestamp = match time.duration_since(UNIX_EPOCH) {
         Ok(after) => prost_types::Timestamp {
             seconds: i64::try_from(after.as_secs()).unwrap_or(i64::MAX),
             // Below 10^9, by `Duration`'s own promise.
             nanos: after.subsec_nanos() as i32,
         },
         Err(_) => prost_types::Timestamp::from(time),
-    }
+    };
+    prost_types::Timestamp { nanos: timestamp.nanos / 1000 * 1000, ..timestamp }
 }
 
 /// The segments of a namespace.
@@ -81,12 +82,14 @@ pub(crate) fn interrupt(
     task: Option<&TaskRef>,
     encoding: Option<JsonEncoding>,
 ) -> Result<v1::Interrupt, NotExact> {
+    let asked_in = question.asked_in.as_deref();
     Ok(v1::Interrupt {
         id: question.id.to_string(),
         value: encoding.map(|encoding| encode(&question.value, encoding)).transpose()?,
-        namespace: namespace.to_vec(),
-        task_id: task.map(|task| task.id.to_string()).unwrap_or_default(),
-        node: task.map(|task| task.node.to_string()).unwrap_or_default(),
+        // Where it was asked: the question itself knows, unless it is an old one.
+        namespace: asked_in.map_or_else(|| namespace.to_vec(), |at| self::namespace(&at.namespace)),
+        task_id: asked_in.map(|at| at.task).or(task.map(|task| task.id)).map(|id| id.to_string()).unwrap_or_default(),
+        node: asked_in.map(|at| &at.node).or(task.map(|task| &task.node)).map(ToString::to_string).unwrap_or_default(),
     })
 }
 
@@ -109,7 +112,7 @@ mod tests {
     #[test]
     fn times_before_and_after_1970() {
         for (time, seconds, nanos) in [
-            (UNIX_EPOCH + Duration::new(5, 7), 5, 7),
+            (UNIX_EPOCH + Duration::new(5, 7_999), 5, 7_000),
             (UNIX_EPOCH, 0, 0),
             (UNIX_EPOCH - Duration::from_millis(1500), -2, 500_000_000),
         ] {

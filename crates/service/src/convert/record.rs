@@ -118,7 +118,7 @@ pub(crate) fn end(end: &End, encoding: Option<JsonEncoding>) -> Result<v1::End, 
         usage: Some(message::usage(end.usage)),
         interrupts: interrupts(&end.interrupts, &[], None, encoding)?,
         cancellation: end.cancelled_by.as_deref().map(cancellation),
-        checkpoint_id: String::new(),
+        checkpoint_id: end.checkpoint_id.map(|id| id.to_string()).unwrap_or_default(),
     })
 }
 

@@ -19,10 +19,14 @@ use crate::{
     status::run_status,
 };
 
+/// What a run records.
+pub(crate) fn modes(run: &Run) -> Modes {
+    let bits = run.request.get("modes").and_then(Value::as_u64).and_then(|bits| u8::try_from(bits).ok());
+    bits.map(Modes::from_bits).filter(|modes| !modes.is_empty()).unwrap_or(Mode::Values.into())
+}
+
 /// A run.
 pub(crate) fn run(run: &Run, encoding: JsonEncoding) -> Result<v1::Run, NotExact> {
-    let bits = run.request.get("modes").and_then(Value::as_u64).and_then(|bits| u8::try_from(bits).ok());
-    let modes = bits.map(Modes::from_bits).filter(|modes| !modes.is_empty()).unwrap_or(Mode::Values.into());
     let durability = match run.request.get_str("durability") {
         Some("sync") => v1::Durability::Sync,
         Some("exit") => v1::Durability::Exit,
@@ -51,7 +55,7 @@ pub(crate) fn run(run: &Run, encoding: JsonEncoding) -> Result<v1::Run, NotExact
         start_time: run.start_at.map(timestamp),
         begin_time: run.started_at.map(timestamp),
         end_time: run.ended_at.map(timestamp),
-        stream_modes: stream_modes(modes),
+        stream_modes: stream_modes(modes(run)),
         multitask_strategy: multitask.into(),
         durability: durability.into(),
         error: run.error.as_ref().map(|error| run_status(&Error::from_value(error))),
@@ -109,6 +113,7 @@ fn questions(all: &Value, encoding: JsonEncoding) -> Result<Vec<v1::Interrupt>, 
         let asked = Interrupt {
             id: question.get_str("id").unwrap_or_default().into(),
             value: question.get("value").cloned().unwrap_or_default(),
+            asked_in: None,
         };
         Ok(v1::Interrupt { task_id: task.to_string(), ..interrupt(&asked, &[], None, Some(encoding))? })
     })

@@ -121,13 +121,14 @@ fn plain(code: Code, reason: ErrorReason, message: &str, field: Option<String>) 
     Status::with_error_details(code, message, details)
 }
 
-/// The path of the field that prost names: `failed to decode Protobuf message: StreamRunRequest.run: RunSpec.input: …`.
+/// The path of the field that prost names, the innermost first: `failed to decode Protobuf message: Json.encoding:
+/// RunSpec.start: StreamRunRequest.run: …`. JSON ends it: what is within is not a field of the request.
 fn field_of(text: &str) -> Option<String> {
     let (_, rest) = text.split_once("message: ")?;
-    let names = rest.split(": ").map_while(|step| step.split_once('.').filter(|(message, _)| !message.contains(' ')));
-    let names = names.take_while(|(message, _)| !matches!(*message, "Value" | "Struct" | "ListValue" | "Json"));
-    let path: Vec<_> = names.map(|(_, field)| field).collect();
-    (!path.is_empty()).then(|| path.join("."))
+    let names: Vec<_> = rest.split(": ").map_while(|step| step.split_once('.')).collect();
+    let outer = names.into_iter().rev().take_while(|(message, _)| *message != "Json");
+    let path: Vec<_> = outer.map(|(_, field)| field).collect();
+    (!path.is_empty() && path.iter().all(|field| !field.contains(' '))).then(|| path.join("."))
 }
 
 #[cfg(test)]
@@ -152,7 +153,7 @@ mod tests {
 
     #[test]
     fn the_field_is_found() {
-        let text = "failed to decode Protobuf message: StreamRunRequest.run: RunSpec.start: Json.encoding: Value.kind: \
+        let text = "failed to decode Protobuf message: Value.kind: Json.encoding: RunSpec.start: StreamRunRequest.run: \
                     recursion limit reached";
         assert_eq!(field_of(text).as_deref(), Some("run.start"));
         assert_eq!(field_of("failed to decode Protobuf message: invalid varint"), None);

@@ -66,8 +66,9 @@ impl Server {
         &self.core
     }
 
-    /// Serves until `shutdown` resolves, and then drains: health says so, no connection is accepted any more, runs get their
-    /// time, streams are told where to join again, and all is on disk when this resolves.
+    /// Serves until `shutdown` resolves, and then drains: health says so, no run begins any more, running ones get their time
+    /// (who asks for them is answered until then), streams are told where to join again, no connection is accepted any more,
+    /// and all is on disk when this resolves.
     pub async fn serve(&self, listener: TcpListener, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
         let (stop, cut) = (CancellationToken::new(), CancellationToken::new());
         let incoming = listen::incoming(listener, self.options.clone(), cut.clone());
@@ -78,10 +79,10 @@ impl Server {
             () = shutdown => {}
         }
         self.health.drain().await;
-        stop.cancel();
         let drain = async {
             self.core.drain().await;
             // All streams of runs have been told. Those who watch the health have too.
+            stop.cancel();
             self.health.clone().close().await;
         };
         let mut drain = std::pin::pin!(drain);

@@ -17,10 +17,11 @@ use tonic::{Request, Response, Status};
 use super::{Answer, Api, OrStatus, encoding};
 use crate::{
     check::{Check, page, under},
-    convert::{interrupts, record, resources},
+    convert::{interrupts, record, resources, stream_mode},
     cursor::run_seq,
+    filters::read_options,
     json,
-    requests::{read_options, run_request},
+    requests::run_request,
     status::{refuse, status, within},
     stream::{Call, Parts, RunSource, Scope, Source, Wants, status_of},
 };
@@ -61,10 +62,24 @@ impl Api {
         let after = run_seq(id, &request.cursor).or_status()?;
         let permit = call.connection.stream()?;
         let options = ReadOptions { after, opening: true, ..options };
-        let reader = self.core.read_run(id, options).await;
-        let reader = reader.map_err(|error| status_of(error, Scope::Run(id), None))?;
+        let reader = match self.core.read_run(id, options).await {
+            Ok(reader) => reader,
+            Err(error) => return Err(self.refused(id, error).await),
+        };
         let source = Source::Run(RunSource::new(reader, id, after));
         Ok(Response::new(Parts::new(source, &wants, self.sharing.clone(), self.patience, &call, permit)))
+    }
+
+    /// Why a run cannot be joined so, with what would work.
+    async fn refused(&self, id: RunId, mut error: Error) -> Status {
+        if error.reason == Reason::ModesNotRecorded
+            && let Ok(run) = self.core.get_run(id).await
+        {
+            let names = resources::modes(&run).iter().map(|mode| stream_mode(mode).as_str_name());
+            let names: Vec<_> = names.map(|name| name.trim_start_matches("STREAM_MODE_")).collect();
+            error = error.with("stream_modes", names.join(","));
+        }
+        status_of(error, Scope::Run(id), None)
     }
 
     async fn create(&self, asked: RunRequest) -> Result<(store::Run, bool), Status> {

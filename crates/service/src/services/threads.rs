@@ -19,7 +19,7 @@ use crate::{
     check::{Check, page, under},
     convert::{checkpoint, resources},
     cursor::ThreadPlace,
-    requests::read_options,
+    filters::read_options,
     status::{refuse, status, within},
     stream::{Call, Parts, Scope, Source, ThreadSource, Wants, status_of},
 };

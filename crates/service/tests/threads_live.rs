@@ -1,0 +1,100 @@
+//! The stream of a thread: every run of it, one after the other.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod support;
+
+use futures_util::StreamExt;
+use runloom::v1::{RunState, StreamMode, StreamRunResponse, StreamThreadRequest, stream_run_response::Payload};
+use serde_json::json;
+use support::*;
+use tonic::Code;
+
+fn ask(thread: &str, cursor: &str) -> StreamThreadRequest {
+    StreamThreadRequest { thread_id: thread.to_owned(), cursor: cursor.to_owned(), ..Default::default() }
+}
+
+async fn until_ends(stream: &mut runloom::RunStream, ends: usize) -> Vec<StreamRunResponse> {
+    let mut parts: Vec<StreamRunResponse> = Vec::new();
+    while parts.iter().filter(|part| kind(part) == "end").count() < ends {
+        parts.push(soon(stream.next()).await.unwrap().unwrap());
+    }
+    parts
+}
+
+#[tokio::test]
+async fn every_run_of_a_thread_is_seen() {
+    let test = start().await;
+    let thread = test.thread().await;
+    read(test.client.stream_run(run(json!([])).with_thread(&thread))).await;
+    let mut stream = test.client.stream_thread(thread.as_str());
+    let first = soon(stream.next()).await.unwrap().unwrap();
+    assert_eq!((kind(&first), first.seq, first.run_id.as_str()), ("progress", 0, ""));
+    assert!(!first.cursor.is_empty());
+
+    let spec = |n: i32| run(json!([{ "emit": n }])).with_thread(&thread).with_modes([StreamMode::Custom]);
+    let a = test.client.create_run(spec(1)).await.unwrap().run_id;
+    let b = test.client.create_run(spec(2)).await.unwrap().run_id;
+    let parts = until_ends(&mut stream, 2).await;
+    let of = |id: &str| parts.iter().filter(|part| part.run_id == id).map(kind).collect::<Vec<_>>();
+    assert_eq!(of(&a), ["metadata", "custom", "end"]);
+    assert_eq!(of(&b), ["metadata", "custom", "end"]);
+    let ids: Vec<_> = parts.iter().map(|part| part.run_id.clone()).collect();
+    assert!(ids.iter().position(|id| *id == b) > ids.iter().rposition(|id| *id == a), "one after the other");
+
+    // From any place on, also from before both.
+    let places: Vec<_> = [&first].into_iter().chain(&parts).collect();
+    for (at, part) in places.iter().enumerate() {
+        let rest = &parts[at..];
+        let mut again = test.client.stream_thread(ask(&thread, &part.cursor));
+        let opening = soon(again.next()).await.unwrap().unwrap();
+        assert_eq!((kind(&opening), opening.cursor.as_str()), ("progress", part.cursor.as_str()));
+        // Past the end of a run there is nothing of it; its end is not told again to who has had it.
+        let ends = rest.iter().filter(|part| kind(part) == "end").count();
+        let got = until_ends(&mut again, ends).await;
+        assert_eq!(got, rest, "from part {at}");
+    }
+}
+
+#[tokio::test]
+async fn cursors_are_good_for_their_thread_only() {
+    let test = start().await;
+    let (thread, other) = (test.thread().await, test.thread().await);
+    let parts = read(test.client.stream_run(run(json!([])).with_thread(&thread))).await;
+    let mut stream = test.client.stream_thread(thread.as_str());
+    let progress = soon(stream.next()).await.unwrap().unwrap();
+    let run_cursor = parts[1].cursor.clone();
+    for (thread, cursor) in [(&other, &progress.cursor), (&thread, &run_cursor), (&thread, &"nonsense".to_owned())] {
+        let status = test.threads().stream_thread(ask(thread, cursor)).await.unwrap_err();
+        assert_eq!((status.code(), reason(&status).as_str()), (Code::InvalidArgument, "CURSOR_INVALID"));
+    }
+    let missing = test.threads().stream_thread(ask("0198c0de-0000-7000-8000-000000000000", "")).await.unwrap_err();
+    assert_eq!((missing.code(), reason(&missing).as_str()), (Code::NotFound, "THREAD_NOT_FOUND"));
+}
+
+#[tokio::test]
+async fn a_run_that_is_under_way_is_introduced() {
+    let test = start().await;
+    let thread = test.thread().await;
+    let spec = run(json!([{"gate": "g"}, {"emit": 2}])).with_thread(&thread).with_modes([StreamMode::Custom]);
+    let id = test.client.create_run(spec).await.unwrap().run_id;
+    test.gates.arrived("g").await;
+    let mut stream = test.client.stream_thread(thread.as_str());
+    assert_eq!(kind(&soon(stream.next()).await.unwrap().unwrap()), "progress");
+    let metadata = soon(stream.next()).await.unwrap().unwrap();
+    let Some(Payload::Metadata(opening)) = &metadata.payload else { panic!("{metadata:?}") };
+    assert_eq!((opening.run_id.as_str(), opening.state()), (id.as_str(), RunState::Running));
+    test.gates.open("g");
+    let rest = until_ends(&mut stream, 1).await;
+    assert_eq!(rest.iter().map(kind).collect::<Vec<_>>(), ["custom", "custom", "end"]);
+}
+
+#[tokio::test]
+async fn a_thread_that_is_deleted_ends_its_stream() {
+    let test = start().await;
+    let thread = test.thread().await;
+    let mut stream = test.threads().stream_thread(ask(&thread, "")).await.unwrap().into_inner();
+    assert_eq!(kind(&soon(stream.message()).await.unwrap().unwrap()), "progress");
+    test.client.delete_thread(thread.as_str()).await.unwrap();
+    let status = soon(stream.message()).await.unwrap_err();
+    assert_eq!((status.code(), reason(&status).as_str()), (Code::NotFound, "THREAD_NOT_FOUND"));
+}
