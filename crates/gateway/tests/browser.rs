@@ -40,11 +40,8 @@ async fn an_event_source_hears_each_kind_by_its_name() {
 #[tokio::test]
 async fn a_web_socket_takes_runs() {
     let server = Server::start(Options::default()).await;
-    eprintln!("mark 1");
     let thread = server.thread().await;
-    eprintln!("mark 2");
     let (mut socket, _) = connect_async(format!("ws://{}/ws/threads/{thread}", server.at)).await.unwrap();
-    eprintln!("mark 3");
     async fn until_end(
         socket: &mut (impl StreamExt<Item = Result<Message, impl std::fmt::Debug>> + Unpin),
     ) -> Vec<Json> {
@@ -59,24 +56,17 @@ async fn a_web_socket_takes_runs() {
         }
     }
     let text = |body: Json| Message::Text(body.to_string().into());
-    eprintln!("mark 4");
     let input = json!({"messages": [{"role": "human", "content": "hi"}]});
-    eprintln!("mark 5");
     socket.send(text(json!({"assistant_id": "chat", "input": input}))).await.unwrap();
-    eprintln!("mark 6");
     let all = until_end(&mut socket).await;
-    eprintln!("mark 7");
     assert_eq!(all[0]["type"], "metadata");
-    eprintln!("mark 8");
     let said: String = all
         .iter()
         .filter(|e| e["type"] == "on_chat_model_stream")
         .filter_map(|e| e["data"]["chunk"]["content"].as_str())
         .collect();
     assert_eq!(said, "Hello from a scripted model");
-    eprintln!("mark 9");
     assert!(all.iter().any(|e| e["type"] == "on_chain_end" && e["name"] == "say"));
-    eprintln!("mark 10");
 
     // What makes no sense is told, and the socket stays.
     for wrong in ["{", "[]", "{\"assistant_id\": \"nope\"}", "{\"type\": \"cancel\"}"] {
@@ -84,21 +74,13 @@ async fn a_web_socket_takes_runs() {
         assert_eq!(until_end(&mut socket).await[0]["type"], "error", "{wrong}");
     }
     let slow = json!({"assistant_id": "count", "input": count(9, 20_000), "stream_mode": "values"});
-    eprintln!("mark 11");
     socket.send(text(slow)).await.unwrap();
-    eprintln!("mark 12");
     tokio::time::sleep(Duration::from_millis(100)).await;
-    eprintln!("mark 13");
     socket.send(text(json!({"type": "cancel"}))).await.unwrap();
-    eprintln!("mark 14");
     let all = until_end(&mut socket).await;
-    eprintln!("mark 15");
     assert_eq!(all.last().unwrap()["data"]["error"], "UserInterrupt");
-    eprintln!("mark 16");
     assert_eq!(until_end(&mut socket).await[0]["type"], "end");
-    eprintln!("mark 17");
     server.stop().await;
-    eprintln!("mark 18");
     while let Some(Ok(message)) = socket.next().await {
         if let Message::Close(Some(frame)) = message {
             assert_eq!(u16::from(frame.code), 1012);
@@ -106,5 +88,4 @@ async fn a_web_socket_takes_runs() {
         }
     }
     panic!("the socket was cut");
-    eprintln!("mark 19");
 }

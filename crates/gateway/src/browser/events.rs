@@ -26,7 +26,7 @@ pub(crate) async fn events(State(api): State<Api>, call: Call) -> Reply {
         true if own.contains(&StreamMode::Events) => vec![StreamMode::Events],
         true => own,
     };
-    let feed = Feed::open(&api.core, &run, false, modes, place, &event_filter(&call)?).await?;
+    let feed = Feed::open(&api.core, &run, modes, place, &event_filter(&call)?).await?;
     let events = feed.map(|told| {
         told.map(|told| {
             let Kinded { kind, data, id, .. } = told.into();

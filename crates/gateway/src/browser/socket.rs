@@ -183,7 +183,7 @@ async fn begin(api: &Api, thread: ThreadId, request: &Value) -> Result<(Feed, Ru
         let run = find(api, thread, RunId(id)).await?;
         let place = Place::read(fields.text("last_event_id")?)?;
         let modes = records::modes(&records::spec(&run));
-        let feed = Feed::open(&api.core, &run, false, modes, place, &FilterSpec::default()).await?;
+        let feed = Feed::open(&api.core, &run, modes, place, &FilterSpec::default()).await?;
         return Ok((feed, run.id));
     }
     let mut body = request.as_object().cloned().unwrap_or_default();
@@ -193,6 +193,6 @@ async fn begin(api: &Api, thread: ThreadId, request: &Value) -> Result<(Feed, Ru
     let asked = Asked::read(&Value::Object(body), Some(thread))?;
     let modes = asked.modes.clone();
     let run = make(&api.core, asked).await?;
-    let feed = Feed::open(&api.core, &run, true, modes, Place::default(), &FilterSpec::default()).await?;
+    let feed = Feed::open(&api.core, &run, modes, Place::default(), &FilterSpec::default()).await?;
     Ok((feed, run.id))
 }

@@ -65,11 +65,10 @@ pub(crate) struct Feed {
 }
 
 impl Feed {
-    /// Opens one. `is_new` says that the run has just been made. Modes that the run does not record tell nothing.
+    /// Opens one. Modes that the run does not record tell nothing.
     pub async fn open(
         core: &Core,
         run: &Run,
-        is_new: bool,
         modes: Vec<StreamMode>,
         place: Place,
         filter: &FilterSpec,
@@ -85,10 +84,8 @@ impl Feed {
         };
         let wanted = modes.iter().fold(Modes::NONE, |all, m| all.with(m.records()));
         let options = ReadOptions { after, modes: Some(wanted), filter: filter.compile()?, opening: false };
-        let reader = match is_new {
-            true => core.read_new_run(run.clone(), options).await?,
-            false => core.read_run(run.id, options).await?,
-        };
+        // A run that has just been made may be over by now: it is looked up like any other.
+        let reader = core.read_run(run.id, options).await?;
         let dialect = Dialect::new(modes, records::configurable(run, &spec));
         Ok(Self { reader, dialect, place, ready: VecDeque::new(), guard: None })
     }

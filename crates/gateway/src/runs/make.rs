@@ -85,7 +85,7 @@ async fn streamed(api: Api, call: Call, thread: Option<ThreadId>) -> Reply {
     filter.compile()?;
     let modes = asked.modes.clone();
     let run = make(&api.core, kept(&call, asked)?).await?;
-    let feed = Feed::open(&api.core, &run, true, modes, Place::default(), &filter).await?;
+    let feed = Feed::open(&api.core, &run, modes, Place::default(), &filter).await?;
     Ok(with_location(sse(feed, api.options.heartbeat), run.thread, run.id, "stream"))
 }
 

@@ -102,7 +102,7 @@ async fn joined(api: &Api, call: &Call, run: Run) -> Reply {
     let place = Place::read(call.header("last-event-id").or(call.query("last_event_id")))?;
     let asked = stream_modes(&call.query_all(&["stream_mode", "stream_modes"]))?;
     let modes: Vec<StreamMode> = if asked.is_empty() { modes(&spec(&run)) } else { asked };
-    let feed = Feed::open(&api.core, &run, false, modes, place, &event_filter(call)?).await?;
+    let feed = Feed::open(&api.core, &run, modes, place, &event_filter(call)?).await?;
     let feed = match call.query_flag("cancel_on_disconnect")? {
         true if !run.status.is_end() => feed.cancelling(api.core.clone(), &run),
         _ => feed,
