@@ -40,12 +40,14 @@ def wait_until_serving(process, address, output):
 class Server:
     """A process `runloom serve`. What it writes is shown where a test fails."""
 
-    def __init__(self, *options):
+    def __init__(self, *options, graphs=None):
         self.home = pathlib.Path(tempfile.mkdtemp(prefix="runloom-test-"))
-        self.graphs, self.data = self.home / "graphs", self.home / "data"
-        self.graphs.mkdir()
-        for document in [*(ROOT / "examples").glob("*.yaml"), *GRAPHS.glob("*.yaml")]:
-            shutil.copy(document, self.graphs)
+        self.data = self.home / "data"
+        self.graphs = pathlib.Path(graphs or self.home / "graphs")
+        if not graphs:
+            self.graphs.mkdir()
+            for document in [*(ROOT / "examples").glob("*.yaml"), *GRAPHS.glob("*.yaml")]:
+                shutil.copy(document, self.graphs)
         self.options, self.process, self.lines = options, None, []
         self.address = f"127.0.0.1:{free_port()}"
 
@@ -60,7 +62,8 @@ class Server:
 
     def start(self):
         """Starts it, on the same port and data as before, and waits until it says that it serves."""
-        command = [BINARY, "serve", "--grpc", self.address, "--graphs", self.graphs, "--data", self.data, *self.options]
+        data = () if "--data" in self.options else ("--data", self.data)
+        command = [BINARY, "serve", "--grpc", self.address, "--graphs", self.graphs, *data, *self.options]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=self.home)
         threading.Thread(target=self._listen, args=(self.process,), daemon=True).start()
         wait_until_serving(self.process, self.address, self.output)

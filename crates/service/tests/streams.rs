@@ -412,11 +412,7 @@ async fn a_deadline_is_a_reader_that_leaves() {
 async fn a_run_can_end_with_its_last_reader() {
     let test = start().await;
     for by_deadline in [false, true] {
-        let thread = test.thread().await;
-        // Who follows the thread is no reader of the run.
-        let mut following = test.client.stream_thread(thread.as_str());
-        soon(following.next()).await.unwrap().unwrap();
-        let mut spec = run(json!([{"gate": "never"}])).with_thread(thread);
+        let mut spec = run(json!([{"gate": "never"}]));
         spec.on_disconnect = OnDisconnect::Cancel.into();
         spec.disconnect_grace_duration = Some(prost_types::Duration { seconds: 0, nanos: 1_000_000 });
         let mut request = Request::new(StreamRunRequest { run: Some(spec), ..Default::default() });
@@ -426,20 +422,18 @@ async fn a_run_can_end_with_its_last_reader() {
         let alone = channel(test.handle.as_ref().unwrap()).await;
         let mut runs = runloom::v1::runs_client::RunsClient::new(alone);
         let mut stream = runs.stream_run(request).await.unwrap().into_inner();
-        soon(stream.message()).await.unwrap().unwrap();
+        let id = soon(stream.message()).await.unwrap().unwrap().run_id;
         test.gates.arrived("never").await;
         if !by_deadline {
             // The client is gone, connection and all.
             drop((runs, stream));
         }
-        let end = loop {
-            let part = soon(following.next()).await.unwrap().unwrap();
-            if let Some(Payload::End(end)) = part.payload {
-                break end;
-            }
-        };
-        assert_eq!(end.state(), RunState::Cancelled);
-        assert_eq!(end.cancellation.unwrap().cause(), CancelCause::Disconnect);
+        // To wait for the run would be a reader that came back: so it is asked for.
+        let ended = async { while !test.client.get_run(id.as_str()).await.unwrap().state().is_end() {} };
+        soon(ended).await;
+        let parts = read(test.client.join_run(id.as_str())).await;
+        assert_eq!(end(&parts).state(), RunState::Cancelled);
+        assert_eq!(end(&parts).cancellation.as_ref().unwrap().cause(), CancelCause::Disconnect);
     }
 }
 

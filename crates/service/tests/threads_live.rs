@@ -4,7 +4,9 @@
 mod support;
 
 use futures_util::StreamExt;
-use runloom::v1::{RunState, StreamMode, StreamRunResponse, StreamThreadRequest, stream_run_response::Payload};
+use runloom::v1::{
+    OnDisconnect, RunState, StreamMode, StreamRunResponse, StreamThreadRequest, stream_run_response::Payload,
+};
 use serde_json::json;
 use support::*;
 use tonic::Code;
@@ -97,4 +99,21 @@ async fn a_thread_that_is_deleted_ends_its_stream() {
     test.client.delete_thread(thread.as_str()).await.unwrap();
     let status = soon(stream.message()).await.unwrap_err();
     assert_eq!((status.code(), reason(&status).as_str()), (Code::NotFound, "THREAD_NOT_FOUND"));
+}
+
+#[tokio::test]
+async fn who_follows_a_thread_is_no_reader_of_its_runs() {
+    let test = start().await;
+    let thread = test.thread().await;
+    let mut following = test.client.stream_thread(thread.as_str());
+    soon(following.next()).await.unwrap().unwrap();
+    let mut spec = run(json!([{"gate": "never"}])).with_thread(thread);
+    spec.on_disconnect = OnDisconnect::Cancel.into();
+    spec.disconnect_grace_duration = Some(prost_types::Duration { seconds: 0, nanos: 1_000_000 });
+    let mut stream = test.client.stream_run(spec);
+    soon(stream.next()).await.unwrap().unwrap();
+    test.gates.arrived("never").await;
+    drop(stream);
+    let parts = soon(until_ends(&mut following, 1)).await;
+    assert_eq!(end(&parts).state(), RunState::Cancelled);
 }

@@ -61,17 +61,13 @@ impl Core {
     /// Reads a run's log. The reader counts as one that is there until it is dropped.
     pub async fn read_run(&self, run: RunId, options: ReadOptions) -> Result<RunReader> {
         let run = self.inner.store.get_run(run).await?;
-        self.read(run, options, false).await
+        self.read(run, options).await
     }
 
-    /// Reads the log of a run that [`create_run`](Self::create_run) has just made: nothing of it has to be looked up.
-    pub async fn read_new_run(&self, run: Run, options: ReadOptions) -> Result<RunReader> {
-        self.read(run, options, true).await
-    }
-
-    async fn read(&self, run: Run, options: ReadOptions, is_new: bool) -> Result<RunReader> {
+    async fn read(&self, run: Run, options: ReadOptions) -> Result<RunReader> {
         let opening = options.opening.then(|| opening_of(&run));
-        let mut cursor = Cursor::open(self.clone(), run, options, is_new).await?;
+        let mut cursor = Cursor::open(self.clone(), run, options).await?;
+        cursor.count();
         if let Some(opening) = opening {
             let attempt = cursor.attempt();
             let record = cursor.codec.unlogged(self.inner.clock.now(), attempt, Body::Opening(opening));
@@ -101,7 +97,7 @@ pub(super) fn opening_of(run: &Run) -> Opening {
 }
 
 impl Cursor {
-    pub async fn open(core: Core, mut run: Run, options: ReadOptions, is_new: bool) -> Result<Self> {
+    pub async fn open(core: Core, run: Run, options: ReadOptions) -> Result<Self> {
         let spec = crate::runs::spec_of(&run);
         let recorded = spec.modes();
         let modes = options.modes.unwrap_or(recorded);
@@ -120,31 +116,28 @@ impl Cursor {
         // The live end first, then whether the run is over: so that an end between the two is not missed.
         let live = core.inner.runner.logs.open(run.id);
         let mut after = options.after;
-        let mut is_late = false;
-        if !is_new {
-            run = core.inner.store.get_run(run.id).await?;
-            is_late = run.status.is_end();
-            let bounds = core.inner.store.log_bounds(run.id).await?;
-            if after + 1 < bounds.oldest {
-                return Err(Error::new(
-                    Reason::CursorExpired,
-                    format!("the log of run {} begins at {}; what came before has been removed", run.id, bounds.oldest),
-                )
-                .with("run_id", run.id)
-                .with("oldest_seq", bounds.oldest.saturating_sub(1)));
-            }
-            // A number past what is kept is one that a crash lost: the next attempt's numbers are higher. Past the end of
-            // a run there is nothing, and its end is told again.
-            after = after.min(bounds.next.max(1) - 1);
-            if is_late {
-                after = after.min(bounds.last.max(1) - 1);
-                core.inner.runner.logs.close(run.id);
-            }
+        let run = core.inner.store.get_run(run.id).await?;
+        let is_late = run.status.is_end();
+        let bounds = core.inner.store.log_bounds(run.id).await?;
+        if after + 1 < bounds.oldest {
+            return Err(Error::new(
+                Reason::CursorExpired,
+                format!("the log of run {} begins at {}; what came before has been removed", run.id, bounds.oldest),
+            )
+            .with("run_id", run.id)
+            .with("oldest_seq", bounds.oldest.saturating_sub(1)));
+        }
+        // A number past what is kept is one that a crash lost: the next attempt's numbers are higher. Past the end of
+        // a run there is nothing, and its end is told again.
+        after = after.min(bounds.next.max(1) - 1);
+        if is_late {
+            after = after.min(bounds.last.max(1) - 1);
+            core.inner.runner.logs.close(run.id);
         }
         let codec = core.codec_of(&run).await?;
         Ok(Self {
             tick: live.watch(),
-            _reading: (!is_late).then(|| live.reading()),
+            _reading: None,
             after,
             core,
             codec,
@@ -153,9 +146,14 @@ impl Cursor {
             modes,
             options,
             is_late,
-            is_caught_up: is_new,
+            is_caught_up: false,
             done: false,
         })
+    }
+
+    /// Counts as a reader of the run: it is there until the cursor is dropped. Who follows a thread does not count.
+    fn count(&mut self) {
+        self._reading = (!self.is_late).then(|| self.live.reading());
     }
 
     fn attempt(&self) -> u32 {

@@ -128,7 +128,7 @@ impl Follow {
         let modes = self.options.modes.map(|m| m.iter().filter(|m| recorded.has(*m)).collect());
         let options = ReadOptions { after, modes, ..self.options.clone() };
         self.last = Some(run.id);
-        self.now = Some(Cursor::open(self.core.clone(), run, options, false).await?);
+        self.now = Some(Cursor::open(self.core.clone(), run, options).await?);
         Ok(())
     }
 

@@ -39,12 +39,9 @@ impl Api {
             Wants { encoding: encoding(&mut check, request.json_encoding), max_part_bytes: request.max_part_bytes };
         let asked = asked(check, request.run)?;
         let permit = call.connection.stream()?;
-        let (run, is_new) = self.create(asked).await?;
-        let id = run.id;
+        let id = self.create(asked).await?.0.id;
         let options = ReadOptions { opening: true, ..ReadOptions::default() };
-        let reader =
-            if is_new { self.core.read_new_run(run, options).await } else { self.core.read_run(id, options).await };
-        let reader = reader.map_err(|error| status_of(error, Scope::Run(id), None))?;
+        let reader = self.core.read_run(id, options).await.map_err(|error| status_of(error, Scope::Run(id), None))?;
         let source = Source::Run(RunSource::new(reader, id, 0));
         Ok(Response::new(Parts::new(source, &wants, self.sharing.clone(), self.patience, &call, permit)))
     }
