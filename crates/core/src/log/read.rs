@@ -64,6 +64,11 @@ impl Core {
         self.read(run, options).await
     }
 
+    /// Reads the log of a run that [`create_run`](Self::create_run) has just made. The opening tells the run as it was made.
+    pub async fn read_new_run(&self, run: Run, options: ReadOptions) -> Result<RunReader> {
+        self.read(run, options).await
+    }
+
     async fn read(&self, run: Run, options: ReadOptions) -> Result<RunReader> {
         let opening = options.opening.then(|| opening_of(&run));
         let mut cursor = Cursor::open(self.clone(), run, options).await?;

@@ -30,7 +30,14 @@ impl Core {
             asked.await.map_err(|_| Error::new(Reason::Internal, "the server is going down"))?;
         let (run, is_over) = asked?;
         if wait && !is_over {
-            return Ok(self.wait_run(id).await?.run);
+            return match self.wait_run(id).await {
+                Ok(outcome) => Ok(outcome.run),
+                // It was rolled back before it could be waited for.
+                Err(error) if error.reason == Reason::RunNotFound && action == CancelAction::Rollback => {
+                    Ok(Run { status: RunStatus::Cancelled, ..run })
+                }
+                Err(error) => Err(error),
+            };
         }
         Ok(run)
     }

@@ -39,9 +39,11 @@ impl Api {
             Wants { encoding: encoding(&mut check, request.json_encoding), max_part_bytes: request.max_part_bytes };
         let asked = asked(check, request.run)?;
         let permit = call.connection.stream()?;
-        let id = self.create(asked).await?.0.id;
+        let run = self.create(asked).await?.0;
+        let id = run.id;
         let options = ReadOptions { opening: true, ..ReadOptions::default() };
-        let reader = self.core.read_run(id, options).await.map_err(|error| status_of(error, Scope::Run(id), None))?;
+        let reader =
+            self.core.read_new_run(run, options).await.map_err(|error| status_of(error, Scope::Run(id), None))?;
         let source = Source::Run(RunSource::new(reader, id, 0));
         Ok(Response::new(Parts::new(source, &wants, self.sharing.clone(), self.patience, &call, permit)))
     }
