@@ -22,7 +22,7 @@ fn a_server_says_what_to_type_next_and_it_works() {
     for said in ["serves 5 graphs", "weather_agent", "grpcurl -plaintext -d '{\"run\":", "runloom.v1.Runs/StreamRun"] {
         assert!(server.banner.contains(said), "{said}: {}", server.banner);
     }
-    let line = server.banner.lines().find(|line| line.trim_start().starts_with("runloom run")).unwrap();
+    let line = server.banner.lines().find(|line| line.contains("runloom run ")).unwrap();
     let args: Vec<&str> = line.split_whitespace().skip(1).collect();
     let ended = run(&args);
     assert_eq!(ended.code, Some(0), "{line}: {ended:?}");

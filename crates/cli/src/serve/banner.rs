@@ -142,7 +142,8 @@ mod tests {
     fn the_commands_fit_the_graph() {
         let chat = input(&json!({"properties": {"messages": {}, "order": {"type": "string"}}}));
         let address = reachable("0.0.0.0:50051".parse().unwrap());
-        assert_eq!(run_command("agent", &chat, address), "runloom run agent Hello --addr 127.0.0.1:50051");
+        let command = format!("{} run agent Hello --addr 127.0.0.1:50051", program());
+        assert_eq!(run_command("agent", &chat, address), command);
         let joke =
             input(&json!({"properties": {"topic": {"type": "string", "default": "tea"}, "n": {"type": "integer"}}}));
         assert_eq!(
