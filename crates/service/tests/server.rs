@@ -63,7 +63,16 @@ async fn health_is_not_serving_while_the_store_takes_no_writes() {
         () = fill => {}
         () = until(&test, Serving::NotServing) => {}
     }
-    let status = test.runs().create_run(CreateRunRequest { run: Some(spec), ..Default::default() }).await.unwrap_err();
+    // What is large was refused; a little may still fit.
+    let refused = async {
+        loop {
+            let request = CreateRunRequest { run: Some(spec.clone()), ..Default::default() };
+            if let Err(status) = test.runs().create_run(request).await {
+                return status;
+            }
+        }
+    };
+    let status = soon(refused).await;
     assert_eq!((status.code(), reason(&status).as_str()), (Code::Unavailable, "STORE_UNAVAILABLE"));
     assert!(status.get_error_details().retry_info().is_some());
 }
