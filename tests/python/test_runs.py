@@ -272,7 +272,6 @@ def test_g26_an_answer_to_an_old_question_does_nothing(api):
     assert api.stream("approval", command=command, thread_id=thread)[-1].end.state == S.RUN_STATE_SUCCEEDED
 
 
-@pytest.mark.xfail(reason="known fault: late answers are told by the ends of runs, where they should be refused")
 def test_g26_of_many_answers_at_once_one_counts(api):
     thread = api.thread()
     asked = api.stream("approval", {}, thread_id=thread)[-1].end.checkpoint_id
