@@ -350,7 +350,7 @@ fn an_opening_is_told_once_an_attempt() {
         namespace: "".into(),
         step: None,
         task: None,
-        body: Body::Opening(runloom_core::Opening {
+        body: Body::from(runloom_core::Opening {
             thread_id: ThreadId(uuid::Uuid::nil()),
             assistant_id: None,
             graph: String::new(),

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     kept::{KeptBody, KeptTask},
+    pieces::Pieces,
     record::{Body, Record},
 };
 use crate::{Error, Reason, Result};
@@ -50,11 +51,12 @@ pub(crate) struct Cache {
 /// A record as it is kept.
 #[derive(Serialize, Deserialize)]
 struct Kept {
-    #[serde(rename = "q")]
-    seq: u64,
-    /// Microseconds since 1970.
-    #[serde(rename = "t")]
-    time: u64,
+    /// None for a piece that follows another: its number is the one after the record's before.
+    #[serde(rename = "q", default, skip_serializing_if = "Option::is_none")]
+    seq: Option<u64>,
+    /// Microseconds since 1970; of a piece, since the record before.
+    #[serde(rename = "t", default, skip_serializing_if = "is_zero")]
+    time: i64,
     #[serde(rename = "n", default, skip_serializing_if = "is_empty")]
     namespace: Arc<str>,
     #[serde(rename = "s", default, skip_serializing_if = "Option::is_none")]
@@ -80,6 +82,50 @@ fn is_empty(text: &Arc<str>) -> bool {
     text.is_empty()
 }
 
+fn is_zero(number: &i64) -> bool {
+    *number == 0
+}
+
+fn micros(time: SystemTime) -> i64 {
+    i64::try_from(time.duration_since(UNIX_EPOCH).unwrap_or_default().as_micros()).unwrap_or(i64::MAX)
+}
+
+fn time_of(micros: i64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_micros(micros.try_into().unwrap_or_default())
+}
+
+impl Kept {
+    /// A piece that follows another record of its block.
+    fn piece(record: &Record, before: &Record, body: KeptBody) -> Self {
+        let time = micros(record.emit_time) - micros(before.emit_time);
+        Self { seq: None, time, namespace: Arc::default(), step: None, task: None, base: None, body }
+    }
+}
+
+fn goes_on_from_nothing(seq: u64) -> Error {
+    let what = format!("part {seq} of the run's log cannot be read: it goes on from one that is not there");
+    Error::new(Reason::Internal, what)
+}
+
+fn read_piece(body: KeptBody, pieces: &Pieces<Arc<Record>>, seq: u64, time: i64) -> Result<Record> {
+    let next = match body {
+        KeptBody::P(chunk) => pieces.next_message(chunk),
+        KeptBody::Q(chunk) => pieces.next_event(chunk),
+        _ => None,
+    };
+    let (before, payload) = next.ok_or_else(|| goes_on_from_nothing(seq))?;
+    Ok(Record {
+        seq,
+        emit_time: time_of(time),
+        run_id: before.run_id,
+        attempt: before.attempt,
+        namespace: before.namespace.clone(),
+        step: before.step,
+        task: before.task.clone(),
+        body: Body::Part(payload),
+    })
+}
+
 /// A record on its way into the log, with the state it was made from.
 pub(crate) struct Fresh {
     pub record: Arc<Record>,
@@ -89,7 +135,16 @@ pub(crate) struct Fresh {
 impl Codec {
     /// The block of these records.
     pub fn encode(&self, attempt: u32, fresh: &[Fresh]) -> Result<Bytes> {
-        let records = fresh.iter().map(|f| self.keep(f)).collect();
+        let (mut records, mut pieces, mut before) = (Vec::with_capacity(fresh.len()), Pieces::default(), None);
+        for fresh in fresh {
+            let record = &*fresh.record;
+            records.push(match (before, pieces.shorten(record)) {
+                (Some(before), Some(body)) => Kept::piece(record, before, body),
+                _ => self.keep(fresh),
+            });
+            pieces.note(record);
+            before = Some(record);
+        }
         let bytes = serde_json::to_vec(&Block { attempt, records })
             .map_err(|e| Error::new(Reason::Internal, format!("a part of the run's log cannot be written: {e}")))?;
         Ok(bytes.into())
@@ -100,10 +155,9 @@ impl Codec {
         let base = fresh.base.as_deref().filter(|_| !self.inline);
         let mut used = false;
         let body = KeptBody::keep(&r.body, &r.namespace, r.task.as_ref(), base, &mut used);
-        let micros = r.emit_time.duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
         Kept {
-            seq: r.seq,
-            time: u64::try_from(micros).unwrap_or(u64::MAX),
+            seq: Some(r.seq),
+            time: micros(r.emit_time),
             namespace: r.namespace.clone(),
             step: r.step,
             task: r.task.as_ref().map(KeptTask::of),
@@ -120,22 +174,42 @@ impl Codec {
         let block = Block::deserialize(&mut text)
             .map_err(|e| Error::new(Reason::Internal, format!("a part of the run's log cannot be read: {e}")))?;
         let mut records = Vec::with_capacity(block.records.len());
-        for kept in block.records.into_iter().filter(|k| k.seq > after) {
-            records.push(Arc::new(self.read(kept, block.attempt).await?));
+        let (mut pieces, mut seq, mut time) = (Pieces::default(), 0, 0);
+        for kept in block.records {
+            let is_piece = kept.seq.is_none();
+            (seq, time) = match kept.seq {
+                Some(seq) => (seq, kept.time),
+                None => (seq + 1, kept.time.saturating_add(time)),
+            };
+            // What comes too early is read only where something may go on from it.
+            if seq <= after && !kept.body.is_piece() {
+                continue;
+            }
+            let record = if is_piece {
+                read_piece(kept.body, &pieces, seq, time)?
+            } else {
+                self.read(kept, block.attempt, seq).await?
+            };
+            let record = Arc::new(record);
+            pieces.note(record.clone());
+            if seq > after {
+                records.push(record);
+            }
         }
         Ok(records)
     }
 
-    async fn read(&self, kept: Kept, attempt: u32) -> Result<Record> {
+    async fn read(&self, kept: Kept, attempt: u32, seq: u64) -> Result<Record> {
         let base = match kept.base {
             Some(id) => self.state(&kept.namespace, id).await?,
             None => None,
         };
         let task: Option<TaskRef> = kept.task.map(KeptTask::task);
         let body = kept.body.read(self, &kept.namespace, kept.step, task.as_ref(), base.as_ref());
+        let body = body.ok_or_else(|| goes_on_from_nothing(seq))?;
         Ok(Record {
-            seq: kept.seq,
-            emit_time: UNIX_EPOCH + Duration::from_micros(kept.time),
+            seq,
+            emit_time: time_of(kept.time),
             run_id: self.run,
             attempt,
             namespace: kept.namespace,

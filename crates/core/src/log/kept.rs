@@ -88,6 +88,10 @@ pub(super) enum KeptBody {
     I(Vec<Interrupt>),
     /// A piece of a message.
     M(KeptChunk, Place, Option<KeptModel>, #[serde(default)] Vec<Arc<str>>),
+    /// The next piece of the message before.
+    P(KeptChunk),
+    /// The same, as an event.
+    Q(KeptChunk),
     /// Custom data.
     C(Value),
     /// A task begins.
@@ -152,6 +156,15 @@ pub(super) struct KeptEnd {
 }
 
 impl KeptBody {
+    /// Whether it is a piece of a message, from which others may go on.
+    pub fn is_piece(&self) -> bool {
+        match self {
+            Self::M(..) | Self::P(_) | Self::Q(_) => true,
+            Self::X(event) => event.c.is_some(),
+            _ => false,
+        }
+    }
+
     pub fn keep(body: &Body, ns: &str, task: Option<&TaskRef>, base: Option<&Snapshot>, used: &mut bool) -> Self {
         let mut pack = |v: &Value| pack(v, base, used);
         match body {
@@ -233,6 +246,7 @@ impl KeptBody {
         }
     }
 
+    /// The body again; none of a piece that goes on from another record.
     pub fn read(
         self,
         codec: &Codec,
@@ -240,14 +254,14 @@ impl KeptBody {
         step: Option<i64>,
         task: Option<&TaskRef>,
         base: Option<&SnapshotRef>,
-    ) -> Body {
+    ) -> Option<Body> {
         let unpack = |v: Value| unpack(&v, base.map(|b| &**b));
         let model =
             |m: Option<KeptModel>| m.map(|KeptModel(provider, model, _)| Arc::new(ModelInfo { provider, model }));
         let time = std::time::UNIX_EPOCH;
         let payload = match self {
             Self::O(o) => {
-                return Body::Opening(Opening {
+                return Some(Body::from(Opening {
                     thread_id: o.t,
                     assistant_id: o.a,
                     graph: o.g,
@@ -255,10 +269,10 @@ impl KeptBody {
                     status: o.s.parse().unwrap_or(RunStatus::Running),
                     modes: Modes::from_bits(o.m),
                     subgraphs: o.u,
-                });
+                }));
             }
             Self::Z(e) => {
-                return Body::End(End {
+                return Some(Body::from(End {
                     status: e.s.parse().unwrap_or(RunStatus::Failed),
                     error: e.e.as_ref().map(Error::from_value),
                     usage: e.u,
@@ -266,7 +280,7 @@ impl KeptBody {
                     cancelled_by: e.c,
                     checkpoint_id: e.k,
                     values: e.v.map(unpack),
-                });
+                }));
             }
             Self::V(value, interrupts) => Payload::Values(values(codec, ns, value, base, interrupts)),
             Self::U(node, value, cached) => Payload::Update(UpdatePart::Node { node, value: unpack(value), cached }),
@@ -278,6 +292,7 @@ impl KeptBody {
                 model: model(info),
                 tags: tags.into(),
             }),
+            Self::P(_) | Self::Q(_) => return None,
             Self::C(value) => Payload::Custom(unpack(value)),
             Self::S(input, place) => {
                 let meta = place.meta(codec, ns, step, task);
@@ -285,13 +300,13 @@ impl KeptBody {
             }
             Self::E(result, error, interrupts, place) => {
                 let meta = place.meta(codec, ns, step, task);
-                Payload::TaskEnd(TaskEnd { meta, result: unpack(result), error, interrupts, time })
+                Payload::from(TaskEnd { meta, result: unpack(result), error, interrupts, time })
             }
             Self::K(view) => Payload::Checkpoint(Arc::new(view.view(codec, ns, base))),
             Self::X(e) => {
                 let mut data: BTreeMap<String, Value> = e.d;
                 let mut take = |key: &str| data.remove(key).map(unpack);
-                Payload::Event(Event {
+                Payload::from(Event {
                     kind: e.k.parse().unwrap_or(runloom_engine::stream::EventKind::Custom),
                     name: e.n,
                     run_id: e.i,
@@ -310,7 +325,7 @@ impl KeptBody {
                 })
             }
         };
-        Body::Part(payload)
+        Some(Body::Part(payload))
     }
 }
 

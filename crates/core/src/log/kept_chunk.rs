@@ -54,6 +54,17 @@ impl KeptChunk {
         }
     }
 
+    /// Without whose it is, which the piece before has said.
+    pub fn rest(chunk: &Chunk) -> Self {
+        Self { i: Arc::default(), n: None, ..Self::of(chunk) }
+    }
+
+    /// What was left out by [`rest`](Self::rest) taken from the piece before.
+    pub fn after(self, before: &Chunk) -> Option<Arc<Chunk>> {
+        let Chunk::Delta { id, name, .. } = before else { return None };
+        Some(Self { i: id.clone(), n: name.clone(), ..self }.chunk())
+    }
+
     pub fn chunk(self) -> Arc<Chunk> {
         Arc::new(match self.w {
             Some(message) => Chunk::Whole(message),

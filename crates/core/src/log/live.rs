@@ -15,10 +15,10 @@ use tokio::sync::watch;
 
 use super::record::Record;
 
-/// How many records stay in memory once they are on disk: what a reader that keeps up needs.
+/// How many records stay in memory once they are on disk, while nobody reads: what a reader that comes back needs.
 const KEPT: usize = 4096;
-/// And how heavy they may be together, in bytes of JSON.
-const KEPT_BYTES: u64 = 8 << 20;
+/// And how heavy they may be together, in bytes. A reader that is not further behind than this is spared the disk.
+const KEPT_BYTES: u64 = 16 << 20;
 
 /// The live end of one run's log.
 pub(crate) struct Live {
@@ -94,9 +94,10 @@ impl Live {
 
     /// Records up to a number are on disk: what nobody is likely to need from memory goes.
     pub fn durable(&self, seq: u64) {
+        let kept = if self.readers.borrow().now > 0 { usize::MAX } else { KEPT };
         let mut state = self.state.lock();
         state.durable = state.durable.max(seq);
-        while (state.records.len() > KEPT || state.weight > KEPT_BYTES)
+        while (state.records.len() > kept || state.weight > KEPT_BYTES)
             && state.records.front().is_some_and(|r| r.seq <= state.durable)
             && let Some(gone) = state.records.pop_front()
         {

@@ -6,6 +6,7 @@ mod kept_chunk;
 mod kept_view;
 mod live;
 mod pack;
+mod pieces;
 mod read;
 mod record;
 mod thread;

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use futures_core::{Stream, stream::BoxStream};
+use futures_core::{Stream, future::BoxFuture};
 use runloom_engine::{
     RunId,
     stream::{EventKind, Mode, Modes, Payload},
@@ -28,14 +28,50 @@ const BATCH: usize = 128;
 
 /// A reader of a run's log: its records in order, ending after the [`End`](Body::End). Dropping it is a reader that left.
 pub struct RunReader {
-    inner: BoxStream<'static, Result<Arc<Record>>>,
+    state: Reader,
+}
+
+/// What is at hand is given without a future: a stream of tokens goes through here one by one.
+enum Reader {
+    At(Box<Cursor>),
+    Filling(BoxFuture<'static, (Box<Cursor>, Result<()>)>),
+    Over,
 }
 
 impl Stream for RunReader {
     type Item = Result<Arc<Record>>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.inner.as_mut().poll_next(cx)
+        loop {
+            self.state = match std::mem::replace(&mut self.state, Reader::Over) {
+                Reader::At(mut cursor) => {
+                    if let Some(record) = cursor.pop() {
+                        self.state = Reader::At(cursor);
+                        return Poll::Ready(Some(Ok(record)));
+                    }
+                    if cursor.done {
+                        return Poll::Ready(None);
+                    }
+                    if cursor.take_live() {
+                        Reader::At(cursor)
+                    } else {
+                        Reader::Filling(Box::pin(async move {
+                            let filled = cursor.fill().await;
+                            (cursor, filled)
+                        }))
+                    }
+                }
+                Reader::Filling(mut filling) => match filling.as_mut().poll(cx) {
+                    Poll::Ready((cursor, Ok(()))) => Reader::At(cursor),
+                    Poll::Ready((_, Err(error))) => return Poll::Ready(Some(Err(error))),
+                    Poll::Pending => {
+                        self.state = Reader::Filling(filling);
+                        return Poll::Pending;
+                    }
+                },
+                Reader::Over => return Poll::Ready(None),
+            };
+        }
     }
 }
 
@@ -75,15 +111,10 @@ impl Core {
         cursor.count();
         if let Some(opening) = opening {
             let attempt = cursor.attempt();
-            let record = cursor.codec.unlogged(self.inner.clock.now(), attempt, Body::Opening(opening));
+            let record = cursor.codec.unlogged(self.inner.clock.now(), attempt, opening.into());
             cursor.ready.push_front(Arc::new(record));
         }
-        let inner =
-            futures_util::stream::unfold(
-                cursor,
-                |mut cursor| async move { cursor.next().await.map(|item| (item, cursor)) },
-            );
-        Ok(RunReader { inner: Box::pin(inner) })
+        Ok(RunReader { state: Reader::At(Box::new(cursor)) })
     }
 }
 
@@ -168,17 +199,8 @@ impl Cursor {
     /// The next record; `None` after the end.
     pub async fn next(&mut self) -> Option<Result<Arc<Record>>> {
         loop {
-            while let Some(record) = self.ready.pop_front() {
-                if record.seq > 0 {
-                    self.after = record.seq;
-                }
-                if self.done {
-                    return None;
-                }
-                self.done = matches!(record.body, Body::End(_));
-                if self.wants(&record) {
-                    return Some(Ok(record));
-                }
+            if let Some(record) = self.pop() {
+                return Some(Ok(record));
             }
             if self.done {
                 return None;
@@ -188,6 +210,32 @@ impl Cursor {
                 return Some(Err(error));
             }
         }
+    }
+
+    /// The next record of those at hand that the reader wants. Nothing follows the end.
+    fn pop(&mut self) -> Option<Arc<Record>> {
+        while !self.done
+            && let Some(record) = self.ready.pop_front()
+        {
+            if record.seq > 0 {
+                self.after = record.seq;
+            }
+            self.done = matches!(record.body, Body::End(_));
+            if self.wants(&record) {
+                return Some(record);
+            }
+        }
+        None
+    }
+
+    /// Takes what is in memory. Says whether there was anything.
+    fn take_live(&mut self) -> bool {
+        if self.is_late {
+            return false;
+        }
+        let Found::Records(records) = self.live.after(self.after, BATCH) else { return false };
+        self.ready.extend(records);
+        true
     }
 
     /// Gets what follows, or waits for it.

@@ -36,28 +36,41 @@ pub struct Record {
 #[derive(Clone, Debug)]
 pub enum Body {
     /// An attempt begins, or (with seq 0) a stream does.
-    Opening(Opening),
+    Opening(Box<Opening>),
     /// What the engine told.
     Part(Payload),
     /// The run has ended: the last record.
-    End(End),
+    End(Box<End>),
+}
+
+impl From<Opening> for Body {
+    fn from(opening: Opening) -> Self {
+        Self::Opening(Box::new(opening))
+    }
+}
+
+impl From<End> for Body {
+    fn from(end: End) -> Self {
+        Self::End(Box::new(end))
+    }
 }
 
 impl Record {
-    /// About how many bytes of JSON it has of its own; what it shares with a checkpoint does not count.
+    /// About how many bytes it has of its own; what it shares with a checkpoint does not count.
     pub(crate) fn weight(&self) -> u64 {
         let value = |v: &Option<Value>| v.as_ref().map_or(0, Value::weight);
-        64 + match &self.body {
-            Body::Part(Payload::Custom(data)) => data.weight(),
-            Body::Part(Payload::Update(UpdatePart::Node { value, .. })) => value.weight(),
-            Body::Part(Payload::TaskEnd(end)) => end.result.weight(),
-            Body::Part(Payload::Message(m)) => m.chunk.weight(),
-            Body::Part(Payload::Event(e)) => {
-                let piece = e.data.chunk.as_ref().map_or(0, |c| c.weight());
-                value(&e.data.output) + value(&e.data.update) + value(&e.data.custom) + piece
+        size_of::<Self>() as u64
+            + match &self.body {
+                Body::Part(Payload::Custom(data)) => data.weight(),
+                Body::Part(Payload::Update(UpdatePart::Node { value, .. })) => value.weight(),
+                Body::Part(Payload::TaskEnd(end)) => end.result.weight(),
+                Body::Part(Payload::Message(m)) => m.chunk.weight(),
+                Body::Part(Payload::Event(e)) => {
+                    let piece = e.data.chunk.as_ref().map_or(0, |c| c.weight());
+                    value(&e.data.output) + value(&e.data.update) + value(&e.data.custom) + piece
+                }
+                _ => 0,
             }
-            _ => 0,
-        }
     }
 }
 

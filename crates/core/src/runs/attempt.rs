@@ -122,7 +122,7 @@ impl Core {
             modes: spec.modes(),
             subgraphs: spec.subgraphs,
         };
-        log.push(Origin::default(), Body::Opening(opening)).await?;
+        log.push(Origin::default(), opening.into()).await?;
         log.flush().await?;
         let thread = self.inner.store.get_thread(run.thread).await?;
         let served = self.inner.registry.revision(&run.graph, &run.revision, &self.inner.store).await;
@@ -295,7 +295,7 @@ impl Core {
         let (status, usage) = (end.status, runloom_engine::to_value(&end.usage).ok());
         let error = end.error.as_ref().map(Error::to_value);
         let origin = Origin { base: state, ..Origin::default() };
-        let (record, records) = log.last(origin, Body::End(end)).await?;
+        let (record, records) = log.last(origin, end.into()).await?;
         let expires_at = run.stateless.then(|| self.inner.clock.now() + self.inner.options.stateless_ttl);
         let kept = RunEnd { status, error, usage, expires_at, records, thread };
         let ended = self.inner.store.finish_run(attempt, kept).await?;

@@ -7,7 +7,7 @@ use runloom_store::{Attempt, CancelAction, Direction, Multitask, PageRequest, Ru
 
 use crate::{
     Core, Error, Reason, Result,
-    log::{Body, End, Live, LogWriter, Origin},
+    log::{End, Live, LogWriter, Origin},
 };
 
 impl Core {
@@ -78,7 +78,7 @@ impl Core {
         let mut log = LogWriter::new(live, store.clone(), attempt, codec, self.inner.clock.clone(), numbers);
         let end = cancelled(run, Usage::default());
         let error = end.error.as_ref().map(Error::to_value);
-        let (record, records) = log.last(Origin::default(), Body::End(end)).await?;
+        let (record, records) = log.last(Origin::default(), end.into()).await?;
         let expires_at = run.stateless.then(|| self.inner.clock.now() + self.inner.options.stateless_ttl);
         let end = RunEnd { status: RunStatus::Cancelled, error, records, expires_at, ..RunEnd::default() };
         let ended = store.finish_run(attempt, end).await?;

@@ -207,7 +207,7 @@ impl Core {
         let mut end = None;
         while let Some(record) = reader.next().await {
             if let Body::End(e) = &record?.body {
-                end = Some(e.clone());
+                end = Some(End::clone(e));
             }
         }
         // Where the log has been removed, the run itself still says how it ended.

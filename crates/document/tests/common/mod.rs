@@ -75,7 +75,7 @@ impl Ran {
 
     /// The events.
     pub fn events(&self) -> impl Iterator<Item = &Event> {
-        self.parts.iter().filter_map(|p| if let Payload::Event(e) = &p.payload { Some(e) } else { None })
+        self.parts.iter().filter_map(|p| if let Payload::Event(e) = &p.payload { Some(&**e) } else { None })
     }
 }
 

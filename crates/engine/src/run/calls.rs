@@ -265,7 +265,7 @@ impl Context {
         data: EventData,
     ) {
         let task = &self.task;
-        let payload = Payload::Event(Event {
+        let payload = Payload::from(Event {
             kind,
             name: name.clone(),
             run_id: id,

@@ -189,7 +189,7 @@ impl TaskScope {
         if !self.wants_event(kind, name, own_tags) {
             return;
         }
-        let payload = Payload::Event(Event {
+        let payload = Payload::from(Event {
             kind,
             name: name.clone(),
             run_id: id,
@@ -270,7 +270,7 @@ impl Context {
             return;
         }
         // A custom event is the node's own: its id is the node's, its parents are the node's.
-        let payload = Payload::Event(Event {
+        let payload = Payload::from(Event {
             kind: EventKind::Custom,
             name,
             run_id: task.event_id,

@@ -134,7 +134,7 @@ impl Level {
             model: None,
             data: data(),
         };
-        self.tell(step, None, base.cloned(), Payload::Event(event));
+        self.tell(step, None, base.cloned(), event.into());
     }
 }
 

@@ -21,7 +21,7 @@ use crate::{
 impl TaskScope {
     /// An event of the node itself.
     pub(super) fn chain(&self, kind: EventKind, name: &Arc<str>, tags: Arc<[Arc<str>]>, data: EventData) {
-        self.tell(Payload::Event(Event {
+        self.tell(Payload::from(Event {
             kind,
             name: name.clone(),
             run_id: self.event_id,
@@ -46,7 +46,7 @@ impl TaskScope {
     pub(super) fn route_event(&self, kind: EventKind, name: &Arc<str>, id: Uuid, data: EventData) {
         let inherited = self.level.tags.iter().chain(self.node_tags().iter()).cloned();
         let parent_ids = if self.node.is_none() { self.level.parents.clone() } else { self.child_parents() };
-        self.tell(Payload::Event(Event {
+        self.tell(Payload::from(Event {
             kind,
             name: name.clone(),
             run_id: id,
@@ -146,7 +146,7 @@ impl Superstep {
             },
             None => return,
         };
-        scope.tell(Payload::TaskEnd(TaskEnd {
+        scope.tell(Payload::from(TaskEnd {
             meta: scope.meta(),
             result,
             error,

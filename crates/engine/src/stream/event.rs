@@ -140,3 +140,10 @@ pub struct EventData {
     /// On an error: type and message.
     pub error: Option<crate::NodeFailure>,
 }
+
+impl EventData {
+    /// True where it is a piece of a message, and nothing else.
+    pub fn is_chunk_alone(&self) -> bool {
+        matches!(self, Self { input: None, output: None, chunk: Some(_), update: None, custom: None, error: None })
+    }
+}

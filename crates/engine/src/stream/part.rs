@@ -49,11 +49,25 @@ pub enum Payload {
     /// Modes `tasks` and `debug`.
     TaskStart(TaskStart),
     /// Modes `tasks` and `debug`.
-    TaskEnd(TaskEnd),
+    TaskEnd(Box<TaskEnd>),
     /// Modes `checkpoints` and `debug`.
     Checkpoint(Arc<CheckpointView>),
     /// Mode `events`.
-    Event(Event),
+    Event(Box<Event>),
+}
+
+// The two large ones are boxed: a part is moved often on its way to its reader, and most are tokens.
+
+impl From<Event> for Payload {
+    fn from(event: Event) -> Self {
+        Self::Event(Box::new(event))
+    }
+}
+
+impl From<TaskEnd> for Payload {
+    fn from(end: TaskEnd) -> Self {
+        Self::TaskEnd(Box::new(end))
+    }
 }
 
 /// The state of a graph at one moment: names and values of its channels, shared.
