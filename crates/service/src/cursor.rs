@@ -34,6 +34,11 @@ impl Cursor {
         Self { text, len }
     }
 
+    /// How long its text is.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
     /// The text.
     pub fn as_str(&self) -> &str {
         // Base64 is ASCII.

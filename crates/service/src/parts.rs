@@ -55,7 +55,7 @@ enum Ready {
 impl Part {
     /// How long it is encoded.
     pub fn encoded_len(&self) -> usize {
-        let cursor = self.cursor.as_str().len();
+        let cursor = self.cursor.len();
         let omitted = self.omitted.as_ref().map_or(0, |omitted| wire::message::encoded_len(OMITTED, &**omitted));
         let payload = match &self.payload {
             Ready::Message(payload) => payload.encoded_len(),

@@ -4,6 +4,7 @@
 //! that of its last record: whoever asks for what follows a number is given the block that holds it.
 
 use std::{
+    cell::Cell,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -15,7 +16,7 @@ use runloom_engine::{
     checkpoint::Checkpointer,
     stream::{Snapshot, SnapshotRef, TaskMeta, TaskRef},
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::{
     kept::{KeptBody, KeptTask},
@@ -70,12 +71,30 @@ struct Kept {
     body: KeptBody,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct Block {
     #[serde(rename = "a")]
     attempt: u32,
     #[serde(rename = "r")]
     records: Vec<Kept>,
+}
+
+/// A block that is being written: each record is made as it goes out.
+#[derive(Serialize)]
+struct FreshBlock<R: Serialize> {
+    #[serde(rename = "a")]
+    attempt: u32,
+    #[serde(rename = "r")]
+    records: R,
+}
+
+/// What is written one after the other, and not again.
+struct Once<I>(Cell<Option<I>>);
+
+impl<I: Iterator<Item = Kept>> Serialize for Once<I> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.take().into_iter().flatten())
+    }
 }
 
 fn is_empty(text: &Arc<str>) -> bool {
@@ -135,17 +154,18 @@ pub(crate) struct Fresh {
 impl Codec {
     /// The block of these records.
     pub fn encode(&self, attempt: u32, fresh: &[Fresh]) -> Result<Bytes> {
-        let (mut records, mut pieces, mut before) = (Vec::with_capacity(fresh.len()), Pieces::default(), None);
-        for fresh in fresh {
+        let (mut pieces, mut before) = (Pieces::default(), None);
+        let kept = fresh.iter().map(|fresh| {
             let record = &*fresh.record;
-            records.push(match (before, pieces.shorten(record)) {
+            let kept = match (before.replace(record), pieces.shorten(record)) {
                 (Some(before), Some(body)) => Kept::piece(record, before, body),
                 _ => self.keep(fresh),
-            });
+            };
             pieces.note(record);
-            before = Some(record);
-        }
-        let bytes = serde_json::to_vec(&Block { attempt, records })
+            kept
+        });
+        let records = Once(Cell::new(Some(kept)));
+        let bytes = serde_json::to_vec(&FreshBlock { attempt, records })
             .map_err(|e| Error::new(Reason::Internal, format!("a part of the run's log cannot be written: {e}")))?;
         Ok(bytes.into())
     }

@@ -4,7 +4,7 @@ use std::{
     collections::{HashMap, VecDeque},
     sync::{
         Arc, Weak,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Instant,
 };
@@ -25,6 +25,8 @@ pub(crate) struct Live {
     pub run: RunId,
     state: Mutex<State>,
     tick: watch::Sender<u64>,
+    /// How many readers wait for the tick. One that has enough at hand costs the writer nothing.
+    waiting: AtomicUsize,
     readers: watch::Sender<Readers>,
     watched: AtomicBool,
 }
@@ -71,6 +73,7 @@ impl Live {
             run,
             state: Mutex::default(),
             tick: watch::Sender::new(0),
+            waiting: AtomicUsize::new(0),
             readers: watch::Sender::new(Readers::default()),
             watched: AtomicBool::new(false),
         })
@@ -86,8 +89,8 @@ impl Live {
     }
 
     fn wake(&self) {
-        // Without a reader this is a load and no more.
-        if self.tick.receiver_count() > 0 {
+        // Without a reader that waits this is a load and no more. One that begins to wait now looks once more before it does.
+        if self.waiting.load(Ordering::SeqCst) > 0 {
             self.tick.send_modify(|t| *t = t.wrapping_add(1));
         }
     }
@@ -143,9 +146,10 @@ impl Live {
         }
     }
 
-    /// Is told whenever something came.
-    pub fn watch(&self) -> watch::Receiver<u64> {
-        self.tick.subscribe()
+    /// Counts as waiting until the guard is dropped. What came before may not have been told: look for it after this.
+    pub fn waiting(self: &Arc<Self>) -> Waiting {
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        Waiting { tick: self.tick.subscribe(), live: self.clone() }
     }
 
     /// Counts a reader, until the guard is dropped.
@@ -167,6 +171,26 @@ impl Live {
     /// Who reads, as it changes.
     pub fn readers(&self) -> watch::Receiver<Readers> {
         self.readers.subscribe()
+    }
+}
+
+/// A reader that waits for more.
+pub(crate) struct Waiting {
+    live: Arc<Live>,
+    tick: watch::Receiver<u64>,
+}
+
+impl Waiting {
+    /// Waits until something came.
+    pub async fn news(&mut self) {
+        // The sender is the live end's own, which is held here.
+        let _ = self.tick.changed().await;
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.live.waiting.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

@@ -14,7 +14,6 @@ use runloom_engine::{
     stream::{EventKind, Mode, Modes, Payload},
 };
 use runloom_store::{ReadLimit, Run};
-use tokio::sync::watch;
 
 use super::{
     codec::Codec,
@@ -80,7 +79,6 @@ pub(super) struct Cursor {
     core: Core,
     codec: Codec,
     live: Arc<Live>,
-    tick: watch::Receiver<u64>,
     _reading: Option<Reading>,
     after: u64,
     ready: VecDeque<Arc<Record>>,
@@ -172,7 +170,6 @@ impl Cursor {
         }
         let codec = core.codec_of(&run).await?;
         Ok(Self {
-            tick: live.watch(),
             _reading: None,
             after,
             core,
@@ -240,45 +237,26 @@ impl Cursor {
 
     /// Gets what follows, or waits for it.
     async fn fill(&mut self) -> Result<()> {
-        self.tick.mark_unchanged();
         if self.is_late {
             if !self.read_disk(u64::MAX).await? {
                 self.done = true;
             }
             return Ok(());
         }
-        match self.live.after(self.after, BATCH) {
-            Found::Records(records) => {
-                self.ready.extend(records);
-                return Ok(());
-            }
-            Found::OnDisk(before) => {
-                if !self.read_disk(before).await? {
-                    // An attempt ended without these numbers.
-                    self.after = before - 1;
-                }
-                return Ok(());
-            }
-            Found::Gone => return Err(self.not_found()),
-            Found::Ended => {
-                // All of it is on disk now; what this reader has not seen is there.
-                self.is_late = true;
-                return Ok(());
-            }
-            Found::Wait => {}
+        if self.find().await? {
+            return Ok(());
         }
         // The first time, what was there before may be on disk alone.
         if !self.is_caught_up {
             self.is_caught_up = !self.read_disk(u64::MAX).await?;
             return Ok(());
         }
+        let mut waiting = self.live.waiting();
+        if self.find().await? {
+            return Ok(());
+        }
         tokio::select! {
-            changed = self.tick.changed() => {
-                if changed.is_err() {
-                    self.is_late = true;
-                }
-                Ok(())
-            }
+            () = waiting.news() => Ok(()),
             () = self.core.inner.closing.cancelled() => Err(Error::new(
                 Reason::ServerDraining,
                 "the server is going down; join again from the cursor",
@@ -286,6 +264,24 @@ impl Cursor {
             .with("run_id", self.live.run)
             .retry_after(Duration::from_secs(1))),
         }
+    }
+
+    /// Looks for what follows. Says whether there is more to be done than to wait.
+    async fn find(&mut self) -> Result<bool> {
+        match self.live.after(self.after, BATCH) {
+            Found::Records(records) => self.ready.extend(records),
+            Found::OnDisk(before) => {
+                if !self.read_disk(before).await? {
+                    // An attempt ended without these numbers.
+                    self.after = before - 1;
+                }
+            }
+            Found::Gone => return Err(self.not_found()),
+            // All of it is on disk now; what this reader has not seen is there.
+            Found::Ended => self.is_late = true,
+            Found::Wait => return Ok(false),
+        }
+        Ok(true)
     }
 
     /// Reads what is on disk, up to before a number. Says whether there was anything.

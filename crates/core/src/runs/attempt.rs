@@ -203,6 +203,10 @@ impl Core {
                 }
             };
             let Some(part) = next else { break };
+            if !coalesce.is_on() {
+                tell(log, part, is_sync).await?;
+                continue;
+            }
             for part in coalesce.add(part) {
                 tell(log, part, is_sync).await?;
             }

@@ -26,6 +26,11 @@ impl Coalesce {
         Self { most, delay, held: Vec::new(), due: None }
     }
 
+    /// Whether pieces are put together at all. Where not, parts need not go through here.
+    pub fn is_on(&self) -> bool {
+        self.delay.is_some()
+    }
+
     /// When what is held has to go.
     pub fn due(&self) -> Option<tokio::time::Instant> {
         self.due

@@ -80,7 +80,7 @@ fn values(state: &str) -> Body {
 }
 
 fn end() -> Body {
-    Body::End(End {
+    Body::from(End {
         status: RunStatus::Succeeded,
         error: None,
         usage: Usage::default(),
@@ -156,7 +156,7 @@ fn a_message_is_introduced_once_and_again_after_a_new_attempt() {
         modes: Modes::NONE,
         subgraphs: false,
     };
-    read(&mut projector, &record(9, Body::Opening(opening)), None);
+    read(&mut projector, &record(9, Body::from(opening)), None);
     let part = read(&mut projector, &record(10, token("e", false)), None);
     assert!(matches!(part.payload, Some(stream_run_response::Payload::MessageChunk(chunk)) if chunk.role == 2));
 }
@@ -175,7 +175,7 @@ fn an_event_is_introduced_once() {
             model: None,
             data: EventData::default(),
         };
-        match read(&mut projector, &record(1, part(stream::Payload::Event(event))), None).payload {
+        match read(&mut projector, &record(1, part(event.into())), None).payload {
             Some(stream_run_response::Payload::Event(event)) => {
                 assert_eq!(event.tags.is_empty(), event.metadata.is_none());
                 assert_eq!(event.tags.is_empty(), event.parent_ids.is_empty());
