@@ -25,6 +25,10 @@ use runloom_service::{Server, listen};
 use tokio::runtime::{Builder, Runtime};
 use tonic::{Streaming, transport::Channel};
 
+/// That of the binary `runloom`. The bare stream has it too.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The first message may come this much later than one fdatasync takes.
 const ALLOWANCE: Duration = Duration::from_millis(1);
 /// And the tokens at this part of the bare stream's pace.

@@ -24,6 +24,10 @@ use clap::{Parser, Subcommand};
 
 use crate::failure::{Failure, Result};
 
+/// Parts are made on one thread and dropped on another, which the system's allocator is slow at.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const EXAMPLES: &str = "\
 Examples:
   runloom run weather_agent 'What is the weather?'  an example, in this process

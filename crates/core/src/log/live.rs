@@ -79,16 +79,15 @@ impl Live {
         })
     }
 
-    /// Shows a record to readers.
+    /// Shows a record to readers that look. Those that wait are woken by [`wake`](Self::wake).
     pub fn publish(&self, record: Arc<Record>) {
         let mut state = self.state.lock();
         state.weight += record.weight();
         state.records.push_back(record);
-        drop(state);
-        self.wake();
     }
 
-    fn wake(&self) {
+    /// Wakes the readers that wait.
+    pub fn wake(&self) {
         // Without a reader that waits this is a load and no more. One that begins to wait now looks once more before it does.
         if self.waiting.load(Ordering::SeqCst) > 0 {
             self.tick.send_modify(|t| *t = t.wrapping_add(1));

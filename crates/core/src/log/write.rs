@@ -76,10 +76,18 @@ impl LogWriter {
 
     /// Numbers a record, shows it, and puts it where the next [`flush`](Self::flush) takes it.
     pub async fn push(&mut self, origin: Origin, body: Body) -> Result<()> {
+        self.push_one_of_many(origin, body).await?;
+        self.live.wake();
+        Ok(())
+    }
+
+    /// The same, where others follow at once: who waits is woken with the last of them. Waking a thread costs more than a part does.
+    pub async fn push_one_of_many(&mut self, origin: Origin, body: Body) -> Result<()> {
         let fresh = self.number(origin, body).await?;
         self.live.publish(fresh.record.clone());
         self.fresh.push(fresh);
         if self.fresh.len() >= MOST_RECORDS {
+            self.live.wake();
             self.flush().await?;
         }
         Ok(())
@@ -93,6 +101,7 @@ impl LogWriter {
         self.flush().await?;
         self.settle().await?;
         self.live.publish(record);
+        self.live.wake();
         Ok(())
     }
 

@@ -194,7 +194,7 @@ impl Core {
                             Ok(next) => next,
                             Err(_) => {
                                 for part in coalesce.take() {
-                                    tell(log, part, false).await?;
+                                    tell(log, part, false, false).await?;
                                 }
                                 continue;
                             }
@@ -204,15 +204,15 @@ impl Core {
             };
             let Some(part) = next else { break };
             if !coalesce.is_on() {
-                tell(log, part, is_sync).await?;
+                tell(log, part, is_sync, stream.has_ready()).await?;
                 continue;
             }
             for part in coalesce.add(part) {
-                tell(log, part, is_sync).await?;
+                tell(log, part, is_sync, false).await?;
             }
         }
         for part in coalesce.take() {
-            tell(log, part, false).await?;
+            tell(log, part, false, false).await?;
         }
         let usage = stream.usage();
         let used = run.usage.as_ref().and_then(|u| runloom_engine::from_value::<Usage>(u).ok());
@@ -388,10 +388,15 @@ fn thread_config(spec: &RunSpec) -> Object {
     config
 }
 
-/// Numbers a part and shows it. With durability `sync`, updates and values wait for the disk.
-async fn tell(log: &mut LogWriter, part: Part, is_sync: bool) -> Result<()> {
+/// Numbers a part and shows it; `more` says that others follow at once. With durability `sync`, updates and values wait for
+/// the disk.
+async fn tell(log: &mut LogWriter, part: Part, is_sync: bool, more: bool) -> Result<()> {
     let (origin, payload) = Origin::of(part);
     let waits = is_sync && matches!(payload, Payload::Update(_) | Payload::Values(_));
     let body = Body::Part(payload);
-    if waits { log.push_durable(origin, body).await } else { log.push(origin, body).await }
+    match (waits, more) {
+        (true, _) => log.push_durable(origin, body).await,
+        (false, true) => log.push_one_of_many(origin, body).await,
+        (false, false) => log.push(origin, body).await,
+    }
 }

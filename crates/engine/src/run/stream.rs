@@ -56,6 +56,11 @@ impl RunStream {
         *self.run.usage.lock()
     }
 
+    /// Whether parts are at hand, without the run going on.
+    pub fn has_ready(&self) -> bool {
+        self.run.queue.len() > 0
+    }
+
     /// How the run ended; `None` while it goes.
     pub fn finished(&mut self) -> Option<Result<Finished, Error>> {
         self.finished.take()
