@@ -5,12 +5,12 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::StreamExt;
-use runloom_core::{Body, Core, CoreOptions, ReadOptions, Record, RunRequest, RunSpec, Start, Target};
+use runloom_core::{Body, Core, CoreOptions, ReadOptions, Record, RunReader, RunRequest, RunSpec, Start, Target};
 use runloom_engine::{
     stream::{Mode, Modes, Payload},
     *,
 };
-use runloom_store::{OpenOptions, ReadLimit, SqliteStore, Store};
+use runloom_store::{MemoryStore, OpenOptions, ReadLimit, SqliteStore, Store};
 
 /// Two models that speak side by side, one of which thinks and calls a tool first.
 const DOCUMENT: &str = r#"
@@ -37,7 +37,7 @@ async fn core(store: &Arc<dyn Store>, document: &str) -> Core {
     Core::start(CoreOptions { documents, ..CoreOptions::new(store.clone()) }).await.unwrap()
 }
 
-async fn run(core: &Core) -> (RunId, Vec<Arc<Record>>) {
+async fn start(core: &Core) -> (RunId, RunReader) {
     let modes = Modes::from([Mode::Messages, Mode::Events, Mode::Updates]).bits();
     let start = Start::Input(value!({"messages": [{"role": "user", "content": "go"}]}));
     let request = RunRequest {
@@ -48,10 +48,24 @@ async fn run(core: &Core) -> (RunId, Vec<Arc<Record>>) {
     let (run, _) = core.create_run(request).await.unwrap();
     let id = run.id;
     let reader = core.read_new_run(run, ReadOptions::default()).await.unwrap();
+    (id, reader)
+}
+
+async fn run(core: &Core) -> (RunId, Vec<Arc<Record>>) {
+    let (id, reader) = start(core).await;
     (id, all(reader).await)
 }
 
-async fn all(reader: runloom_core::RunReader) -> Vec<Arc<Record>> {
+/// A graph whose model says a text, word by word, as fast as it can.
+fn says(text: &str) -> String {
+    format!(
+        r#"{{"runloom": "v1", "name": "two", "state": {{"messages": {{"reducer": "messages"}}}},
+            "models": {{"bot": {{"scripted": {{"responses": [{{"content": "{text}"}}]}}}}}},
+            "nodes": {{"say": {{"chat_model": {{"model": "bot"}}}}}}, "edges": [{{"from": "START", "to": "say"}}]}}"#
+    )
+}
+
+async fn all(reader: RunReader) -> Vec<Arc<Record>> {
     let records = reader.map(Result::unwrap).collect();
     tokio::time::timeout(Duration::from_secs(20), records).await.expect("it takes too long")
 }
@@ -87,12 +101,7 @@ async fn a_token_costs_little_more_than_its_text() {
     let folder = tempfile::tempdir().unwrap();
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(OpenOptions::new(folder.path())).unwrap());
     let words = vec!["token"; 1000].join(" ");
-    let document = format!(
-        r#"{{"runloom": "v1", "name": "two", "state": {{"messages": {{"reducer": "messages"}}}},
-            "models": {{"bot": {{"scripted": {{"responses": [{{"content": "{words}"}}]}}}}}},
-            "nodes": {{"say": {{"chat_model": {{"model": "bot"}}}}}}, "edges": [{{"from": "START", "to": "say"}}]}}"#
-    );
-    let core = core(&store, &document).await;
+    let core = core(&store, &says(&words)).await;
     let (id, live) = run(&core).await;
     let (mut bytes, mut after) = (0, 0);
     loop {
@@ -103,4 +112,16 @@ async fn a_token_costs_little_more_than_its_text() {
     // Each token is there twice, in a message and in an event; the whole text is, a few times.
     let own = bytes - 6 * words.len();
     assert!(own < live.len() * 50, "{} bytes for {} parts", bytes, live.len());
+}
+
+#[tokio::test]
+async fn a_run_that_never_waits_does_not_keep_its_reader_waiting() {
+    // One thread, and a store that answers at once: nothing but the run itself lets the reader have its turn.
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let core = core(&store, &says(&vec!["token"; 20_000].join(" "))).await;
+    let (id, mut reader) = start(&core).await;
+    let is_token = |r: &Record| matches!(r.body, Body::Part(Payload::Message(_)));
+    while !is_token(&reader.next().await.unwrap().unwrap()) {}
+    let run = core.get_run(id).await.unwrap();
+    assert!(!run.status.is_end(), "{run:?}");
 }

@@ -18,7 +18,7 @@ use crate::Result;
 /// How many numbers are reserved at once.
 const BLOCK: u64 = 16_384;
 /// How many records are put into one row.
-const MOST_RECORDS: usize = 256;
+const MOST_RECORDS: usize = 1024;
 /// With how many rows on their way a run asks the store for room before the next.
 const ROOM: usize = 4;
 /// How many rows may be on their way to disk before the run waits.

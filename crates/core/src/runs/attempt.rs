@@ -33,6 +33,9 @@ enum Came {
     GivenBack,
 }
 
+/// After how many parts in a row a run that never waits gives way to its readers. Turns cost more than parts do.
+const TURN: usize = 512;
+
 impl Core {
     /// Makes one attempt at a run.
     pub(super) async fn attempt(&self, run: Run) -> Result<()> {
@@ -182,6 +185,7 @@ impl Core {
         let is_sync = config.durability == Durability::Sync;
         let mut stream = graph.stream(spec.input(), config);
         let mut coalesce = Coalesce::new(spec);
+        let mut told = 0_usize;
         loop {
             // What comes at once is kept in one row; before anything is waited for, it is on its way.
             let next = match stream.next().now_or_never() {
@@ -203,6 +207,10 @@ impl Core {
                 }
             };
             let Some(part) = next else { break };
+            told += 1;
+            if told % TURN == 0 {
+                give_way().await;
+            }
             if !coalesce.is_on() {
                 tell(log, part, is_sync, stream.has_ready()).await?;
                 continue;
@@ -386,6 +394,20 @@ fn thread_config(spec: &RunSpec) -> Object {
         config.insert("tags", spec.tags.clone());
     }
     config
+}
+
+/// Lets what waits on this thread have its turn: the readers that a run woke are in line behind it. The run itself is in line
+/// at once, for any thread that has nothing to do; tokio's `yield_now` would keep it back until this one has.
+async fn give_way() {
+    let mut is_back = false;
+    std::future::poll_fn(|cx| {
+        if std::mem::replace(&mut is_back, true) {
+            return std::task::Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        std::task::Poll::Pending
+    })
+    .await;
 }
 
 /// Numbers a part and shows it; `more` says that others follow at once. With durability `sync`, updates and values wait for
