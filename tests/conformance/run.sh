@@ -1,5 +1,6 @@
 #!/bin/sh
-# Plays every scenario with LangGraph's official client against this server, on both stores, and compares the answers.
+# Plays every scenario with LangGraph's official client against this server, on both stores, and compares the answers:
+# those that were given, then our own.
 # With arguments, passes them on to drive.py: `run.sh --only map_reduce_send --verbose`.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
@@ -15,6 +16,7 @@ work=$(mktemp -d)
 server=
 trap '[ -z "$server" ] || kill "$server" 2>/dev/null || true; rm -rf "$work"' EXIT INT TERM
 "$venv/bin/python" "$here/drive.py" graphs "$here/scenarios" "$work/graphs" >/dev/null
+"$venv/bin/python" "$here/drive.py" graphs "$here/own/scenarios" "$work/graphs" >/dev/null
 
 failed=0
 for store in memory sqlite; do
@@ -28,6 +30,7 @@ for store in memory sqlite; do
     done
     echo "== $store"
     "$venv/bin/python" "$here/drive.py" check "$here/scenarios" "$(cat "$work/url")" "$here/expected" "$@" || failed=1
+    "$venv/bin/python" "$here/own/play.py" check "$here/own/scenarios" "$(cat "$work/url")" "$here/own/expected" "$@" || failed=1
     kill -INT "$server"
     wait "$server" || failed=1
     server=
