@@ -13,8 +13,6 @@ use tonic::Status;
 
 use crate::{json, status};
 
-/// The most of a page, as the contract has it.
-const MAX_PAGE: u32 = 1000;
 /// The longest a duration may be: 10,000 years, as `google.protobuf.Duration` has it.
 const MAX_SECONDS: i64 = 315_576_000_000;
 
@@ -203,12 +201,6 @@ impl Check {
     }
 }
 
-/// A page: how many, and where it starts.
-pub(crate) fn page(size: u32, default: u32, token: String) -> runloom_store::PageRequest {
-    let size = if size == 0 { default } else { size.min(MAX_PAGE) };
-    runloom_store::PageRequest { size: size as usize, token: (!token.is_empty()).then_some(token), skip: 0 }
-}
-
 /// A path within another.
 pub(crate) fn under(prefix: &str, path: &str) -> String {
     match (prefix.is_empty(), path.is_empty()) {
@@ -288,12 +280,5 @@ mod tests {
         assert_eq!(check.millis("d", Some(prost_types::Duration { seconds: 1, nanos: 1 })), Some(1001));
         assert!(check.time("e", Some(prost_types::Timestamp { seconds: 1, nanos: 5 })).is_some());
         assert!(check.done().is_ok());
-    }
-
-    #[test]
-    fn pages_have_a_default_and_a_bound() {
-        assert_eq!(page(0, 50, String::new()).size, 50);
-        assert_eq!(page(u32::MAX, 50, String::new()).size, 1000);
-        assert_eq!(page(7, 50, "t".to_owned()).token.as_deref(), Some("t"));
     }
 }

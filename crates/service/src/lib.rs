@@ -7,7 +7,7 @@
 //! check, requests, filters   requests, with every fault they have
 //! stream, parts     a reader's stream, and a record as a part of it
 //! convert/   what is inside as messages
-//! json, cursor, shared, status   one thing each, in one place
+//! json, cursor, pages, shared, status   one thing each, in one place
 //! ```
 
 mod check;
@@ -15,6 +15,7 @@ mod convert;
 mod cursor;
 mod filters;
 mod json;
+mod pages;
 mod parts;
 mod requests;
 mod routes;

@@ -14,8 +14,9 @@ use tonic::{Request, Response, Status};
 
 use super::{Answer, Api, OrStatus, check_mask, encoding, metadata_keys, threads::if_exists};
 use crate::{
-    check::{Check, page, under},
+    check::{Check, under},
     convert::resources,
+    pages::Pages,
     status::{status, within},
 };
 
@@ -136,6 +137,7 @@ impl Assistants for Api {
 
     async fn list_assistants(&self, request: Request<ListAssistantsRequest>) -> Answer<ListAssistantsResponse> {
         let request = request.into_inner();
+        let (pages, page) = Pages::of(&request, 50).or_status()?;
         let mut check = Check::default();
         let encoding = encoding(&mut check, request.json_encoding);
         let filter = AssistantFilter {
@@ -144,12 +146,11 @@ impl Assistants for Api {
             ..AssistantFilter::default()
         };
         check.done()?;
-        let page = page(request.page_size, 50, request.page_token);
         let page = self.core.list_assistants(filter, NEWEST, page).await.or_status()?;
         let assistants = page.items.iter().map(|a| resources::assistant(a, encoding)).collect::<Result<_, _>>();
         Ok(Response::new(ListAssistantsResponse {
             assistants: assistants.or_status()?,
-            next_page_token: page.next.unwrap_or_default(),
+            next_page_token: pages.next(page.next),
         }))
     }
 
@@ -158,16 +159,16 @@ impl Assistants for Api {
         request: Request<ListAssistantVersionsRequest>,
     ) -> Answer<ListAssistantVersionsResponse> {
         let request = request.into_inner();
+        let (pages, page) = Pages::of(&request, 50).or_status()?;
         let mut check = Check::default();
         let encoding = encoding(&mut check, request.json_encoding);
         let id = check.id("assistant_id", &request.assistant_id);
         check.done()?;
-        let page = page(request.page_size, 50, request.page_token);
         let page = self.core.list_assistant_versions(id, Object::default(), page).await.or_status()?;
         let versions = page.items.iter().map(|a| resources::assistant(a, encoding)).collect::<Result<_, _>>();
         Ok(Response::new(ListAssistantVersionsResponse {
             versions: versions.or_status()?,
-            next_page_token: page.next.unwrap_or_default(),
+            next_page_token: pages.next(page.next),
         }))
     }
 

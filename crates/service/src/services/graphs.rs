@@ -7,20 +7,17 @@ use runloom::v1::{
 use tonic::{Request, Response};
 
 use super::{Answer, Api, OrStatus};
-use crate::{
-    check::{Check, page},
-    convert::resources,
-};
+use crate::{check::Check, convert::resources, pages::Pages};
 
 #[tonic::async_trait]
 impl Graphs for Api {
     async fn list_graphs(&self, request: Request<ListGraphsRequest>) -> Answer<ListGraphsResponse> {
         let request = request.into_inner();
-        let page = page(request.page_size, 50, request.page_token);
+        let (pages, page) = Pages::of(&request, 50).or_status()?;
         let page = self.core.list_graphs(request.include_hidden, page).await.or_status()?;
         Ok(Response::new(ListGraphsResponse {
             graphs: page.items.iter().map(resources::graph).collect(),
-            next_page_token: page.next.unwrap_or_default(),
+            next_page_token: pages.next(page.next),
         }))
     }
 

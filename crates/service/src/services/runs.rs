@@ -16,11 +16,12 @@ use tonic::{Request, Response, Status};
 
 use super::{Answer, Api, OrStatus, encoding};
 use crate::{
-    check::{Check, page, under},
+    check::{Check, under},
     convert::{interrupts, record, resources, stream_mode},
     cursor::run_seq,
     filters::read_options,
     json,
+    pages::Pages,
     requests::run_request,
     status::{refuse, status, within},
     stream::{Call, Parts, RunSource, Scope, Source, Wants, status_of},
@@ -217,6 +218,7 @@ impl Runs for Api {
 
     async fn list_runs(&self, request: Request<ListRunsRequest>) -> Answer<ListRunsResponse> {
         let request = request.into_inner();
+        let (pages, page) = Pages::of(&request, 50).or_status()?;
         let mut check = Check::default();
         let encoding = encoding(&mut check, request.json_encoding);
         let thread: Option<ThreadId> = check.optional_id("thread_id", &request.thread_id);
@@ -227,9 +229,9 @@ impl Runs for Api {
             self.core.get_thread(thread).await.or_status()?;
         }
         let filter = RunFilter { thread, status: statuses(states), ..RunFilter::default() };
-        let page = self.list(filter, &metadata, page(request.page_size, 50, request.page_token)).await.or_status()?;
+        let page = self.list(filter, &metadata, page).await.or_status()?;
         let runs = page.items.iter().map(|run| resources::run(run, encoding)).collect::<Result<_, _>>();
-        Ok(Response::new(ListRunsResponse { runs: runs.or_status()?, next_page_token: page.next.unwrap_or_default() }))
+        Ok(Response::new(ListRunsResponse { runs: runs.or_status()?, next_page_token: pages.next(page.next) }))
     }
 
     async fn cancel_run(&self, request: Request<CancelRunRequest>) -> Answer<CancelRunResponse> {

@@ -16,10 +16,11 @@ use tonic::{Request, Response, Status};
 
 use super::{Answer, Api, OrStatus, check_mask, encoding, metadata_keys};
 use crate::{
-    check::{Check, page, under},
+    check::{Check, under},
     convert::{checkpoint, resources},
     cursor::ThreadPlace,
     filters::read_options,
+    pages::Pages,
     status::{refuse, status, within},
     stream::{Call, Parts, Scope, Source, ThreadSource, Wants, status_of},
 };
@@ -171,6 +172,7 @@ impl Threads for Api {
 
     async fn list_threads(&self, request: Request<ListThreadsRequest>) -> Answer<ListThreadsResponse> {
         let request = request.into_inner();
+        let (pages, page) = Pages::of(&request, 50).or_status()?;
         let mut check = Check::default();
         let encoding = encoding(&mut check, request.json_encoding);
         let status: ThreadStatus = check.one_of("status", request.status);
@@ -180,13 +182,12 @@ impl Threads for Api {
             ..ThreadFilter::default()
         };
         check.done()?;
-        let page = page(request.page_size, 50, request.page_token);
         let page = self.core.list_threads(filter, NEWEST, page).await.or_status()?;
         let mut threads = Vec::with_capacity(page.items.len());
         for thread in &page.items {
             threads.push(self.told(thread, request.include_values, encoding).await?);
         }
-        Ok(Response::new(ListThreadsResponse { threads, next_page_token: page.next.unwrap_or_default() }))
+        Ok(Response::new(ListThreadsResponse { threads, next_page_token: pages.next(page.next) }))
     }
 
     async fn copy_thread(&self, request: Request<CopyThreadRequest>) -> Answer<CopyThreadResponse> {
@@ -241,11 +242,11 @@ impl Threads for Api {
 
     async fn list_checkpoints(&self, request: Request<ListCheckpointsRequest>) -> Answer<ListCheckpointsResponse> {
         let request = request.into_inner();
+        let (pages, page) = Pages::of(&request, 10).or_status()?;
         let mut check = Check::default();
         let encoding = encoding(&mut check, request.json_encoding);
         let thread = check.id("thread_id", &request.thread_id);
         let namespace = check.namespace("namespace", &request.namespace);
-        let page = page(request.page_size, 10, request.page_token);
         let filter = CheckpointFilter {
             before: check.optional_id("before_checkpoint_id", &request.before_checkpoint_id),
             metadata: check.object("metadata_filter", request.metadata_filter).unwrap_or_default(),
@@ -257,7 +258,7 @@ impl Threads for Api {
         let checkpoints = found.items.iter().map(told).collect::<Result<_, _>>();
         Ok(Response::new(ListCheckpointsResponse {
             checkpoints: checkpoints.or_status()?,
-            next_page_token: found.next.unwrap_or_default(),
+            next_page_token: pages.next(found.next),
         }))
     }
 }
