@@ -311,20 +311,25 @@ impl Core {
         let expires_at = run.stateless.then(|| self.inner.clock.now() + self.inner.options.stateless_ttl);
         let kept = RunEnd { status, error, usage, expires_at, records, thread };
         let ended = self.inner.store.finish_run(attempt, kept).await?;
+        // Who sees the end finds the thread as it was, and writes to it without being written over.
+        let restored = if is_rollback { self.restore_thread(&ended).await } else { Ok(()) };
         log.shown(record);
         self.inner.runner.logs.close(run.id);
         self.inner.runner.logs.moved(run.thread);
         self.inner.runner.over(run.id);
-        if is_rollback {
-            self.take_back(&ended).await?;
-            // As it stands without what the run did.
-            let mut none = cancelled(&latest, Usage::default());
-            let thread = ThreadUpdate { error: Some(Value::Null), ..self.thread_after(run, &mut none).await };
-            self.inner.store.update_thread(run.thread, thread).await?;
-        } else {
+        if !is_rollback {
             let revision: Arc<str> = run.revision.as_str().into();
             self.inner.runner.fits.lock().put(run.thread, revision);
         }
+        restored
+    }
+
+    /// Takes a run back that has ended, and notes how its thread stands without it.
+    async fn restore_thread(&self, run: &Run) -> Result<()> {
+        self.take_back(run).await?;
+        let mut none = cancelled(run, Usage::default());
+        let thread = ThreadUpdate { error: Some(Value::Null), ..self.thread_after(run, &mut none).await };
+        self.inner.store.update_thread(run.thread, thread).await?;
         Ok(())
     }
 

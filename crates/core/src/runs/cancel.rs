@@ -82,13 +82,12 @@ impl Core {
         let expires_at = run.stateless.then(|| self.inner.clock.now() + self.inner.options.stateless_ttl);
         let end = RunEnd { status: RunStatus::Cancelled, error, records, expires_at, ..RunEnd::default() };
         let ended = store.finish_run(attempt, end).await?;
+        let is_rollback = run.cancel.as_ref().is_some_and(|c| c.action == CancelAction::Rollback);
+        let taken = if is_rollback { self.take_back(&ended).await } else { Ok(()) };
         log.shown(record);
         self.inner.runner.logs.close(run.id);
         self.inner.runner.logs.moved(run.thread);
-        if run.cancel.as_ref().is_some_and(|c| c.action == CancelAction::Rollback) {
-            self.take_back(&ended).await?;
-        }
-        Ok(ended)
+        taken.map(|()| ended)
     }
 
     /// What a rolled-back run did goes, and so does the run.

@@ -10,6 +10,7 @@ use crate::{
     channel::Reducer,
     checkpoint::{Ack, Change, Checkpoint, CheckpointWrite, Durability, ListEdit, Source, TaskRecord},
     graph::ChannelId,
+    ids::{from_upper, later, upper},
     stream::{Snapshot, SnapshotRef},
 };
 
@@ -91,23 +92,16 @@ impl Saver {
     /// upper part counts on from theirs, or begins with the run's, its lower part is a hash of what came before.
     fn next_id(&self, level: &Level) -> CheckpointId {
         let run = level.run.run_id;
+        let before = [self.current, self.floor].into_iter().flatten().max().map(|id| id.0);
         if run.get_version_num() != 7 {
-            return CheckpointId(level.run.clock.uuid());
+            return CheckpointId(later(&*level.run.clock, before));
         }
-        // 48 bits of milliseconds and 12 more, with the version's four taken out between them.
-        let upper = |id: Uuid| {
-            let high = id.as_u64_pair().0;
-            (high >> 16) << 12 | high & 0xfff
-        };
-        let before = [self.current, self.floor].into_iter().flatten().map(|id| upper(id.0) + 1).max().unwrap_or(0);
-        let count = before.max(upper(run));
+        let count = before.map_or(0, |id| upper(id) + 1).max(upper(run));
         let mut h = xxhash_rust::xxh3::Xxh3::new();
         h.update(run.as_bytes());
         h.update(level.ns.as_bytes());
         h.update(self.current.map_or(Uuid::nil(), |id| id.0).as_bytes());
-        let high = (count >> 12) << 16 | 7 << 12 | count & 0xfff;
-        let low = h.digest() >> 2 | 1 << 63;
-        CheckpointId(Uuid::from_u64_pair(high, low))
+        CheckpointId(from_upper(count, h.digest()))
     }
 
     /// Notes changes that no checkpoint holds yet.

@@ -18,6 +18,7 @@ use crate::{
     channel::Reducer,
     checkpoint::{Checkpoint, CheckpointConfig, CheckpointWrite, Outcome, Source, TaskRecord},
     graph::StateView,
+    ids::later,
 };
 
 /// An update of a thread's state by hand.
@@ -107,7 +108,12 @@ impl Graph {
             }
             next.settle();
         }
-        let id = CheckpointId(level.run.clock.uuid());
+        let latest = match checkpoint {
+            None => at,
+            Some(_) => saver.get(thread, &ns, None).await.map_err(fail)?.map(|s| s.checkpoint.id),
+        };
+        // Runs count their checkpoints on from one another, past the clock where they are quick.
+        let id = CheckpointId(later(&*level.run.clock, latest.map(|id| id.0)));
         channels.set_checkpoint(Some(id));
         let is_kept = |c: usize| !matches!(graph.inner.channels[c].reducer, Reducer::Untracked);
         let mut metadata = level.metadata.clone();
