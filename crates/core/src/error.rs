@@ -114,7 +114,7 @@ impl Reason {
 
 /// The keys of [`Error::metadata`], for errors that are read back.
 pub(crate) fn known_key(key: &str) -> Option<&'static str> {
-    const KEYS: [&str; 31] = [
+    const KEYS: [&str; 32] = [
         "graph",
         "node",
         "channel",
@@ -126,6 +126,7 @@ pub(crate) fn known_key(key: &str) -> Option<&'static str> {
         "checkpoint_id",
         "version",
         "open_questions",
+        "question_id",
         "state",
         "id",
         "request_id",
@@ -236,7 +237,9 @@ impl From<engine::Error> for Error {
                 let ids: Vec<&str> = open.iter().map(|q| &*q.id).collect();
                 new(Reason::QuestionAmbiguous).with("open_questions", ids.join(","))
             }
-            E::UnknownQuestion { open, .. } => new(Reason::QuestionUnknown).with("open_questions", open.join(",")),
+            E::UnknownQuestion { id, open } => {
+                new(Reason::QuestionUnknown).with("question_id", id).with("open_questions", open.join(","))
+            }
             E::NoQuestion { graph } => new(Reason::QuestionUnknown).with("graph", graph),
             E::NoParent { graph, node } => new(Reason::InvalidUpdate).with("graph", graph).with("node", node),
             E::Incompatible { graph, .. } => new(Reason::GraphIncompatible).with("graph", graph),

@@ -284,7 +284,7 @@ fn no_checkpoint(thread: ThreadId, id: CheckpointId) -> Error {
 }
 
 /// An error of the engine, with the thread it is about.
-fn told(error: runloom_engine::Error, thread: ThreadId) -> Error {
+pub(crate) fn told(error: runloom_engine::Error, thread: ThreadId) -> Error {
     match error {
         runloom_engine::Error::CheckpointNotFound(id) => no_checkpoint(thread, id),
         other => Error::from(other).with("thread_id", thread),

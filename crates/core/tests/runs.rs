@@ -359,7 +359,7 @@ async fn a_run_on_a_thread_that_stopped_takes_an_answer_only_where_it_stands() {
     let on = |start: Start, expected: Option<CheckpointId>| RunRequest {
         target: Target::Graph("ask".to_owned()),
         expected_checkpoint_id: expected,
-        spec: RunSpec { start, strict_answers: true, ..RunSpec::default() },
+        spec: RunSpec { start, strict: true, ..RunSpec::default() },
         ..request(thread, "")
     };
     let run = core.create_run(on(Start::Input(value!({})), None)).await.unwrap().0.id;
@@ -375,12 +375,41 @@ async fn a_run_on_a_thread_that_stopped_takes_an_answer_only_where_it_stands() {
     assert_eq!(stale.reason, Reason::CheckpointChanged);
     let unknown =
         Start::Command(CommandSpec { resume_by_id: vec![("0".repeat(32), Value::Null)], ..CommandSpec::default() });
-    let run = core.create_run(on(unknown, None)).await.unwrap().0.id;
-    let ended = soon(core.wait_run(run)).await.unwrap();
-    assert_eq!(ended.end.error.unwrap().reason, Reason::QuestionUnknown);
+    let refused = core.create_run(on(unknown.clone(), None)).await.unwrap_err();
+    assert_eq!(refused.reason, Reason::QuestionUnknown);
+    assert!(refused.metadata["question_id"].starts_with('0') && !refused.metadata["open_questions"].is_empty());
     let run = core.create_run(on(answer("yes"), at)).await.unwrap().0.id;
     let ended = soon(core.wait_run(run)).await.unwrap();
     assert_eq!(ended.end.values.unwrap().get("log"), Some(&value!(["yes"])));
+
+    // The thread is over: nothing is open, and nothing is left to do.
+    let refused = core.create_run(on(Start::Resume, None)).await.unwrap_err();
+    assert_eq!(refused.reason, Reason::NothingToResume);
+    assert_eq!(refused.metadata["thread_id"], thread.to_string());
+    let refused = core.create_run(on(Start::Command(CommandSpec::default()), None)).await.unwrap_err();
+    assert_eq!(refused.reason, Reason::NothingToResume);
+    assert_eq!(core.create_run(on(answer("yes"), None)).await.unwrap_err().reason, Reason::QuestionUnknown);
+    assert_eq!(core.create_run(on(unknown.clone(), None)).await.unwrap_err().reason, Reason::QuestionUnknown);
+    let lax = |start| RunRequest { spec: RunSpec { strict: false, ..on(start, None).spec }, ..on(Start::Resume, None) };
+    for start in [Start::Resume, unknown.clone()] {
+        let run = core.create_run(lax(start)).await.unwrap().0.id;
+        assert_eq!(soon(core.wait_run(run)).await.unwrap().end.status, RunStatus::Succeeded, "LangGraph's way");
+    }
+    let fresh =
+        RunRequest { thread_id: Some(ThreadId(uuid::Uuid::now_v7())), create_thread: true, ..on(Start::Resume, None) };
+    assert_eq!(core.create_run(fresh).await.unwrap_err().reason, Reason::NothingToResume);
+
+    // Behind another run nobody can know: it begins, and its end says so.
+    let busy = begin(&core, thread, "busy").await;
+    soon(gates.arrived("busy")).await;
+    let waiting = core.create_run(on(Start::Resume, None)).await.unwrap().0.id;
+    let answering = core.create_run(on(unknown, None)).await.unwrap().0.id;
+    gates.let_through("busy");
+    soon(core.wait_run(busy)).await.unwrap();
+    for (run, reason) in [(waiting, Reason::NothingToResume), (answering, Reason::QuestionUnknown)] {
+        let end = soon(core.wait_run(run)).await.unwrap().end;
+        assert_eq!((end.status, end.error.unwrap().reason), (RunStatus::Failed, reason));
+    }
 }
 
 /// A graph of one node on a core of its own, run once.

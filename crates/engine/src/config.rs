@@ -95,8 +95,9 @@ pub struct RunConfig {
     pub subgraphs: bool,
     /// Which events the run tells.
     pub events: EventFilter,
-    /// Refuses answers to questions that are not open. Otherwise they are passed over, as LangGraph does.
-    pub strict_answers: bool,
+    /// Refuses answers to questions that are not open, and a run that has nothing to go on with. Otherwise the first are
+    /// passed over, and the second ends at once, as in LangGraph.
+    pub strict: bool,
     /// Cancels the run.
     pub cancel: CancellationToken,
     /// The longest the run may take.
@@ -122,7 +123,7 @@ impl Default for RunConfig {
             modes: Mode::Updates.into(),
             subgraphs: false,
             events: EventFilter::default(),
-            strict_answers: false,
+            strict: false,
             cancel: CancellationToken::new(),
             timeout: None,
         }

@@ -17,9 +17,7 @@ pub enum Error {
     #[error("graph `{graph}`: input{}: {message}", .field.as_ref().map(|f| format!(" `{f}`")).unwrap_or_default())]
     InvalidInput { graph: String, field: Option<String>, message: String },
     /// A run without input on a thread that has nothing to go on with.
-    #[error(
-        "graph `{graph}`: there is no input, and the thread has no checkpoint to go on from; give the run an input"
-    )]
+    #[error("graph `{graph}`: there is no input, and the thread has nothing to go on with; give the run an input")]
     EmptyInput { graph: String },
     /// A write that its channel cannot take.
     #[error("graph `{graph}`: channel `{channel}`: {message}")]

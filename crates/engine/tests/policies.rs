@@ -456,7 +456,7 @@ async fn an_answer_that_its_node_could_not_use_can_be_given_again() {
     );
     b.add_edge(START, "ask");
     let graph = b.compile().unwrap().with_checkpointer(Arc::new(MemoryCheckpointer::default()));
-    let config = RunConfig { strict_answers: true, ..thread() };
+    let config = RunConfig { strict: true, ..thread() };
     let asked = graph.invoke(value!({}), config.clone()).await.unwrap();
     let error = graph.invoke(Command::resume("maybe"), config.clone()).await.unwrap_err();
     assert!(error.to_string().contains("maybe"));

@@ -97,7 +97,7 @@ pub(crate) fn run_request(check: &mut Check, path: &str, spec: Option<v1::RunSpe
             run_timeout_ms: run_timeout(check, &at("run_timeout"), spec.run_timeout),
             coalesce_chunks: coalescing.0,
             coalesce_ms: coalescing.1,
-            strict_answers: true,
+            strict: true,
         },
     };
     if let Err(error) = spec.spec.filter.compile() {
@@ -225,7 +225,7 @@ mod tests {
         assert_eq!(request.target, Target::Graph("agent".to_owned()));
         assert_eq!(request.spec.modes(), runloom_engine::stream::Mode::Messages.into());
         assert!(matches!(&request.spec.start, Start::Input(v) if v.get("n") == Some(&Value::Int(1))));
-        assert!(request.thread_id.is_none() && request.request_id.is_none() && request.spec.strict_answers);
+        assert!(request.thread_id.is_none() && request.request_id.is_none() && request.spec.strict);
     }
 
     #[test]

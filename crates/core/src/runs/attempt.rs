@@ -271,11 +271,7 @@ impl Core {
     /// Whether the thread stands elsewhere than the run's command expects, now that the run begins.
     async fn is_elsewhere(&self, run: &Run, spec: &RunSpec, attempt: Attempt) -> Result<Option<Error>> {
         let (Some(expected), 1) = (spec.expected_checkpoint_id, attempt.number) else { return Ok(None) };
-        let reader = self.inner.store.checkpointer_by_hand();
-        let latest = reader
-            .get(run.thread, "", None)
-            .await
-            .map_err(|e| Error::new(Reason::StoreUnavailable, e.to_string()).retry_after(Duration::from_secs(1)))?;
+        let latest = self.saved(run.thread, None).await?;
         Ok(crate::state::check_expected(run.thread, expected, latest.map(|l| l.checkpoint.id)).err())
     }
 

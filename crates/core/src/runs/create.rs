@@ -4,15 +4,13 @@ use std::sync::Arc;
 
 use runloom_engine::{Object, RunId, Value};
 use runloom_store::{
-    IfExists, NewRun, NewThread, Page, PageRequest, RequestKey, Run, RunFilter, RunThread, Thread, ThreadUpdate,
+    IfExists, NewRun, NewThread, Page, PageRequest, RequestKey, Run, RunFilter, RunThread, ThreadUpdate,
 };
 
 use super::request::{RunRequest, RunSpec, Start};
 use crate::{
     Core, Error, Reason, Result,
-    graphs::Served,
     log::{Body, Codec, End, Outcome, ReadOptions},
-    state::check_expected,
 };
 
 /// What a run needs to go, as it was kept.
@@ -64,6 +62,7 @@ impl Core {
         if let Some(thread) = &thread {
             self.check_thread(thread, &served, &request).await?;
         }
+        self.check_start(thread.as_ref(), &served, &request).await?;
 
         let kept =
             runloom_engine::to_value(&spec).map_err(|e| Error::field("config", format!("cannot be kept: {e}")))?;
@@ -153,29 +152,6 @@ impl Core {
         }
         self.begin_in_time(&run);
         Ok(Some(run))
-    }
-
-    /// Whether the thread can take the run: its latest checkpoint is the one the caller saw, and fits the graph.
-    async fn check_thread(&self, thread: &Thread, served: &Arc<Served>, request: &RunRequest) -> Result<()> {
-        let has_run = thread.graph.is_some() || thread.state_updated_at.is_some();
-        let is_known = self.inner.runner.fits.lock().get(&thread.id).is_some_and(|r| **r == *served.revision);
-        if request.expected_checkpoint_id.is_none() && (!has_run || is_known) {
-            return Ok(());
-        }
-        let reader = self.inner.store.checkpointer_by_hand();
-        let latest = reader.get(thread.id, "", None).await.map_err(|e| {
-            Error::new(Reason::StoreUnavailable, e.to_string()).retry_after(std::time::Duration::from_secs(1))
-        })?;
-        let latest_id = latest.as_ref().map(|l| l.checkpoint.id);
-        if let Some(expected) = request.expected_checkpoint_id {
-            check_expected(thread.id, expected, latest_id)?;
-        }
-        if let Some(saved) = latest
-            && *saved.checkpoint.revision != *served.revision
-        {
-            self.fits(&saved.checkpoint, &served.graph)?;
-        }
-        Ok(())
     }
 
     /// A run.

@@ -1,5 +1,6 @@
 //! Runs: how they are made, queued, driven, cancelled, taken up again.
 
+mod admit;
 mod attempt;
 mod cancel;
 mod coalesce;

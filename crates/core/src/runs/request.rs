@@ -98,8 +98,10 @@ pub struct RunSpec {
     pub coalesce_chunks: u32,
     /// And at most so long, in milliseconds.
     pub coalesce_ms: u64,
-    /// Refuses answers to questions that are not open (gRPC), or passes them over (LangGraph's way).
-    pub strict_answers: bool,
+    /// Refuses answers to questions that are not open, and a run that has nothing to go on with (gRPC); or passes over the
+    /// first and ends the second at once (LangGraph's way).
+    #[serde(alias = "strict_answers")]
+    pub strict: bool,
 }
 
 /// How a run starts.
@@ -240,7 +242,7 @@ impl RunSpec {
             modes: self.modes(),
             subgraphs: self.subgraphs,
             events: self.filter.compile()?,
-            strict_answers: self.strict_answers,
+            strict: self.strict,
             ..RunConfig::default()
         })
     }

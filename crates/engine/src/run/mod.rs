@@ -6,6 +6,7 @@ mod context;
 mod control;
 mod finish;
 mod leave;
+mod resume;
 mod scope;
 mod start;
 mod stream;

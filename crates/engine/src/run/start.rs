@@ -4,18 +4,21 @@ use super::{
     channels::Channels,
     control::Next,
     finish::Saver,
+    resume::{self, Stand},
     superstep::{Superstep, command_writes},
     writes::TaskWrites,
 };
 use crate::{
     Answer, Command, Error, Input, NodeError, RunId, TaskId,
     checkpoint::{Outcome, Saved, Source, TaskRecord},
-    stream::Interrupt,
 };
 
 impl Superstep {
     /// Brings the graph to where its first step can be planned.
     pub async fn start(&mut self, input: Input) -> Result<(), NodeError> {
+        if self.level.depth == 0 && self.saver.keeps() && !self.has_begun() {
+            self.check_resume(&input)?;
+        }
         match input {
             Input::Values(values) if !self.goes_on() => self.take_input(values),
             Input::Command(command) if !self.has_begun() => self.take_command(command),
@@ -33,6 +36,17 @@ impl Superstep {
     /// Whether a given input is not to be taken: it was before, or the graph is a subgraph that goes on.
     fn goes_on(&self) -> bool {
         self.has_begun() || (self.resuming && self.level.depth > 0 && self.saver.last.is_some())
+    }
+
+    /// Whether the run can go on where the thread stands.
+    fn check_resume(&self, input: &Input) -> Result<(), NodeError> {
+        let run = &self.level.run;
+        let stand = self.saver.last.as_ref().map(|last| Stand {
+            is_pending: last.control.is_pending(),
+            records: &self.records,
+            run: (run.config.attempt > 1).then_some(RunId(run.run_id)),
+        });
+        Ok(resume::check(self.level.graph.name(), stand, input, run.config.strict)?)
     }
 
     /// New input: what was pending is dropped, the input waits to be applied.
@@ -87,13 +101,14 @@ impl Superstep {
         }
         let is_empty = command.update.is_none() && command.goto.is_empty();
         if self.saver.last.is_none() && is_empty {
+            // Nothing is kept, so nothing can be gone on with.
             return Err(Error::EmptyInput { graph: name() }.into());
         }
         if let Some(answer) = &command.resume {
             if !self.saver.keeps() {
                 return Err(Error::NoCheckpointer { graph: name(), what: "an answer" }.into());
             }
-            self.take_answer(answer)?;
+            self.take_answer(answer);
         }
         let is_answer = command.resume.is_some();
         let writes = command_writes(&graph, Command { resume: None, ..command })?;
@@ -132,17 +147,8 @@ impl Superstep {
         Ok(())
     }
 
-    fn open_questions(&self) -> Vec<Interrupt> {
-        self.records.iter().flat_map(|r| r.open().iter().cloned()).collect()
-    }
-
-    fn take_answer(&mut self, answer: &Answer) -> Result<(), NodeError> {
-        let open = self.open_questions();
+    fn take_answer(&mut self, answer: &Answer) {
         let run = self.level.run.clone();
-        if open.is_empty() && run.config.strict_answers && self.next.triggered.is_empty() && self.next.sends.is_empty()
-        {
-            return Err(Error::NoQuestion { graph: self.level.graph.name().to_string() }.into());
-        }
         // A node that failed with an answer it could not use asks again: the new answer takes the old one's place.
         for record in &mut self.records {
             let is_asked = record.interrupts.last().is_some_and(|q| match answer {
@@ -153,27 +159,12 @@ impl Superstep {
                 record.answers.pop();
             }
         }
-        match answer {
-            Answer::One(_) if open.len() > 1 => Err(Error::AmbiguousAnswer { open }.into()),
-            Answer::One(value) => {
-                let mine = Some(RunId(run.run_id));
-                let is_given = self.records.iter().any(|r| r.answered_by == mine && mine.is_some());
-                if !(run.config.attempt > 1 && is_given) {
-                    *run.answers.bare.lock() = Some(value.clone());
-                }
-                Ok(())
+        if let Answer::One(value) = answer {
+            let mine = Some(RunId(run.run_id));
+            let is_given = self.records.iter().any(|r| r.answered_by == mine);
+            if !(run.config.attempt > 1 && is_given) {
+                *run.answers.bare.lock() = Some(value.clone());
             }
-            Answer::ById(answers) if run.config.strict_answers => {
-                match answers.iter().find(|(id, _)| open.iter().all(|q| q.id != *id)) {
-                    Some((id, _)) => Err(Error::UnknownQuestion {
-                        id: id.to_string(),
-                        open: open.iter().map(|q| q.id.to_string()).collect(),
-                    }
-                    .into()),
-                    None => Ok(()),
-                }
-            }
-            Answer::ById(_) => Ok(()),
         }
     }
 

@@ -1,0 +1,83 @@
+//! Whether a thread can take a run, as far as that is known when the run is asked for.
+
+use std::{sync::Arc, time::Duration};
+
+use runloom_engine::{ThreadId, checkpoint::Saved};
+use runloom_store::Thread;
+
+use super::request::{RunRequest, Start};
+use crate::{
+    Core, Error, Reason, Result,
+    graphs::Served,
+    state::{check_expected, told},
+};
+
+impl Core {
+    /// Whether the thread can take the run: its latest checkpoint is the one the caller saw, and fits the graph.
+    pub(super) async fn check_thread(&self, thread: &Thread, served: &Arc<Served>, request: &RunRequest) -> Result<()> {
+        let has_run = thread.graph.is_some() || thread.state_updated_at.is_some();
+        let is_known = self.inner.runner.fits.lock().get(&thread.id).is_some_and(|r| **r == *served.revision);
+        if request.expected_checkpoint_id.is_none() && (!has_run || is_known) {
+            return Ok(());
+        }
+        let latest = self.saved(thread.id, None).await?;
+        let latest_id = latest.as_ref().map(|l| l.checkpoint.id);
+        if let Some(expected) = request.expected_checkpoint_id {
+            check_expected(thread.id, expected, latest_id)?;
+        }
+        if let Some(saved) = latest
+            && *saved.checkpoint.revision != *served.revision
+        {
+            self.fits(&saved.checkpoint, &served.graph)?;
+        }
+        Ok(())
+    }
+
+    /// Whether a run that brings no input can go on where its thread stands. While another run of the thread is active that
+    /// is not known: a run that waits finds out when it begins, and tells it by its end.
+    pub(super) async fn check_start(
+        &self,
+        thread: Option<&Thread>,
+        served: &Arc<Served>,
+        request: &RunRequest,
+    ) -> Result<()> {
+        let begins_later = request.start_time.is_some_and(|at| at > self.inner.clock.now());
+        if matches!(request.spec.start, Start::Input(_)) || !request.spec.strict || begins_later {
+            return Ok(());
+        }
+        let Some(id) = request.thread_id else { return Ok(()) };
+        let input = request.spec.input();
+        let check = |saved: Option<&Saved>| served.graph.check_resume(saved, &input).map_err(|error| told(error, id));
+        let Some(thread) = thread else { return check(None) };
+        let mut checked = Ok(());
+        // What refuses is looked at twice: a run may have begun in between, and have left its step half done.
+        for _ in 0..2 {
+            match self.check_not_busy(id).await {
+                Ok(()) => {}
+                Err(error) if error.reason == Reason::ThreadBusy => return Ok(()),
+                Err(error) => return Err(error),
+            }
+            let saved = self.saved(id, request.spec.checkpoint_id).await?;
+            if saved.is_none() && request.spec.checkpoint_id.is_some() {
+                // That there is no such checkpoint says more.
+                return Ok(());
+            }
+            checked = check(saved.as_ref());
+            if checked.is_ok() {
+                break;
+            }
+            self.check_thread(thread, served, request).await?;
+        }
+        checked
+    }
+
+    /// A checkpoint of a thread, or the latest, with what tasks did after it.
+    pub(super) async fn saved(
+        &self,
+        thread: ThreadId,
+        at: Option<runloom_engine::CheckpointId>,
+    ) -> Result<Option<Saved>> {
+        let saved = self.inner.store.checkpointer_by_hand().get(thread, "", at).await;
+        saved.map_err(|e| Error::new(Reason::StoreUnavailable, e.to_string()).retry_after(Duration::from_secs(1)))
+    }
+}
