@@ -139,7 +139,6 @@ def test_g23_a_queued_run_is_cancelled_too(api):
     api.cancel(active)
 
 
-@pytest.mark.xfail(reason="known fault: a cancellation's mode is not told in the end")
 def test_g24_a_rollback_leaves_nothing(api):
     thread = api.thread()
     api.stream("echo", {"given": "before"}, thread_id=thread)

@@ -114,7 +114,7 @@ impl Reason {
 
 /// The keys of [`Error::metadata`], for errors that are read back.
 pub(crate) fn known_key(key: &str) -> Option<&'static str> {
-    const KEYS: [&str; 32] = [
+    const KEYS: [&str; 33] = [
         "graph",
         "node",
         "channel",
@@ -127,6 +127,7 @@ pub(crate) fn known_key(key: &str) -> Option<&'static str> {
         "version",
         "open_questions",
         "question_id",
+        "requester",
         "state",
         "id",
         "request_id",

@@ -16,7 +16,7 @@ mod threads;
 pub use core::{Core, CoreOptions};
 pub use error::{Error, Reason, Result};
 pub use graphs::{GraphInfo, GraphSource, GraphWarning, Registration, Reloaded, Schemas, default_assistant_id};
-pub use log::{Body, End, Opening, Outcome, ReadOptions, Record, RunReader, ThreadReader};
+pub use log::{Body, Cancellation, End, Opening, Outcome, ReadOptions, Record, RunReader, ThreadReader};
 pub use runs::{CommandSpec, FilterSpec, RunRequest, RunSpec, Selector, Start, Target};
 pub use state::{StateQuery, StateUpdateRequest};
 

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use runloom_engine::{Object, ThreadId, Value};
 use runloom_store::{
-    CancelAction, Direction, NewThread, Page, PageRequest, Run, RunFilter, RunStatus, Thread, ThreadFilter, ThreadSort,
-    ThreadUpdate,
+    CancelAction, Canceller, Direction, NewThread, Page, PageRequest, Run, RunFilter, RunStatus, Thread, ThreadFilter,
+    ThreadSort, ThreadUpdate,
 };
 
 use crate::{Core, Error, Reason, Result};
@@ -46,8 +46,7 @@ impl Core {
         // Those that wait come first: they are not to begin when the one under way ends.
         runs.sort_by_key(|run| run.status != RunStatus::Pending);
         for run in &runs {
-            let by = format!("the deletion of thread {id}");
-            match self.cancel_run(run.id, CancelAction::Interrupt, by, false).await {
+            match self.cancel_run(run.id, CancelAction::Interrupt, Canceller::ThreadDeleted, false).await {
                 Ok(_) => {}
                 Err(error) if error.reason == Reason::RunNotFound => {}
                 Err(error) => return Err(error),
@@ -99,7 +98,7 @@ impl Core {
     }
 
     /// The runs of a thread that have not ended, the first made first.
-    async fn unfinished(&self, thread: ThreadId) -> Result<Vec<Run>> {
+    pub(crate) async fn unfinished(&self, thread: ThreadId) -> Result<Vec<Run>> {
         let filter = RunFilter { thread: Some(thread), status: RunStatus::UNFINISHED.to_vec(), ..RunFilter::default() };
         let (mut runs, mut page) = (Vec::new(), PageRequest::first(1000));
         loop {

@@ -136,7 +136,7 @@ impl Player {
             }
             "join" => drop(self.core.wait_run(run.unwrap()).await.unwrap()),
             "cancel" => {
-                let by = "the scenario".to_owned();
+                let by = "the scenario".into();
                 self.core
                     .cancel_run(run.unwrap(), store::CancelAction::Interrupt, by, a["wait"] == true)
                     .await

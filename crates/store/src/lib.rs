@@ -40,7 +40,8 @@ pub use memory::MemoryStore;
 pub use page::{Direction, Page, PageRequest};
 pub use run_status::{Multitask, RunStatus};
 pub use runs::{
-    Begun, CancelAction, CancelRequest, CreatedRun, NewRun, RequestKey, Run, RunEnd, RunFilter, RunThread, Runs, Swept,
+    Begun, CancelAction, CancelRequest, Canceller, CreatedRun, NewRun, RequestKey, Run, RunEnd, RunFilter, RunThread,
+    Runs, Swept,
 };
 pub use sqlite::{OpenOptions, SqliteStore};
 pub use stats::StoreStats;

@@ -1,9 +1,10 @@
 //! Runs: what is kept of one, and what can be done with them.
 
-use std::time::SystemTime;
+use std::{fmt, time::SystemTime};
 
 use async_trait::async_trait;
 use runloom_engine::{Object, RunId, ThreadId, Value};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     AssistantId, Attempt, Direction, LogRecord, Multitask, NewThread, Page, PageRequest, Result, RunStatus,
@@ -29,6 +30,8 @@ pub struct Run {
     pub status: RunStatus,
     /// How many attempts have begun.
     pub attempt: u32,
+    /// How many of them were given back by a server that drained.
+    pub given_back: u32,
     /// What happens where the thread is busy.
     pub multitask: Multitask,
     /// When it was asked for.
@@ -80,14 +83,63 @@ pub struct RequestKey {
 pub struct CancelRequest {
     /// How.
     pub action: CancelAction,
-    /// Who asked, as the caller names it.
-    pub by: String,
+    /// Who asked.
+    pub by: Canceller,
     /// When it was first asked.
     pub at: SystemTime,
 }
 
+/// Who asked for a run's end, or what led to it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Canceller {
+    /// A caller, as the server knows them.
+    Caller(String),
+    /// Its readers left, and none came back within the grace.
+    Readers,
+    /// A newer run of the thread took its place.
+    NewerRun(RunId),
+    /// Its thread was deleted.
+    ThreadDeleted,
+}
+
+impl Canceller {
+    /// Who asked, where that is somebody: the caller, or the newer run's id.
+    pub fn requester(&self) -> String {
+        match self {
+            Self::Caller(by) => by.clone(),
+            Self::NewerRun(run) => run.to_string(),
+            Self::Readers | Self::ThreadDeleted => String::new(),
+        }
+    }
+}
+
+impl fmt::Display for Canceller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Caller(by) => f.write_str(by),
+            Self::Readers => f.write_str("its readers, who left and did not come back in time"),
+            Self::NewerRun(run) => write!(f, "run {run}, which took its place"),
+            Self::ThreadDeleted => f.write_str("the deletion of its thread"),
+        }
+    }
+}
+
+impl From<&str> for Canceller {
+    fn from(by: &str) -> Self {
+        Self::Caller(by.to_owned())
+    }
+}
+
+impl From<String> for Canceller {
+    fn from(by: String) -> Self {
+        Self::Caller(by)
+    }
+}
+
 /// How a run is cancelled.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum CancelAction {
     /// It stops; what it did stays.
     #[default]
@@ -235,15 +287,16 @@ pub trait Runs: Send + Sync {
     /// `config` is noted on the thread as that of the run that began last.
     async fn begin_attempt(&self, seen: Attempt, config: Object, reserve: u64) -> Result<Begun>;
 
-    /// Gives a running run back: it is pending again, and no attempt holds it. Its thread is idle.
-    async fn release_run(&self, attempt: Attempt) -> Result<Run>;
+    /// Gives a running run back: it is pending again, and no attempt holds it. Its thread is idle. `usage` is what it has
+    /// used so far.
+    async fn release_run(&self, attempt: Attempt, usage: Option<Value>) -> Result<Run>;
 
     /// Ends a run. Later writes of its attempt are refused.
     async fn finish_run(&self, attempt: Attempt, end: RunEnd) -> Result<Run>;
 
     /// Notes that a run is to end. No attempt is named: anybody may ask. Asking again keeps the first who asked, and
     /// can turn an interrupt into a rollback, not back. A run that has ended is answered as it is.
-    async fn request_cancel(&self, run: RunId, action: CancelAction, by: String) -> Result<Run>;
+    async fn request_cancel(&self, run: RunId, action: CancelAction, by: Canceller) -> Result<Run>;
 
     /// Deletes a run that is not running, with its log. Its checkpoints stay.
     async fn delete_run(&self, id: RunId) -> Result<()>;

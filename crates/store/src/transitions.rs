@@ -2,11 +2,11 @@
 
 use std::time::SystemTime;
 
-use runloom_engine::{RunId, ThreadId};
+use runloom_engine::{RunId, ThreadId, Value};
 
 use crate::{
-    Attempt, CancelAction, CancelRequest, CreatedRun, Error, NewRun, RequestKey, Result, Run, RunEnd, RunFilter,
-    RunStatus, ThreadStatus, ThreadUpdate,
+    Attempt, CancelAction, CancelRequest, Canceller, CreatedRun, Error, NewRun, RequestKey, Result, Run, RunEnd,
+    RunFilter, RunStatus, ThreadStatus, ThreadUpdate,
 };
 
 /// What the writes of an attempt are checked against.
@@ -50,6 +50,7 @@ impl Run {
             revision: new.revision,
             status: RunStatus::Pending,
             attempt: 0,
+            given_back: 0,
             multitask: new.multitask,
             created_at: now,
             updated_at: now,
@@ -109,7 +110,7 @@ impl Run {
         Ok(())
     }
 
-    pub(crate) fn release(&mut self, attempt: Attempt, now: SystemTime) -> Result<()> {
+    pub(crate) fn release(&mut self, attempt: Attempt, usage: Option<Value>, now: SystemTime) -> Result<()> {
         self.fence().check(attempt)?;
         if self.status != RunStatus::Running {
             return Err(Error::RunState {
@@ -119,6 +120,8 @@ impl Run {
             });
         }
         self.status = RunStatus::Pending;
+        self.given_back += 1;
+        self.usage = usage;
         self.updated_at = now;
         Ok(())
     }
@@ -149,7 +152,7 @@ impl Run {
         Ok(thread)
     }
 
-    pub(crate) fn cancel(&mut self, action: CancelAction, by: String, now: SystemTime) {
+    pub(crate) fn cancel(&mut self, action: CancelAction, by: Canceller, now: SystemTime) {
         if self.status.is_end() {
             return;
         }

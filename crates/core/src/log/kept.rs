@@ -19,7 +19,7 @@ use super::{
     kept_chunk::KeptChunk,
     kept_view::KeptView,
     pack::{pack, unpack},
-    record::{Body, End, Opening},
+    record::{Body, Cancellation, End, Opening},
 };
 use crate::Error;
 
@@ -148,7 +148,7 @@ pub(super) struct KeptEnd {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     i: Vec<Interrupt>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    c: Option<String>,
+    c: Option<Cancellation>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     k: Option<runloom_engine::CheckpointId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -182,7 +182,7 @@ impl KeptBody {
                 e: e.error.as_ref().map(Error::to_value),
                 u: e.usage,
                 i: e.interrupts.clone(),
-                c: e.cancelled_by.clone(),
+                c: e.cancellation.clone(),
                 k: e.checkpoint_id,
                 v: e.values.as_ref().map(&mut pack),
             })),
@@ -277,7 +277,7 @@ impl KeptBody {
                     error: e.e.as_ref().map(Error::from_value),
                     usage: e.u,
                     interrupts: e.i,
-                    cancelled_by: e.c,
+                    cancellation: e.c,
                     checkpoint_id: e.k,
                     values: e.v.map(unpack),
                 }));

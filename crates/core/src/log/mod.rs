@@ -15,6 +15,6 @@ mod write;
 pub(crate) use codec::Codec;
 pub(crate) use live::{Live, Logs};
 pub use read::RunReader;
-pub use record::{Body, End, Opening, Outcome, ReadOptions, Record};
+pub use record::{Body, Cancellation, End, Opening, Outcome, ReadOptions, Record};
 pub use thread::ThreadReader;
 pub(crate) use write::{LogWriter, Origin};

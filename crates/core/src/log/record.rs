@@ -7,7 +7,8 @@ use runloom_engine::{
     model::Usage,
     stream::{Interrupt, Modes, Payload, TaskRef, UpdatePart},
 };
-use runloom_store::{AssistantId, RunStatus};
+use runloom_store::{AssistantId, CancelAction, Canceller, Run, RunStatus};
+use serde::{Deserialize, Serialize};
 
 use crate::Error;
 
@@ -104,19 +105,35 @@ pub struct End {
     pub usage: Usage,
     /// The open questions, where it stopped at some.
     pub interrupts: Vec<Interrupt>,
-    /// Who cancelled it, where somebody did.
-    pub cancelled_by: Option<String>,
+    /// Who cancelled it and how, where somebody did.
+    pub cancellation: Option<Cancellation>,
     /// The checkpoint at which it left its thread; none where it made none.
     pub checkpoint_id: Option<CheckpointId>,
     /// The output channels as they were left; read from the checkpoint, none where there is none.
     pub values: Option<Value>,
 }
 
+/// Who cancelled a run, and what becomes of what it did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cancellation {
+    /// Whether what it did stays.
+    pub action: CancelAction,
+    /// Who asked for it, or what led to it.
+    pub by: Canceller,
+}
+
+impl Cancellation {
+    /// Of a run, where its end has been asked for.
+    pub(crate) fn of(run: &Run) -> Option<Self> {
+        run.cancel.as_ref().map(|asked| Self { action: asked.action, by: asked.by.clone() })
+    }
+}
+
 /// How a run that was waited for came out.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// The run as it is kept; as it was last, where a rollback took it back.
-    pub run: runloom_store::Run,
+    pub run: Run,
     /// Its end.
     pub end: End,
 }

@@ -29,8 +29,8 @@ use crate::{
 enum Came {
     /// The run is over.
     Ended(Box<End>, Option<runloom_engine::stream::SnapshotRef>),
-    /// The core drains: the run is given back.
-    GivenBack,
+    /// The core drains: the run is given back, with what it has used so far.
+    GivenBack(Usage),
 }
 
 /// After how many parts in a row a run that never waits gives way to its readers. Turns cost more than parts do.
@@ -131,12 +131,12 @@ impl Core {
         let served = self.inner.registry.revision(&run.graph, &run.revision, &self.inner.store).await;
         let used = run.usage.as_ref().and_then(|u| runloom_engine::from_value(u).ok()).unwrap_or_default();
         let came = match served {
-            _ if was_running && self.inner.runner.counted(attempt) > self.inner.options.max_attempts => {
+            _ if was_running && self.inner.runner.counted(run) > self.inner.options.max_attempts => {
+                let crashes = self.inner.runner.counted(run) - 1;
                 let text = format!(
-                    "the run took its server down {} times and is not tried again; look at what its nodes do",
-                    attempt.number - 1
+                    "the run took its server down {crashes} times and is not tried again; look at what its nodes do"
                 );
-                let error = Error::new(Reason::AttemptsExhausted, text).with("attempts", attempt.number - 1);
+                let error = Error::new(Reason::AttemptsExhausted, text).with("attempts", crashes);
                 Came::Ended(Box::new(failed(error, used)), None)
             }
             None => {
@@ -149,10 +149,10 @@ impl Core {
             Some(served) => self.run_graph(run, spec, &thread, &served, attempt, stop, log).await?,
         };
         match came {
-            Came::GivenBack => {
+            Came::GivenBack(used) => {
                 log.flush().await?;
                 log.settle().await?;
-                self.inner.store.release_run(attempt).await?;
+                self.inner.store.release_run(attempt, runloom_engine::to_value(&used).ok()).await?;
                 Ok(())
             }
             Came::Ended(end, state) => self.finish(run, *end, state, attempt, log).await,
@@ -231,7 +231,7 @@ impl Core {
             error,
             usage: total,
             interrupts: Vec::new(),
-            cancelled_by: None,
+            cancellation: None,
             checkpoint_id: None,
             values: None,
         };
@@ -253,7 +253,7 @@ impl Core {
                 let latest = self.inner.store.get_run(run.id).await?;
                 if latest.cancel.is_none() {
                     // Nobody asked for its end: the core stopped it to drain.
-                    return Ok(Came::GivenBack);
+                    return Ok(Came::GivenBack(total));
                 }
                 Came::Ended(Box::new(cancelled(&latest, total)), None)
             }
@@ -378,7 +378,7 @@ fn failed(error: Error, usage: Usage) -> End {
         error: Some(error),
         usage,
         interrupts: Vec::new(),
-        cancelled_by: None,
+        cancellation: None,
         checkpoint_id: None,
         values: None,
     }

@@ -3,17 +3,17 @@
 use std::{sync::Arc, time::Duration};
 
 use runloom_engine::{RunId, model::Usage};
-use runloom_store::{Attempt, CancelAction, Direction, Multitask, PageRequest, Run, RunEnd, RunFilter, RunStatus};
+use runloom_store::{Attempt, CancelAction, Canceller, Multitask, Run, RunEnd, RunStatus};
 
 use crate::{
     Core, Error, Reason, Result,
-    log::{End, Live, LogWriter, Origin},
+    log::{Cancellation, End, Live, LogWriter, Origin},
 };
 
 impl Core {
     /// Cancels a run: the request is on disk when this answers, and with `wait` the run is over. A run that is over is
-    /// answered as it is. `by` says who asked, in words that the run's end repeats.
-    pub async fn cancel_run(&self, id: RunId, action: CancelAction, by: String, wait: bool) -> Result<Run> {
+    /// answered as it is. The run's end says who asked.
+    pub async fn cancel_run(&self, id: RunId, action: CancelAction, by: Canceller, wait: bool) -> Result<Run> {
         // A caller that goes away now must not leave a run that is to end and is not told.
         let core = self.clone();
         let asked = tokio::spawn(async move {
@@ -104,12 +104,9 @@ impl Core {
             Multitask::Rollback => CancelAction::Rollback,
             Multitask::Enqueue | Multitask::Reject => return Ok(()),
         };
-        let filter =
-            RunFilter { thread: Some(new.thread), status: RunStatus::UNFINISHED.to_vec(), ..RunFilter::default() };
-        let others = self.inner.store.list_runs(filter, Direction::Ascending, PageRequest::first(1000)).await?;
-        for other in others.items.into_iter().take_while(|r| r.id != new.id) {
-            let by = format!("run {} with multitask strategy {}", new.id, new.multitask.name());
-            match self.cancel_run(other.id, action, by, false).await {
+        let others = self.unfinished(new.thread).await?;
+        for other in others.into_iter().take_while(|r| r.id != new.id) {
+            match self.cancel_run(other.id, action, Canceller::NewerRun(new.id), false).await {
                 Ok(_) => {}
                 Err(error) if error.reason == Reason::RunNotFound => {}
                 Err(error) => return Err(error),
@@ -137,8 +134,8 @@ impl Core {
                 if back.await.map(drop).is_ok() {
                     continue;
                 }
-                let by = format!("its readers, who left and did not come back within {grace:?}");
-                if let Err(error) = core.cancel_run(live.run, CancelAction::Interrupt, by, false).await {
+                if let Err(error) = core.cancel_run(live.run, CancelAction::Interrupt, Canceller::Readers, false).await
+                {
                     tracing::warn!(run = %live.run, %error, "cannot cancel a run whose readers left");
                 }
                 return;
@@ -149,19 +146,21 @@ impl Core {
 
 /// The end of a run that was cancelled.
 pub(crate) fn cancelled(run: &Run, usage: Usage) -> End {
-    let by = run.cancel.as_ref().map(|c| c.by.clone());
-    let words = match &by {
-        Some(by) => format!("the run was cancelled by {by}"),
+    let cancellation = Cancellation::of(run);
+    let words = match &cancellation {
+        Some(Cancellation { by, .. }) => format!("the run was cancelled by {by}"),
         None => "the run was cancelled".to_owned(),
     };
-    let mut error = Error::new(Reason::Cancelled, words);
+    let requester = cancellation.as_ref().map(|c| c.by.requester()).filter(|by| !by.is_empty());
+    let error = Error::new(Reason::Cancelled, words);
+    let mut error = requester.map_or_else(|| error.clone(), |by| error.clone().with("requester", by));
     error.kind = Some("UserInterrupt".to_owned());
     End {
         status: RunStatus::Cancelled,
         error: Some(error),
         usage,
         interrupts: Vec::new(),
-        cancelled_by: by,
+        cancellation,
         checkpoint_id: None,
         values: None,
     }

@@ -10,7 +10,7 @@ use runloom_store::{
 use super::request::{RunRequest, RunSpec, Start};
 use crate::{
     Core, Error, Reason, Result,
-    log::{Body, Codec, End, Outcome, ReadOptions},
+    log::{Body, Cancellation, Codec, End, Outcome, ReadOptions},
 };
 
 /// What a run needs to go, as it was kept.
@@ -192,7 +192,7 @@ impl Core {
             error: before.error.as_ref().map(Error::from_value),
             usage: before.usage.as_ref().and_then(|u| runloom_engine::from_value(u).ok()).unwrap_or_default(),
             interrupts: Vec::new(),
-            cancelled_by: before.cancel.as_ref().map(|c| c.by.clone()),
+            cancellation: Cancellation::of(&before),
             checkpoint_id: None,
             values: None,
         });

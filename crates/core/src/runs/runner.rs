@@ -8,7 +8,7 @@ use std::{
 
 use parking_lot::Mutex;
 use runloom_engine::{RunId, ThreadId};
-use runloom_store::{Attempt, Direction, PageRequest, Run, RunFilter, RunStatus};
+use runloom_store::{Direction, PageRequest, Run, RunFilter, RunStatus};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -98,9 +98,11 @@ impl Runner {
         *self.excused.lock().entry(run).or_default() += 1;
     }
 
-    /// How many attempts count, this one included.
-    pub fn counted(&self, attempt: Attempt) -> u32 {
-        attempt.number.saturating_sub(self.excused.lock().get(&attempt.run).copied().unwrap_or(0))
+    /// How many attempts count, the current one included: not those that a draining server gave back, nor those that ended by
+    /// the store's fault.
+    pub fn counted(&self, run: &Run) -> u32 {
+        let excused = self.excused.lock().get(&run.id).copied().unwrap_or(0);
+        run.attempt.saturating_sub(run.given_back).saturating_sub(excused).max(1)
     }
 
     /// A thread has a run that nobody drives.

@@ -139,7 +139,7 @@ impl Talk {
                 message = self.socket.recv() => {
                     let Some(request) = self.read(message).await? else { continue };
                     if request.get_str("type") == Some("cancel") {
-                        let by = "GET /ws/threads/{thread_id}".to_owned();
+                        let by = "GET /ws/threads/{thread_id}".into();
                         if let Err(error) = self.api.core.cancel_run(run, CancelAction::Interrupt, by, false).await {
                             tracing::debug!(%run, %error, "not cancelled");
                         }

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use runloom_core::{Body, End, Error, Record};
+use runloom_core::{Body, End, Error, Reason, Record};
 use runloom_engine::{
     NodeFailure, Object, Value,
     model::ModelInfo,
@@ -233,8 +233,8 @@ pub fn error_object(error: &Error) -> Value {
     let mut o = Object::default();
     o.insert("error", error.kind.clone().unwrap_or_else(|| format!("{:?}", error.reason)));
     // Who cancelled by LangGraph's API is told in that server's words.
-    let message = match error.message.strip_prefix("the run was cancelled by ") {
-        Some(by) if by == CANCEL_CALL => format!("interrupt requested via {by}"),
+    let message = match error.metadata.get("requester") {
+        Some(by) if error.reason == Reason::Cancelled && by == CANCEL_CALL => format!("interrupt requested via {by}"),
         _ => error.message.clone(),
     };
     o.insert("message", message);

@@ -37,7 +37,7 @@ pub(crate) async fn cancel(State(api): State<Api>, call: Call) -> Reply {
     if run.status.is_end() {
         return Err(none_to_cancel());
     }
-    api.core.cancel_run(id, action, CANCEL_CALL.to_owned(), false).await?;
+    api.core.cancel_run(id, action, CANCEL_CALL.into(), false).await?;
     if !wait {
         return Ok(empty(StatusCode::ACCEPTED));
     }
@@ -92,7 +92,7 @@ pub(crate) async fn cancel_many(State(api): State<Api>, call: Call) -> Reply {
         return Err(none_to_cancel());
     }
     for run in runs {
-        match api.core.cancel_run(run.id, action, "POST /runs/cancel".to_owned(), false).await {
+        match api.core.cancel_run(run.id, action, "POST /runs/cancel".into(), false).await {
             Ok(_) => {}
             Err(error) if error.reason == Reason::RunNotFound => {}
             Err(error) => return Err(error.into()),

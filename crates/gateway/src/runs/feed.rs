@@ -8,7 +8,10 @@ use std::{
 };
 
 use futures_core::Stream;
-use runloom_core::{Core, Error, FilterSpec, ReadOptions, Record, RunReader, store::Run};
+use runloom_core::{
+    Core, Error, FilterSpec, ReadOptions, Record, RunReader,
+    store::{CancelAction, Canceller, Run},
+};
 use runloom_engine::stream::{Mode, Modes};
 
 use crate::{
@@ -150,8 +153,7 @@ impl Drop for Leaving {
         let (core, run) = (self.core.clone(), self.run);
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         runtime.spawn(async move {
-            let by = "a reader that had asked for it, and left".to_owned();
-            if let Err(error) = core.cancel_run(run, runloom_core::store::CancelAction::Interrupt, by, false).await {
+            if let Err(error) = core.cancel_run(run, CancelAction::Interrupt, Canceller::Readers, false).await {
                 tracing::debug!(%run, %error, "a run whose reader left is not cancelled");
             }
         });

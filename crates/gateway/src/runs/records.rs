@@ -114,7 +114,7 @@ async fn joined(api: &Api, call: &Call, run: Run) -> Reply {
 pub(crate) async fn delete(State(api): State<Api>, call: Call) -> Reply {
     let run = find(&api, call.thread()?, call.run()?).await?;
     if run.status == RunStatus::Running {
-        let by = "the deletion of the run".to_owned();
+        let by = "the deletion of the run".into();
         let stop = api.core.cancel_run(run.id, CancelAction::Interrupt, by, true);
         if tokio::time::timeout(std::time::Duration::from_secs(10), stop).await.is_err() {
             return Err(Fail::new(StatusCode::CONFLICT, format!("run {} does not stop; ask again", run.id)));

@@ -6,6 +6,7 @@ use runloom::{
 };
 use runloom_core::{Body, End, Opening, Record};
 use runloom_engine::stream::{self, Interrupt, UpdatePart};
+use runloom_store::{CancelAction, Canceller};
 
 use super::{checkpoint, event, interrupts, message, namespace, node_error, run_state, stream_modes};
 use crate::{
@@ -117,40 +118,22 @@ pub(crate) fn end(end: &End, encoding: Option<JsonEncoding>) -> Result<v1::End, 
         error: end.error.as_ref().map(run_status),
         usage: Some(message::usage(end.usage)),
         interrupts: interrupts(&end.interrupts, &[], None, encoding)?,
-        cancellation: end.cancelled_by.as_deref().map(cancellation),
+        cancellation: end.cancellation.as_ref().map(cancellation),
         checkpoint_id: end.checkpoint_id.map(|id| id.to_string()).unwrap_or_default(),
     })
 }
 
-/// Who cancelled a run, from the words in which the core says it.
-fn cancellation(by: &str) -> Cancellation {
-    let newer = by.strip_prefix("run ").and_then(|rest| rest.split_once(" with multitask strategy "));
-    let (cause, mode, requester) = match newer {
-        Some((run, strategy)) => {
-            let rollback = strategy == "rollback";
-            let mode = if rollback { v1::CancelMode::Rollback } else { v1::CancelMode::Interrupt };
-            (CancelCause::NewerRun, mode, run.to_owned())
-        }
-        None if by.starts_with("its readers") => (CancelCause::Disconnect, v1::CancelMode::Interrupt, String::new()),
-        None => (CancelCause::Request, v1::CancelMode::Unspecified, by.to_owned()),
+/// Who cancelled a run, and how.
+fn cancellation(asked: &runloom_core::Cancellation) -> Cancellation {
+    let cause = match asked.by {
+        Canceller::Caller(_) => CancelCause::Request,
+        Canceller::Readers => CancelCause::Disconnect,
+        Canceller::NewerRun(_) => CancelCause::NewerRun,
+        Canceller::ThreadDeleted => CancelCause::ThreadDeleted,
     };
-    Cancellation { cause: cause.into(), mode: mode.into(), requester }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn who_cancelled_is_told_apart() {
-        let newer = cancellation("run 0198 with multitask strategy rollback");
-        assert_eq!(
-            (newer.cause(), newer.mode(), &*newer.requester),
-            (CancelCause::NewerRun, v1::CancelMode::Rollback, "0198")
-        );
-        let left = cancellation("its readers, who left and did not come back within 5s");
-        assert_eq!((left.cause(), &*left.requester), (CancelCause::Disconnect, ""));
-        let asked = cancellation("a caller at 127.0.0.1:1");
-        assert_eq!((asked.cause(), &*asked.requester), (CancelCause::Request, "a caller at 127.0.0.1:1"));
-    }
+    let mode = match asked.action {
+        CancelAction::Interrupt => v1::CancelMode::Interrupt,
+        CancelAction::Rollback => v1::CancelMode::Rollback,
+    };
+    Cancellation { cause: cause.into(), mode: mode.into(), requester: asked.by.requester() }
 }

@@ -85,7 +85,7 @@ fn end() -> Body {
         error: None,
         usage: Usage::default(),
         interrupts: vec![],
-        cancelled_by: None,
+        cancellation: None,
         checkpoint_id: None,
         values: None,
     })

@@ -245,7 +245,7 @@ impl Runs for Api {
             CancelMode::Rollback => CancelAction::Rollback,
         };
         check.done()?;
-        let run = self.core.cancel_run(id, action, call.connection.caller(), request.wait).await.or_status()?;
+        let run = self.core.cancel_run(id, action, call.connection.caller().into(), request.wait).await.or_status()?;
         Ok(Response::new(CancelRunResponse { run: Some(resources::run(&run, encoding).or_status()?) }))
     }
 

@@ -3,12 +3,12 @@
 use std::time::SystemTime;
 
 use async_trait::async_trait;
-use runloom_engine::{Object, RunId, ThreadId};
+use runloom_engine::{Object, RunId, ThreadId, Value};
 
 use super::{MemoryStore, Tables, log::Log};
 use crate::{
-    Attempt, Begun, CancelAction, CreatedRun, Direction, Error, Multitask, NewRun, Page, PageRequest, Result, Run,
-    RunEnd, RunFilter, RunStatus, RunThread, Runs, Swept, ThreadStatus, ThreadUpdate, What,
+    Attempt, Begun, CancelAction, Canceller, CreatedRun, Direction, Error, Multitask, NewRun, Page, PageRequest,
+    Result, Run, RunEnd, RunFilter, RunStatus, RunThread, Runs, Swept, ThreadStatus, ThreadUpdate, What,
     log::check_order,
     page::{Key, Position, paginate},
     runs::order_of_runs,
@@ -156,11 +156,11 @@ impl Runs for MemoryStore {
         })
     }
 
-    async fn release_run(&self, attempt: Attempt) -> Result<Run> {
+    async fn release_run(&self, attempt: Attempt, usage: Option<Value>) -> Result<Run> {
         let now = self.now();
         self.write(|tables| {
             let row = tables.run_mut(attempt.run)?;
-            row.run.release(attempt, now)?;
+            row.run.release(attempt, usage, now)?;
             let run = row.run.clone();
             let update = ThreadUpdate { status: Some(ThreadStatus::Idle), ..ThreadUpdate::default() };
             tables.update_thread_of(run.thread, update, now)?;
@@ -188,7 +188,7 @@ impl Runs for MemoryStore {
         })
     }
 
-    async fn request_cancel(&self, run: RunId, action: CancelAction, by: String) -> Result<Run> {
+    async fn request_cancel(&self, run: RunId, action: CancelAction, by: Canceller) -> Result<Run> {
         let now = self.now();
         self.write(|tables| {
             let row = tables.run_mut(run)?;

@@ -10,18 +10,37 @@ use super::{
     writer::Tx,
 };
 use crate::{
-    AssistantId, Attempt, CancelAction, CancelRequest, Error, Multitask, RequestKey, Result, Run, RunStatus, What,
-    delta,
+    AssistantId, Attempt, CancelAction, CancelRequest, Canceller, Error, Multitask, RequestKey, Result, Run, RunStatus,
+    What, delta,
     time::nanos,
     transitions::{Fence, superseded},
 };
 
 /// Of a run joined with its thread: `r` and `t`.
 pub(super) const COLUMNS: &str = "r.n, r.id, t.id, r.owner, r.assistant, r.graph, r.revision, r.status, r.attempt, r.multitask, \
-    r.created, r.updated, r.started, r.ended, r.start_at, r.expires, r.stateless, r.last_seq, r.cancel, r.cancel_by, \
-    r.cancel_at, r.request_id, r.request_hash, r.usage, r.error, r.request FROM runs r JOIN threads t ON t.n = r.thread";
+    r.created, r.updated, r.started, r.ended, r.start_at, r.expires, r.stateless, r.last_seq, r.given_back, r.cancel, \
+    r.cancel_cause, r.cancel_by, r.cancel_at, r.request_id, r.request_hash, r.usage, r.error, r.request FROM runs r JOIN threads t ON t.n = r.thread";
 
 const ACTIONS: [CancelAction; 2] = [CancelAction::Interrupt, CancelAction::Rollback];
+
+/// What led to a cancel, as it is kept beside who asked.
+fn cause(by: &Canceller) -> i64 {
+    match by {
+        Canceller::Caller(_) => 0,
+        Canceller::Readers => 1,
+        Canceller::NewerRun(_) => 2,
+        Canceller::ThreadDeleted => 3,
+    }
+}
+
+fn canceller(cause: i64, by: String) -> Canceller {
+    match (cause, by.parse()) {
+        (1, _) => Canceller::Readers,
+        (2, Ok(run)) => Canceller::NewerRun(run),
+        (3, _) => Canceller::ThreadDeleted,
+        _ => Canceller::Caller(by),
+    }
+}
 
 /// A run with its place.
 pub(super) fn run(row: &mut Columns<'_>) -> Result<(i64, Run)> {
@@ -44,16 +63,17 @@ pub(super) fn run(row: &mut Columns<'_>) -> Result<(i64, Run)> {
         expires_at: row.maybe_time()?,
         stateless: row.get()?,
         last_seq: row.get::<i64>()?.unsigned_abs(),
+        given_back: row.get()?,
         cancel: None,
         request_key: None,
         usage: None,
         error: None,
         request: Default::default(),
     };
-    let (cancel, by, at): (Option<u8>, Option<String>, _) = (row.get()?, row.get()?, row.maybe_time()?);
-    run.cancel = cancel.zip(by).zip(at).map(|((action, by), at)| {
+    let (cancel, cause, by): (Option<u8>, i64, Option<String>) = (row.get()?, row.get()?, row.get()?);
+    run.cancel = cancel.zip(by).zip(row.maybe_time()?).map(|((action, by), at)| {
         let action = ACTIONS.get(usize::from(action)).copied().unwrap_or_default();
-        CancelRequest { action, by, at }
+        CancelRequest { action, by: canceller(cause, by), at }
     });
     let (id, hash): (Option<String>, Option<Vec<u8>>) = (row.get()?, row.get()?);
     run.request_key = id.zip(hash).map(|(id, hash)| RequestKey { id, hash });
@@ -132,7 +152,7 @@ pub(super) fn write(tx: &Tx<'_>, n: i64, run: &Run) -> Result<()> {
     tx.run(
         "UPDATE runs SET attempt = ?2, status = ?3, updated = ?4, started = ?5, ended = ?6, expires = ?7, \
          last_seq = ?8, cancel = ?9, cancel_by = ?10, cancel_at = ?11, usage = ?12, error = ?13, \
-         logged = ?14 WHERE n = ?1",
+         logged = ?14, cancel_cause = ?15, given_back = ?16 WHERE n = ?1",
         params![
             n,
             run.attempt,
@@ -143,11 +163,13 @@ pub(super) fn write(tx: &Tx<'_>, n: i64, run: &Run) -> Result<()> {
             run.expires_at.map(nanos),
             run.last_seq as i64,
             cancel.map(|cancel| cancel.action as i64),
-            cancel.map(|cancel| &cancel.by),
+            cancel.map(|cancel| cancel.by.requester()),
             cancel.map(|cancel| nanos(cancel.at)),
             value_text(run.usage.as_ref())?,
             value_text(run.error.as_ref())?,
-            run.status.is_end() && run.last_seq > 0
+            run.status.is_end() && run.last_seq > 0,
+            cancel.map_or(0, |cancel| cause(&cancel.by)),
+            run.given_back
         ],
     )?;
     Ok(())

@@ -3,7 +3,7 @@
 use std::{ops::ControlFlow, time::SystemTime};
 
 use async_trait::async_trait;
-use runloom_engine::{Object, RunId, ThreadId};
+use runloom_engine::{Object, RunId, ThreadId, Value};
 use rusqlite::{Connection, params, params_from_iter};
 
 use super::{
@@ -14,8 +14,8 @@ use super::{
     writer::Tx,
 };
 use crate::{
-    Attempt, Begun, CancelAction, CreatedRun, Direction, Error, Multitask, NewRun, Page, PageRequest, Result, Run,
-    RunEnd, RunFilter, RunThread, Runs, Swept, Thread, ThreadStatus, ThreadUpdate, What,
+    Attempt, Begun, CancelAction, Canceller, CreatedRun, Direction, Error, Multitask, NewRun, Page, PageRequest,
+    Result, Run, RunEnd, RunFilter, RunThread, Runs, Swept, Thread, ThreadStatus, ThreadUpdate, What,
     log::check_order,
     page::{Key, Position},
     runs::order_of_runs,
@@ -194,11 +194,11 @@ impl Runs for SqliteStore {
         self.write(move |tx| begin(tx, seen, config, reserve, now)).await
     }
 
-    async fn release_run(&self, attempt: Attempt) -> Result<Run> {
+    async fn release_run(&self, attempt: Attempt, usage: Option<Value>) -> Result<Run> {
         let now = self.now();
         self.write(move |tx| {
             let (n, mut run) = get(tx, attempt.run)?;
-            run.release(attempt, now)?;
+            run.release(attempt, usage, now)?;
             write(tx, n, &run)?;
             let idle = ThreadUpdate { status: Some(ThreadStatus::Idle), ..ThreadUpdate::default() };
             threads::update(tx, run.thread, idle, now)?;
@@ -213,7 +213,7 @@ impl Runs for SqliteStore {
         self.write_sized(bytes, move |tx| finish(tx, attempt, end, now)).await
     }
 
-    async fn request_cancel(&self, run: RunId, action: CancelAction, by: String) -> Result<Run> {
+    async fn request_cancel(&self, run: RunId, action: CancelAction, by: Canceller) -> Result<Run> {
         let now = self.now();
         self.write(move |tx| {
             let (n, mut run) = get(tx, run)?;

@@ -54,7 +54,7 @@ pub async fn every_write_of_an_old_attempt_is_refused(f: Fixture) {
     let superseded = Error::Superseded { run: old.run, attempt: 1, current: Some(2) };
     assert_eq!(f.store.append_log(old, vec![record(2, "b")]).await.unwrap_err(), superseded);
     assert_eq!(f.store.reserve_log(old, 100).await.unwrap_err(), superseded);
-    assert_eq!(f.store.release_run(old).await.unwrap_err(), superseded);
+    assert_eq!(f.store.release_run(old, None).await.unwrap_err(), superseded);
     let end = RunEnd { status: RunStatus::Failed, ..Default::default() };
     assert_eq!(f.store.finish_run(old, end).await.unwrap_err(), superseded);
     let checkpointer = f.store.checkpointer(old);
@@ -87,8 +87,9 @@ pub async fn a_run_that_is_given_back_is_held_by_nobody(f: Fixture) {
     f.store.append_log(run.current(), vec![record(1, "before it begins")]).await.unwrap();
     let begun = f.begin(run.current()).await;
     assert_eq!(begun.first_seq, 2);
-    let released = f.store.release_run(begun.attempt).await.unwrap();
-    assert_eq!((released.status, released.attempt), (RunStatus::Pending, 1));
+    let released = f.store.release_run(begun.attempt, Some(value!({"input_tokens": 2}))).await.unwrap();
+    assert_eq!((released.status, released.attempt, released.given_back), (RunStatus::Pending, 1, 1));
+    assert_eq!(released.usage, Some(value!({"input_tokens": 2})));
     assert_eq!(f.store.get_thread(thread).await.unwrap().status, ThreadStatus::Idle);
     assert_eq!(f.store.next_pending(thread, f.clock.now()).await.unwrap().unwrap(), released);
     let append = f.store.append_log(begun.attempt, vec![record(2, "a")]).await;
@@ -160,13 +161,13 @@ pub async fn states_change_only_as_they_may(f: Fixture) {
         for refused in [
             f.store.finish_run(attempt, end(RunStatus::Failed)).await.map(|_| ()),
             f.store.begin_attempt(attempt, Object::default(), 0).await.map(|_| ()),
-            f.store.release_run(attempt).await.map(|_| ()),
+            f.store.release_run(attempt, None).await.map(|_| ()),
         ] {
             assert!(matches!(refused, Err(Error::RunState { .. })), "after {status}: {refused:?}");
         }
     }
     let pending = f.run(thread).await.current();
-    assert!(matches!(f.store.release_run(pending).await, Err(Error::RunState { .. })));
+    assert!(matches!(f.store.release_run(pending, None).await, Err(Error::RunState { .. })));
     let nobody = Attempt::new(RunId(Uuid::nil()), 0);
     assert!(matches!(f.store.begin_attempt(nobody, Object::default(), 0).await, Err(Error::NotFound { .. })));
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use runloom_engine::{Clock, RunId, ThreadId, value};
 use runloom_store::{
-    AssistantId, CancelAction, Direction, Error, Multitask, NewRun, NewThread, PageRequest, RequestKey, RunEnd,
-    RunFilter, RunStatus, RunThread, Swept, What,
+    AssistantId, CancelAction, Canceller, Direction, Error, Multitask, NewRun, NewThread, PageRequest, RequestKey,
+    RunEnd, RunFilter, RunStatus, RunThread, Swept, What,
 };
 use uuid::Uuid;
 
@@ -111,9 +111,9 @@ pub async fn cancelling_is_asked_once_and_only_grows(f: Fixture) {
     let at = f.clock.now();
     f.clock.advance(Duration::from_secs(1));
     let asked = first.cancel.unwrap();
-    assert_eq!((asked.action, &*asked.by, asked.at), (CancelAction::Interrupt, "ada", at));
+    assert_eq!((asked.action, &asked.by, asked.at), (CancelAction::Interrupt, &"ada".into(), at));
     let second = f.store.request_cancel(run.id, CancelAction::Rollback, "bob".into()).await.unwrap().cancel.unwrap();
-    assert_eq!((second.action, &*second.by, second.at), (CancelAction::Rollback, "ada", at));
+    assert_eq!((second.action, &second.by, second.at), (CancelAction::Rollback, &"ada".into(), at));
     let third = f.store.request_cancel(run.id, CancelAction::Interrupt, "bob".into()).await.unwrap().cancel.unwrap();
     assert_eq!(third, second);
     assert_eq!(f.store.get_run(run.id).await.unwrap().cancel, Some(third));
@@ -123,6 +123,11 @@ pub async fn cancelling_is_asked_once_and_only_grows(f: Fixture) {
     f.finish(other.current(), RunStatus::Failed).await;
     let late = f.store.request_cancel(other.id, CancelAction::Rollback, "ada".into()).await.unwrap();
     assert_eq!((late.cancel, late.status), (None, RunStatus::Failed));
+    for by in [Canceller::Readers, Canceller::NewerRun(other.id), Canceller::ThreadDeleted, "a caller".into()] {
+        let run = f.run(f.thread().await).await;
+        f.store.request_cancel(run.id, CancelAction::Interrupt, by.clone()).await.unwrap();
+        assert_eq!(f.store.get_run(run.id).await.unwrap().cancel.unwrap().by, by);
+    }
 }
 
 pub async fn pending_runs_come_in_the_order_of_making_when_their_time_has_come(f: Fixture) {
