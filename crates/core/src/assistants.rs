@@ -192,6 +192,7 @@ impl Core {
         spec.metadata.insert("graph_id", assistant.graph.as_str());
         spec.metadata.insert("assistant_id", assistant.id.to_string());
         self.check_sizes(&spec.configurable, &spec.context, &spec.metadata)?;
+        self.check_size("command", &Value::Object(spec.noted.clone()))?;
         Ok(spec)
     }
 

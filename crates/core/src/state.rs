@@ -69,9 +69,9 @@ impl Core {
         let graph = self.by_hand(&served);
         inner_graph(&graph, &query.namespace)?;
         let (id, at) = (query.thread, query.checkpoint_id);
-        let view = match &*query.namespace {
-            "" => graph.get_state(id, at, query.subgraphs).await,
-            ns => graph.get_subgraph_state(id, ns, at, query.subgraphs).await,
+        let view = match at {
+            None => latest_state(&graph, id, &query.namespace, query.subgraphs).await,
+            at => graph.get_subgraph_state(id, &query.namespace, at, query.subgraphs).await,
         };
         view.map_err(|error| told(error, id))
     }
@@ -178,24 +178,25 @@ impl Core {
             Err(error) => return Err(told(error, id)),
         };
         self.inner.runner.fits.lock().put(id, served.revision.clone());
-        self.note_state(&thread, &served, &graph).await?;
+        let is_known = thread.graph.is_some() || thread.metadata.contains_key("graph_id");
+        let update = ThreadUpdate {
+            metadata: (!is_known).then(|| [("graph_id", Value::from(&served.name))].into_iter().collect()),
+            ..self.noted_state(id, &served).await?
+        };
+        self.inner.store.update_thread(id, update).await?;
         Ok(made)
     }
 
-    /// Notes on a thread how its state stands after a write by hand.
-    async fn note_state(&self, thread: &Thread, served: &Served, graph: &Graph) -> Result<()> {
-        let view = graph.get_state(thread.id, None, false).await?;
-        let is_known = thread.graph.is_some() || thread.metadata.contains_key("graph_id");
-        let update = ThreadUpdate {
+    /// What is noted on a thread whose state was written by hand last.
+    pub(crate) async fn noted_state(&self, thread: ThreadId, served: &Served) -> Result<ThreadUpdate> {
+        let view = latest_state(&self.by_hand(served), thread, "", false).await?;
+        Ok(ThreadUpdate {
             status: Some(if view.next.is_empty() { ThreadStatus::Idle } else { ThreadStatus::Interrupted }),
             interrupts: Some(open_questions(&view)),
             error: Some(Value::Null),
             state_changed: true,
-            metadata: (!is_known).then(|| [("graph_id", Value::from(&served.name))].into_iter().collect()),
             ..ThreadUpdate::default()
-        };
-        self.inner.store.update_thread(thread.id, update).await?;
-        Ok(())
+        })
     }
 
     /// The graph of a thread: that of the run that began last, or the one that its metadata names as `graph_id`, in its
@@ -216,6 +217,28 @@ impl Core {
     /// A graph for looking at threads and writing to them by hand.
     fn by_hand(&self, served: &Served) -> Graph {
         served.graph.with_checkpointer(self.inner.store.checkpointer_by_hand())
+    }
+}
+
+/// The latest state of a thread, or of a subgraph of it. Where what finished of a stopped step cannot be applied, which is
+/// why it stopped, the state before that step stands.
+pub(crate) async fn latest_state(
+    graph: &Graph,
+    thread: ThreadId,
+    ns: &str,
+    subgraphs: bool,
+) -> Result<CheckpointView, runloom_engine::Error> {
+    use runloom_engine::Error::{Checkpointer, InvalidUpdate};
+    let stopped = match graph.get_subgraph_state(thread, ns, None, subgraphs).await {
+        Err(error @ InvalidUpdate { .. }) => error,
+        view => return view,
+    };
+    let fail = |error| Checkpointer { graph: graph.name().to_string(), error };
+    let saver = graph.runtime().checkpointer.clone();
+    let Some(saver) = saver else { return Err(stopped) };
+    match saver.get(thread, ns, None).await.map_err(fail)? {
+        Some(saved) => graph.get_subgraph_state(thread, ns, Some(saved.checkpoint.id), subgraphs).await,
+        None => Err(stopped),
     }
 }
 

@@ -7,11 +7,12 @@ use std::{
     time::Duration,
 };
 
-use futures_util::StreamExt;
+use futures_util::{StreamExt, stream::BoxStream};
 use runloom_core::{
     Body, Cancellation, CommandSpec, Core, CoreOptions, ReadOptions, Reason, Record, RunRequest, RunSpec, Start, Target,
 };
 use runloom_engine::{
+    model::{ChatModel, ChatRequest, Delta, ModelError, ModelInfo, Usage},
     stream::{Mode, Modes, Payload},
     *,
 };
@@ -208,6 +209,60 @@ async fn a_cancel_ends_what_runs_and_what_waits_and_twice_is_once() {
 }
 
 #[tokio::test]
+async fn a_rollback_leaves_the_thread_as_it_was() {
+    let gates: Arc<Gates> = Arc::default();
+    let fails = StateGraph::<Work>::new("fails")
+        .add_node("wait", node(|_: Work, _| async { Err::<(), _>(NodeError::msg("no")) }))
+        .add_edge(START, "wait")
+        .compile()
+        .unwrap();
+    let core = core_on(Arc::new(MemoryStore::new()), &gates, |o| o.graphs.push(("fails".into(), fails))).await;
+    let metadata: Object = [("mine", Value::Int(1))].into_iter().collect();
+    let fresh = core.create_thread(NewThread { metadata, ..NewThread::default() }).await.unwrap();
+    let thread = fresh.id;
+    let times = |thread: &runloom_core::store::Thread| runloom_core::store::Thread {
+        updated_at: fresh.updated_at,
+        state_updated_at: None,
+        ..thread.clone()
+    };
+    let roll_back = async |at: &str| {
+        let mut asked = request(thread, at);
+        asked.spec.tags = vec!["tagged".to_owned()];
+        let run = core.create_run(asked).await.unwrap().0.id;
+        soon(gates.arrived(at)).await;
+        soon(core.cancel_run(run, CancelAction::Rollback, "me".into(), true)).await.unwrap();
+        assert_eq!(core.get_run(run).await.unwrap_err().reason, Reason::RunNotFound);
+    };
+    roll_back("a").await;
+    assert_eq!(times(&core.get_thread(thread).await.unwrap()), fresh);
+
+    let asked = RunRequest { target: Target::Graph("fails".into()), ..request(thread, "") };
+    let run = core.create_run(asked).await.unwrap().0.id;
+    soon(core.wait_run(run)).await.unwrap();
+    let failed = core.get_thread(thread).await.unwrap();
+    assert_eq!((failed.status, failed.graph.as_deref()), (ThreadStatus::Error, Some("fails")));
+    roll_back("b").await;
+    assert_eq!(times(&core.get_thread(thread).await.unwrap()), times(&failed));
+}
+
+#[tokio::test]
+async fn a_thread_that_stopped_at_conflicting_writes_is_told_as_it_was_before_them() {
+    let mut b = GraphBuilder::new("both");
+    b.add_channel(runloom_engine::ChannelSpec::new("x"));
+    for (name, x) in [("first", 1), ("a", 2), ("b", 3)] {
+        b.add_node(name, node(move |_: StateView, _| async move { Ok(Update::new().set("x", x)) }));
+    }
+    b.add_edge(START, "first").add_edge("first", "a").add_edge("first", "b");
+    let (core, run, end) = run_one(b.compile().unwrap(), value!({})).await;
+    assert_eq!(end.error.unwrap().reason, Reason::InvalidUpdate);
+    let thread = core.get_run(run).await.unwrap().thread;
+    let view = core.get_state(runloom_core::StateQuery::latest(thread)).await.unwrap();
+    assert_eq!(Value::from(view.values_object()), value!({"x": 1}));
+    assert_eq!(view.next.iter().map(|n| &**n).collect::<Vec<_>>(), ["a", "b"]);
+    assert_eq!(end.checkpoint_id, view.config.unwrap().id);
+}
+
+#[tokio::test]
 async fn the_same_request_is_the_same_run() {
     let (core, gates, thread) = start().await;
     let asked = RunRequest { request_id: Some("once".into()), ..request(thread, "a") };
@@ -338,6 +393,73 @@ async fn a_drain_does_not_use_up_an_attempt() {
     let end = soon(last.wait_run(run)).await.unwrap().end;
     let error = end.error.unwrap();
     assert_eq!((error.reason, &*error.metadata["attempts"]), (Reason::AttemptsExhausted, "2"));
+}
+
+/// A model that says nothing, and counts seven tokens of input and three of output.
+struct Counts;
+
+impl ChatModel for Counts {
+    fn name(&self) -> &str {
+        "Counts"
+    }
+    fn info(&self) -> ModelInfo {
+        ModelInfo { provider: "test".into(), model: "counts".into() }
+    }
+    fn stream(&self, _: ChatRequest) -> BoxStream<'static, Result<Delta, ModelError>> {
+        let usage = Some(Usage { input_tokens: 7, output_tokens: 3, ..Usage::default() });
+        futures_util::stream::iter([Ok(Delta { usage, last: true, ..Delta::default() })]).boxed()
+    }
+}
+
+#[tokio::test]
+async fn what_a_run_used_counts_through_crashes_and_drains() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let thread = store.create_thread(NewThread::default()).await.unwrap().id;
+    let start = async || {
+        let gates: Arc<Gates> = Arc::default();
+        let at = gates.clone();
+        let graph = StateGraph::<Work>::new("talk")
+            .add_node(
+                "talk",
+                node(|_: Work, cx: Context| async move {
+                    cx.chat(&Counts, ChatRequest::default(), &[]).await?;
+                    Ok(Work::update().log(vec!["talked".to_owned()]))
+                }),
+            )
+            .add_node(
+                "wait",
+                node(move |_: Work, _| {
+                    let at = at.clone();
+                    async move {
+                        at.pass("wait").await;
+                        Ok(())
+                    }
+                }),
+            )
+            .add_edge(START, "talk")
+            .add_edge("talk", "wait")
+            .compile()
+            .unwrap();
+        let core = core_on(store.clone(), &gates, |o| {
+            o.graphs.push(("talk".into(), graph));
+            o.drain_timeout = Duration::ZERO;
+        })
+        .await;
+        (core, gates)
+    };
+    let (lost, gates) = start().await;
+    let asked = RunRequest { target: Target::Graph("talk".into()), ..request(thread, "") };
+    let run = lost.create_run(asked).await.unwrap().0.id;
+    soon(gates.arrived("wait")).await;
+    let (drained, gates) = start().await;
+    soon(gates.arrived("wait")).await;
+    soon(drained.drain()).await;
+    assert_eq!(store.get_run(run).await.unwrap().usage.unwrap().get("input_tokens"), Some(&Value::Int(7)));
+    let (core, gates) = start().await;
+    gates.let_through("wait");
+    let end = soon(core.wait_run(run)).await.unwrap().end;
+    assert_eq!((end.status, end.usage.input_tokens, end.usage.output_tokens), (RunStatus::Succeeded, 7, 3));
+    assert_eq!(log_of(&core, thread).await, value!(["talked"]), "it talked once");
 }
 
 #[tokio::test]

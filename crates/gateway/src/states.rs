@@ -2,7 +2,7 @@
 
 use axum::extract::State;
 use http::StatusCode;
-use runloom_core::{Reason, StateQuery, StateUpdateRequest};
+use runloom_core::{StateQuery, StateUpdateRequest};
 use runloom_engine::{CheckpointId, Object, StateUpdate, ThreadId, Value, checkpoint::CheckpointFilter};
 
 use crate::{
@@ -28,20 +28,7 @@ fn place(fields: &Fields<'_>) -> Result<(Option<CheckpointId>, String), Fail> {
 
 async fn answer(api: &Api, query: StateQuery) -> Reply {
     find(api, query.thread).await?;
-    let thread = query.thread;
-    let is_latest = query.checkpoint_id.is_none() && query.namespace.is_empty();
-    match api.core.get_state(query).await {
-        Ok(view) => Ok(json(StatusCode::OK, state(&view))),
-        // What finished of the step that stopped cannot be applied, which is why it stopped: the state before it stands.
-        Err(error) if is_latest && error.reason == Reason::InvalidUpdate => {
-            let one = CheckpointFilter { limit: Some(1), ..CheckpointFilter::default() };
-            match api.core.list_checkpoints(thread, "", one, None).await?.items.first() {
-                Some(view) => Ok(json(StatusCode::OK, state(view))),
-                None => Err(error.into()),
-            }
-        }
-        Err(error) => Err(error.into()),
-    }
+    Ok(json(StatusCode::OK, state(&api.core.get_state(query).await?)))
 }
 
 pub(crate) async fn latest(State(api): State<Api>, call: Call) -> Reply {

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use axum::extract::State;
 use futures_util::StreamExt;
 use runloom_core::{
-    Core, Error, ReadOptions, Record, ThreadReader,
+    Core, Error, ReadOptions, Record, RunSpec, ThreadReader,
     store::{Direction, PageRequest, RunFilter},
 };
 use runloom_engine::{Object, RunId, Value};
@@ -93,7 +93,7 @@ impl Follow {
         if self.now.as_ref().is_none_or(|(known, _)| *known != run) {
             let dialect = match self.core.get_run(run).await {
                 Ok(found) => {
-                    let spec = records::spec(&found);
+                    let spec = RunSpec::of(&found);
                     Dialect::new(records::modes(&spec), records::configurable(&found, &spec))
                 }
                 Err(_) => Dialect::new(Vec::new(), Object::default()),

@@ -203,3 +203,22 @@ async fn pages_of_other_origins_are_kept_out() {
     assert_eq!(socket.status, 403);
     server.stop().await;
 }
+
+#[tokio::test]
+async fn a_nodes_settings_are_those_of_the_client_and_no_more() {
+    let server = Server::start(Options::default()).await;
+    let thread = server.thread().await;
+    let settings = json!({"tone": "dry"});
+    let body = json!({
+        "assistant_id": "settings", "input": {}, "config": {"configurable": settings}, "stream_mode": ["values", "updates"],
+        "feedback_keys": ["good"],
+    });
+    let (status, values) = server.json("POST", &format!("/threads/{thread}/runs/wait"), body).await;
+    assert_eq!((status, &values["seen"]), (200, &settings));
+    let shown = server.get(&format!("/threads/{thread}")).await.1;
+    assert_eq!(shown["config"]["configurable"], settings);
+    let run = &server.get(&format!("/threads/{thread}/runs")).await.1[0];
+    assert_eq!(run["kwargs"]["stream_mode"], json!(["values", "updates"]), "what was asked for is still known");
+    assert_eq!(run["kwargs"]["feedback_keys"], json!(["good"]));
+    server.stop().await;
+}

@@ -68,8 +68,10 @@ pub(crate) fn run_request(check: &mut Check, path: &str, spec: Option<v1::RunSpe
         request_id: Some(check.text(&at("request_id"), spec.request_id, MAX_NAME)).filter(|id| !id.is_empty()),
         expected_checkpoint_id,
         spec: RunSpec {
-            // The request's own, below; the core keeps it with the run.
+            // The core's own to fill, and the other face's.
             expected_checkpoint_id: None,
+            marked_over: None,
+            noted: Object::default(),
             start,
             context: context(check, &at("context"), spec.context),
             recursion_limit: config.recursion_limit,

@@ -119,14 +119,25 @@ pub struct ThreadUpdate {
     pub metadata: Option<Object>,
     /// What it does now.
     pub status: Option<ThreadStatus>,
-    /// In place of the configuration.
-    pub config: Option<Object>,
+    /// Of which run it is to be, where the one that began last has been taken back.
+    pub last_run: Option<LastRun>,
     /// Why its last run failed; `null` clears it.
     pub error: Option<Value>,
     /// The open questions; `null` clears them.
     pub interrupts: Option<Value>,
     /// True where its state has changed: sets `state_updated_at`.
     pub state_changed: bool,
+}
+
+/// What a thread notes of the run that began last; nothing where none did.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LastRun {
+    /// Its graph.
+    pub graph: Option<String>,
+    /// Its assistant.
+    pub assistant: Option<AssistantId>,
+    /// Its configuration.
+    pub config: Object,
 }
 
 /// Which threads. Every condition must hold; an empty one holds for all.
@@ -235,8 +246,8 @@ impl Thread {
             self.metadata = merge(std::mem::take(&mut self.metadata), metadata);
         }
         self.status = update.status.unwrap_or(self.status);
-        if let Some(config) = update.config {
-            self.config = config;
+        if let Some(last) = update.last_run {
+            (self.graph, self.assistant, self.config) = (last.graph, last.assistant, last.config);
         }
         if let Some(error) = update.error {
             self.error = some(error);

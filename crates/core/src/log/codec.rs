@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use runloom_engine::{
     CheckpointId, Graph, Object, RunId, ThreadId, Value,
     checkpoint::Checkpointer,
+    model::Usage,
     stream::{Snapshot, SnapshotRef, TaskMeta, TaskRef},
 };
 use serde::{Deserialize, Serialize, Serializer};
@@ -79,6 +80,13 @@ struct Block {
     records: Vec<Kept>,
 }
 
+/// Of a block, what the run had used.
+#[derive(Deserialize)]
+struct Used {
+    #[serde(rename = "u", default)]
+    used: Option<[u64; 4]>,
+}
+
 /// A block that is being written: each record is made as it goes out.
 #[derive(Serialize)]
 struct FreshBlock<R: Serialize> {
@@ -86,6 +94,9 @@ struct FreshBlock<R: Serialize> {
     attempt: u32,
     #[serde(rename = "r")]
     records: R,
+    /// What the run had used by then, where it had used anything: input, output, cached, reasoning.
+    #[serde(rename = "u", skip_serializing_if = "Option::is_none")]
+    used: Option<[u64; 4]>,
 }
 
 /// What is written one after the other, and not again.
@@ -152,8 +163,8 @@ pub(crate) struct Fresh {
 }
 
 impl Codec {
-    /// The block of these records.
-    pub fn encode(&self, attempt: u32, fresh: &[Fresh]) -> Result<Bytes> {
+    /// The block of these records, with what the run has used so far.
+    pub fn encode(&self, attempt: u32, used: Usage, fresh: &[Fresh]) -> Result<Bytes> {
         let (mut pieces, mut before) = (Pieces::default(), None);
         let kept = fresh.iter().map(|fresh| {
             let record = &*fresh.record;
@@ -165,7 +176,9 @@ impl Codec {
             kept
         });
         let records = Once(Cell::new(Some(kept)));
-        let bytes = serde_json::to_vec(&FreshBlock { attempt, records })
+        let all = [used.input_tokens, used.output_tokens, used.cached_tokens, used.reasoning_tokens];
+        let used = all.iter().any(|n| *n > 0).then_some(all);
+        let bytes = serde_json::to_vec(&FreshBlock { attempt, records, used })
             .map_err(|e| Error::new(Reason::Internal, format!("a part of the run's log cannot be written: {e}")))?;
         Ok(bytes.into())
     }
@@ -184,6 +197,15 @@ impl Codec {
             base: base.and_then(|b| b.checkpoint).filter(|_| used),
             body,
         }
+    }
+
+    /// What the run had used when a block was written.
+    pub fn used(bytes: &[u8]) -> Usage {
+        let mut text = serde_json::Deserializer::from_slice(bytes);
+        text.disable_recursion_limit();
+        let all = Used::deserialize(&mut text).ok().and_then(|block| block.used).unwrap_or_default();
+        let [input_tokens, output_tokens, cached_tokens, reasoning_tokens] = all;
+        Usage { input_tokens, output_tokens, cached_tokens, reasoning_tokens }
     }
 
     /// The records of a block, those after a number.

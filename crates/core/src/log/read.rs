@@ -118,7 +118,7 @@ impl Core {
 
 /// How a run stands now.
 pub(super) fn opening_of(run: &Run) -> Opening {
-    let spec = crate::runs::spec_of(run);
+    let spec = crate::RunSpec::of(run);
     Opening {
         thread_id: run.thread,
         assistant_id: run.assistant,
@@ -132,7 +132,7 @@ pub(super) fn opening_of(run: &Run) -> Opening {
 
 impl Cursor {
     pub async fn open(core: Core, run: Run, options: ReadOptions) -> Result<Self> {
-        let spec = crate::runs::spec_of(&run);
+        let spec = crate::RunSpec::of(&run);
         let recorded = spec.modes();
         let modes = options.modes.unwrap_or(recorded);
         if !covers(recorded, modes) {

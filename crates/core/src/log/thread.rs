@@ -124,7 +124,7 @@ impl Follow {
     async fn open(&mut self, run: RunId, after: u64) -> Result<()> {
         let run = self.core.inner.store.get_run(run).await?;
         // The modes a reader asks for are those it wants of whatever a run records.
-        let recorded = crate::runs::spec_of(&run).modes();
+        let recorded = crate::RunSpec::modes_of(&run);
         let modes = self.options.modes.map(|m| m.iter().filter(|m| recorded.has(*m)).collect());
         let options = ReadOptions { after, modes, ..self.options.clone() };
         self.last = Some(run.id);

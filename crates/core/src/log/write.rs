@@ -4,6 +4,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use runloom_engine::{
     Clock,
+    model::Usage,
     stream::{Payload, SnapshotRef, TaskRef},
 };
 use runloom_store::{Ack, Attempt, LogRecord, Store};
@@ -31,6 +32,8 @@ pub(crate) struct LogWriter {
     attempt: Attempt,
     codec: Codec,
     clock: Arc<dyn Clock>,
+    /// What the run has used so far, in all attempts: kept with the records.
+    pub used: Usage,
     next: u64,
     reserved: u64,
     reserving: Option<(u64, Ack)>,
@@ -63,6 +66,7 @@ impl LogWriter {
             attempt,
             codec,
             clock,
+            used: Usage::default(),
             next,
             reserved,
             reserving: None,
@@ -135,7 +139,7 @@ impl LogWriter {
     /// Begins to keep what has been pushed.
     pub async fn flush(&mut self) -> Result<()> {
         let Some(last) = self.fresh.last().map(|f| f.record.seq) else { return Ok(()) };
-        let bytes = self.codec.encode(self.attempt.number, &self.fresh)?;
+        let bytes = self.codec.encode(self.attempt.number, self.used, &self.fresh)?;
         self.fresh.clear();
         if self.under_way.len() > ROOM {
             self.store.room().await;
@@ -190,7 +194,7 @@ impl LogWriter {
         let fresh = self.number(origin, body).await?;
         let record = fresh.record.clone();
         self.fresh.push(fresh);
-        let bytes = self.codec.encode(self.attempt.number, &self.fresh)?;
+        let bytes = self.codec.encode(self.attempt.number, self.used, &self.fresh)?;
         self.fresh.clear();
         Ok((record.clone(), vec![LogRecord { seq: record.seq, bytes }]))
     }

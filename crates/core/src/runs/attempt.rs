@@ -9,20 +9,16 @@ use runloom_engine::{
     model::Usage,
     stream::{Part, Payload},
 };
-use runloom_store::{Attempt, Begun, CancelAction, Run, RunEnd, RunStatus, Thread, ThreadStatus, ThreadUpdate};
+use runloom_store::{
+    Attempt, Begun, CancelAction, ReadLimit, Run, RunEnd, RunStatus, Thread, ThreadStatus, ThreadUpdate,
+};
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    cancel::cancelled,
-    coalesce::Coalesce,
-    create::{engine_metadata, spec_of},
-    request::RunSpec,
-    runner::Active,
-};
+use super::{cancel::cancelled, coalesce::Coalesce, create::engine_metadata, request::RunSpec, runner::Active};
 use crate::{
     Core, Error, Reason, Result,
     graphs::Served,
-    log::{Body, End, LogWriter, Opening, Origin},
+    log::{Body, Codec, End, LogWriter, Opening, Origin},
 };
 
 /// How an attempt came out.
@@ -39,7 +35,7 @@ const TURN: usize = 512;
 impl Core {
     /// Makes one attempt at a run.
     pub(super) async fn attempt(&self, run: Run) -> Result<()> {
-        let spec = spec_of(&run);
+        let spec = RunSpec::of(&run);
         // Held before anything is told, so that readers find it.
         let live = self.inner.runner.logs.open(run.id);
         let was_running = run.status == RunStatus::Running;
@@ -69,6 +65,7 @@ impl Core {
         let numbers = (first_seq, reserved);
         let mut log =
             LogWriter::new(live.clone(), self.inner.store.clone(), attempt, codec, self.inner.clock.clone(), numbers);
+        log.used = self.used_before(&now, was_running).await;
         if spec.cancel_on_disconnect {
             if attempt.number > 1 {
                 live.cut_off();
@@ -83,7 +80,7 @@ impl Core {
                 // A reducer, or anything else that is not a node, panicked: the run fails, the thread goes on.
                 let text =
                     "the run ended in a panic outside its nodes, in a reducer or a policy; the server's log has it";
-                let end = failed(Error::new(Reason::Internal, text), Usage::default());
+                let end = failed(Error::new(Reason::Internal, text), log.used);
                 self.finish(&now, end, None, attempt, &mut log).await
             }
         };
@@ -129,7 +126,7 @@ impl Core {
         log.flush().await?;
         let thread = self.inner.store.get_thread(run.thread).await?;
         let served = self.inner.registry.revision(&run.graph, &run.revision, &self.inner.store).await;
-        let used = run.usage.as_ref().and_then(|u| runloom_engine::from_value(u).ok()).unwrap_or_default();
+        let used = log.used;
         let came = match served {
             _ if was_running && self.inner.runner.counted(run) > self.inner.options.max_attempts => {
                 let crashes = self.inner.runner.counted(run) - 1;
@@ -186,11 +183,14 @@ impl Core {
         let mut stream = graph.stream(spec.input(), config);
         let mut coalesce = Coalesce::new(spec);
         let mut told = 0_usize;
+        let before = log.used;
         loop {
             // What comes at once is kept in one row; before anything is waited for, it is on its way.
             let next = match stream.next().now_or_never() {
                 Some(next) => next,
                 None => {
+                    log.used = before;
+                    log.used += stream.usage();
                     log.flush().await?;
                     match coalesce.due() {
                         None => stream.next().await,
@@ -222,10 +222,9 @@ impl Core {
         for part in coalesce.take() {
             tell(log, part, false, false).await?;
         }
-        let usage = stream.usage();
-        let used = run.usage.as_ref().and_then(|u| runloom_engine::from_value::<Usage>(u).ok());
-        let mut total = usage;
-        total += used.unwrap_or_default();
+        let mut total = before;
+        total += stream.usage();
+        log.used = total;
         let end = |status, error| End {
             status,
             error,
@@ -275,6 +274,26 @@ impl Core {
         Ok(crate::state::check_expected(run.thread, expected, latest.map(|l| l.checkpoint.id)).err())
     }
 
+    /// What a run used in its attempts before: noted when it was given back, and in its log where its server went down.
+    async fn used_before(&self, run: &Run, was_running: bool) -> Usage {
+        let noted = kept_usage(run);
+        if !was_running {
+            return noted;
+        }
+        let store = &self.inner.store;
+        let last = async {
+            let last = store.log_bounds(run.id).await?.last;
+            store.read_log(run.id, last, ReadLimit { records: 1, ..ReadLimit::default() }).await
+        };
+        match last.await {
+            Ok(rows) => rows.first().map_or(noted, |row| Codec::used(&row.bytes)),
+            Err(error) => {
+                tracing::warn!(run = %run.id, %error, "what a run has used before is not known");
+                noted
+            }
+        }
+    }
+
     /// What is left of the run's time.
     fn time_left(&self, run: &Run, spec: &RunSpec) -> Option<Duration> {
         let limit = match spec.run_timeout_ms {
@@ -308,7 +327,7 @@ impl Core {
         let kept = RunEnd { status, error, usage, expires_at, records, thread };
         let ended = self.inner.store.finish_run(attempt, kept).await?;
         // Who sees the end finds the thread as it was, and writes to it without being written over.
-        let restored = if is_rollback { self.restore_thread(&ended).await } else { Ok(()) };
+        let restored = if is_rollback { self.take_back(&ended).await } else { Ok(()) };
         log.shown(record);
         self.inner.runner.logs.close(run.id);
         self.inner.runner.logs.moved(run.thread);
@@ -320,17 +339,8 @@ impl Core {
         restored
     }
 
-    /// Takes a run back that has ended, and notes how its thread stands without it.
-    async fn restore_thread(&self, run: &Run) -> Result<()> {
-        self.take_back(run).await?;
-        let mut none = cancelled(run, Usage::default());
-        let thread = ThreadUpdate { error: Some(Value::Null), ..self.thread_after(run, &mut none).await };
-        self.inner.store.update_thread(run.thread, thread).await?;
-        Ok(())
-    }
-
     /// What the thread is after the run: what stands open on it, and what its users see.
-    async fn thread_after(&self, run: &Run, end: &mut End) -> ThreadUpdate {
+    pub(super) async fn thread_after(&self, run: &Run, end: &mut End) -> ThreadUpdate {
         let view = match self.view_of_thread(run).await {
             Ok(view) => Some(view),
             Err(error) => {
@@ -359,7 +369,7 @@ impl Core {
         let served = self.inner.registry.revision(&run.graph, &run.revision, &self.inner.store).await;
         let served = served.ok_or_else(|| Error::new(Reason::GraphUnknown, "the graph is not served any more"))?;
         let graph = served.graph.with_checkpointer(self.inner.store.checkpointer_by_hand());
-        Ok(graph.get_state(run.thread, None, false).await?)
+        Ok(crate::state::latest_state(&graph, run.thread, "", false).await?)
     }
 }
 
@@ -370,6 +380,11 @@ pub(crate) fn open_questions(view: &CheckpointView) -> Value {
         (t.id.to_string(), Value::from(questions))
     });
     Value::Object(by_task.collect::<Object>())
+}
+
+/// What is noted on a run as used.
+pub(super) fn kept_usage(run: &Run) -> Usage {
+    run.usage.as_ref().and_then(|usage| runloom_engine::from_value(usage).ok()).unwrap_or_default()
 }
 
 fn failed(error: Error, usage: Usage) -> End {
@@ -385,7 +400,7 @@ fn failed(error: Error, usage: Usage) -> End {
 }
 
 /// What a thread notes of the configuration of its last run.
-fn thread_config(spec: &RunSpec) -> Object {
+pub(super) fn thread_config(spec: &RunSpec) -> Object {
     let mut config = Object::default();
     config.insert("configurable", spec.configurable.clone());
     if spec.recursion_limit > 0 {

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use runloom_engine::{RunId, model::Usage};
 use runloom_store::{Attempt, CancelAction, Canceller, Multitask, Run, RunEnd, RunStatus};
 
+use super::attempt::kept_usage;
 use crate::{
     Core, Error, Reason, Result,
     log::{Cancellation, End, Live, LogWriter, Origin},
@@ -76,11 +77,13 @@ impl Core {
         // The one number that its end needs; an attempt that begins meanwhile fences this off.
         let numbers = (bounds.next, u64::MAX);
         let mut log = LogWriter::new(live, store.clone(), attempt, codec, self.inner.clock.clone(), numbers);
-        let end = cancelled(run, Usage::default());
+        let used = kept_usage(run);
+        let end = cancelled(run, used);
         let error = end.error.as_ref().map(Error::to_value);
         let (record, records) = log.last(Origin::default(), end.into()).await?;
         let expires_at = run.stateless.then(|| self.inner.clock.now() + self.inner.options.stateless_ttl);
-        let end = RunEnd { status: RunStatus::Cancelled, error, records, expires_at, ..RunEnd::default() };
+        let usage = runloom_engine::to_value(&used).ok();
+        let end = RunEnd { status: RunStatus::Cancelled, error, usage, records, expires_at, ..RunEnd::default() };
         let ended = store.finish_run(attempt, end).await?;
         let is_rollback = run.cancel.as_ref().is_some_and(|c| c.action == CancelAction::Rollback);
         let taken = if is_rollback { self.take_back(&ended).await } else { Ok(()) };
@@ -88,13 +91,6 @@ impl Core {
         self.inner.runner.logs.close(run.id);
         self.inner.runner.logs.moved(run.thread);
         taken.map(|()| ended)
-    }
-
-    /// What a rolled-back run did goes, and so does the run.
-    pub(crate) async fn take_back(&self, run: &Run) -> Result<()> {
-        self.inner.store.delete_run_checkpoints(run.id).await?;
-        self.inner.store.delete_run(run.id).await?;
-        Ok(())
     }
 
     /// For a new run that does not wait for the others: cancels those of its thread that came before it.

@@ -7,16 +7,14 @@ use runloom_store::{
     IfExists, NewRun, NewThread, Page, PageRequest, RequestKey, Run, RunFilter, RunThread, ThreadUpdate,
 };
 
-use super::request::{RunRequest, RunSpec, Start};
+use super::{
+    attempt::kept_usage,
+    request::{RunRequest, RunSpec, Start},
+};
 use crate::{
     Core, Error, Reason, Result,
     log::{Body, Cancellation, Codec, End, Outcome, ReadOptions},
 };
-
-/// What a run needs to go, as it was kept.
-pub(crate) fn spec_of(run: &Run) -> RunSpec {
-    runloom_engine::from_value(&run.request).unwrap_or_default()
-}
 
 impl Core {
     /// Makes a run. It is on disk when this answers, and begins when its thread is free. `false` where the same request
@@ -64,6 +62,13 @@ impl Core {
         }
         self.check_start(thread.as_ref(), &served, &request).await?;
 
+        // A thread says of which graph it is, from its first run on; both writes go to the disk together.
+        let marked = thread.as_ref().filter(|t| t.metadata.get_str("graph_id") != Some(&*served.name)).map(|thread| {
+            let mark = thread_metadata(&assistant.id.to_string(), &served.name);
+            let before = |key: &Arc<str>| (key.clone(), thread.metadata.get(key).cloned().unwrap_or_default());
+            spec.marked_over = Some(mark.keys().map(before).collect());
+            (thread.id, ThreadUpdate { metadata: Some(mark), ..ThreadUpdate::default() })
+        });
         let kept =
             runloom_engine::to_value(&spec).map_err(|e| Error::field("config", format!("cannot be kept: {e}")))?;
         let request_key = request.request_id.as_ref().map(|id| RequestKey { id: id.clone(), hash: hash_of(&request) });
@@ -90,16 +95,9 @@ impl Core {
             request_key,
             stateless: is_stateless,
         };
-        // A thread says of which graph it is, from its first run on; both writes go to the disk together.
-        let is_marked = thread.as_ref().is_none_or(|t| t.metadata.get_str("graph_id") == Some(&*served.name));
-        let mark = (!is_marked).then(|| ThreadUpdate {
-            metadata: Some(thread_metadata(&assistant.id.to_string(), &served.name)),
-            ..ThreadUpdate::default()
-        });
-        let mark = thread.map(|t| t.id).zip(mark);
         // A caller that goes away now must not leave a run that is kept and never begins.
         let core = self.clone();
-        let made = tokio::spawn(async move { core.make_run(new, mark, &spec).await });
+        let made = tokio::spawn(async move { core.make_run(new, marked, &spec).await });
         made.await.map_err(|_| Error::new(Reason::Internal, "the run was not made: the server is going down"))?
     }
 
@@ -190,7 +188,7 @@ impl Core {
         let end = end.unwrap_or_else(|| End {
             status: before.status,
             error: before.error.as_ref().map(Error::from_value),
-            usage: before.usage.as_ref().and_then(|u| runloom_engine::from_value(u).ok()).unwrap_or_default(),
+            usage: kept_usage(&before),
             interrupts: Vec::new(),
             cancellation: Cancellation::of(&before),
             checkpoint_id: None,
@@ -207,7 +205,7 @@ impl Core {
 
     /// What is needed to read and write a run's log.
     pub(crate) async fn codec_of(&self, run: &Run) -> Result<Codec> {
-        let spec = spec_of(run);
+        let spec = RunSpec::of(run);
         let served = self.inner.registry.revision(&run.graph, &run.revision, &self.inner.store).await;
         let inline = spec.durability == "exit" || served.as_ref().is_some_and(|s| s.graph.has_untracked());
         Ok(Codec {

@@ -6,10 +6,10 @@ mod cancel;
 mod coalesce;
 mod create;
 mod request;
+mod rollback;
 mod runner;
 mod takeup;
 
 pub(crate) use attempt::open_questions;
-pub(crate) use create::spec_of;
 pub use request::{CommandSpec, FilterSpec, RunRequest, RunSpec, Selector, Start, Target};
 pub(crate) use runner::Runner;

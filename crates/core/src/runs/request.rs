@@ -8,7 +8,7 @@ use runloom_engine::{
     command::Send,
     stream::{EventFilter, EventKind, Mode, Modes, Patterns},
 };
-use runloom_store::{AssistantId, Multitask, Thread};
+use runloom_store::{AssistantId, Multitask, Run, Thread};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -94,6 +94,13 @@ pub struct RunSpec {
     pub run_timeout_ms: u64,
     /// The checkpoint that the thread has to stand at when the run begins.
     pub expected_checkpoint_id: Option<CheckpointId>,
+    /// What the face that made the run notes with it: shown by that face only, and not to nodes.
+    #[serde(skip_serializing_if = "Object::is_empty")]
+    pub noted: Object,
+    /// What the run replaced in its thread's metadata when it was made, null for a key that was not there: put back by a
+    /// rollback.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub marked_over: Option<Object>,
     /// Puts chunks of messages together: so many at most; 0 with no delay is off.
     pub coalesce_chunks: u32,
     /// And at most so long, in milliseconds.
@@ -190,10 +197,26 @@ impl FilterSpec {
     }
 }
 
+/// The modes that bits stand for; `values` where there are none.
+fn modes_of(bits: u8) -> Modes {
+    if bits == 0 { Mode::Values.into() } else { Modes::from_bits(bits) }
+}
+
 impl RunSpec {
+    /// What a run was asked for with, as it was kept.
+    pub fn of(run: &Run) -> Self {
+        runloom_engine::from_value(&run.request).unwrap_or_default()
+    }
+
+    /// The modes that a run records, without reading the rest of what it was asked for with.
+    pub fn modes_of(run: &Run) -> Modes {
+        let bits = run.request.get("modes").and_then(Value::as_u64);
+        modes_of(bits.and_then(|bits| u8::try_from(bits).ok()).unwrap_or_default())
+    }
+
     /// The modes that are recorded.
     pub fn modes(&self) -> Modes {
-        if self.modes == 0 { Mode::Values.into() } else { Modes::from_bits(self.modes) }
+        modes_of(self.modes)
     }
 
     /// When checkpoints have to be on disk.

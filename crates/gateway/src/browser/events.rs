@@ -3,6 +3,7 @@
 use axum::extract::State;
 use futures_util::StreamExt;
 use http::StatusCode;
+use runloom_core::RunSpec;
 
 use super::Kinded;
 use crate::{
@@ -19,7 +20,7 @@ pub(crate) async fn events(State(api): State<Api>, call: Call) -> Reply {
         return Ok(empty(StatusCode::NO_CONTENT));
     }
     let asked = stream_modes(&call.query_all(&["stream_mode", "stream_modes"]))?;
-    let own = records::modes(&records::spec(&run));
+    let own = records::modes(&RunSpec::of(&run));
     let modes = match asked.is_empty() {
         false => asked,
         // Without events, what the run has.

@@ -11,7 +11,7 @@ use axum::{
 };
 use futures_util::StreamExt;
 use http::StatusCode;
-use runloom_core::{FilterSpec, Reason, store::CancelAction};
+use runloom_core::{FilterSpec, Reason, RunSpec, store::CancelAction};
 use runloom_engine::{Object, RunId, ThreadId, Value};
 
 use super::Kinded;
@@ -182,7 +182,7 @@ async fn begin(api: &Api, thread: ThreadId, request: &Value) -> Result<(Feed, Ru
     if let (Some(id), false) = (fields.uuid("run_id", "run ID")?, fields.has("assistant_id")) {
         let run = find(api, thread, RunId(id)).await?;
         let place = Place::read(fields.text("last_event_id")?)?;
-        let modes = records::modes(&records::spec(&run));
+        let modes = records::modes(&RunSpec::of(&run));
         let feed = Feed::open(&api.core, &run, modes, place, &FilterSpec::default()).await?;
         return Ok((feed, run.id));
     }

@@ -4,12 +4,9 @@ use runloom_core::{
     Error, RunSpec, Schemas, Start,
     store::{Assistant, Run, RunStatus, Thread},
 };
-use runloom_engine::{Object, Value, from_value, graph::Drawing, items::Item, stream::Mode};
+use runloom_engine::{Object, Value, graph::Drawing, items::Item, stream::Mode};
 
 use super::{StreamMode, error_object, iso};
-
-/// Under this key of a run's `configurable` stands what only LangGraph's clients ask for: nothing in the engine looks at it.
-pub const ASKED: &str = "__langgraph__";
 
 /// The state of a run in LangGraph's words.
 pub fn run_status(status: RunStatus) -> &'static str {
@@ -39,14 +36,9 @@ pub fn statuses(word: &str) -> Option<Vec<RunStatus>> {
     (!found.is_empty()).then_some(found)
 }
 
-/// What a run was asked for with.
-pub fn spec(run: &Run) -> RunSpec {
-    from_value(&run.request).unwrap_or_default()
-}
-
 /// The stream modes of a run: those its client named, or those it records.
 pub fn modes(spec: &RunSpec) -> Vec<StreamMode> {
-    let named = spec.configurable.get(ASKED).and_then(|asked| asked.get("stream_mode")).and_then(Value::as_list);
+    let named = spec.noted.get("stream_mode").and_then(Value::as_list);
     if let Some(named) = named {
         return named.iter().filter_map(|m| StreamMode::parse(m.as_str()?)).collect();
     }
@@ -81,7 +73,7 @@ pub fn configurable(run: &Run, spec: &RunSpec) -> Object {
 
 /// A run.
 pub fn run(run: &Run) -> Object {
-    let spec = spec(run);
+    let spec = RunSpec::of(run);
     object! {
         "run_id" => run.id.to_string(),
         "thread_id" => run.thread.to_string(),
@@ -96,7 +88,7 @@ pub fn run(run: &Run) -> Object {
 }
 
 fn kwargs(run: &Run, spec: &RunSpec) -> Object {
-    let asked = |key: &str| spec.configurable.get(ASKED).and_then(|a| a.get(key)).cloned().unwrap_or_default();
+    let asked = |key: &str| spec.noted.get(key).cloned().unwrap_or_default();
     let (input, command) = match &spec.start {
         Start::Resume => (Value::Null, Value::Null),
         Start::Input(input) => (input.clone(), Value::Null),

@@ -8,7 +8,7 @@ use runloom_engine::{CheckpointId, Object, ThreadId, Value, is_question_id, stre
 
 use crate::{
     face::{Call, Fail, Fields},
-    langgraph::{StreamMode, records::ASKED},
+    langgraph::StreamMode,
 };
 
 /// A run that a client asks for.
@@ -118,8 +118,6 @@ impl Asked {
                 noted.insert(key, value.clone());
             }
         }
-        let mut configurable = settings.clone();
-        configurable.insert(ASKED, noted);
 
         let points = |key: &str| Ok::<_, Fail>(fields.text_or_texts(key)?.unwrap_or_default());
         let number = |key: &str| Ok::<_, Fail>(config.number(key, 1..=u64::from(u32::MAX))?.unwrap_or(0) as u32);
@@ -140,7 +138,8 @@ impl Asked {
             recursion_limit: number("recursion_limit")?,
             max_concurrency: number("max_concurrency")?,
             tags: config.texts("tags")?.unwrap_or_default(),
-            configurable,
+            configurable: settings.clone(),
+            noted,
             metadata,
             modes: modes.iter().fold(Modes::NONE, |all, m| all.with(m.records())).bits(),
             subgraphs: fields.flag("stream_subgraphs")?,

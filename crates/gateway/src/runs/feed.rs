@@ -9,7 +9,7 @@ use std::{
 
 use futures_core::Stream;
 use runloom_core::{
-    Core, Error, FilterSpec, ReadOptions, Record, RunReader,
+    Core, Error, FilterSpec, ReadOptions, Record, RunReader, RunSpec,
     store::{CancelAction, Canceller, Run},
 };
 use runloom_engine::stream::{Mode, Modes};
@@ -76,7 +76,7 @@ impl Feed {
         place: Place,
         filter: &FilterSpec,
     ) -> Result<Self, Fail> {
-        let spec = records::spec(run);
+        let spec = RunSpec::of(run);
         let recorded = spec.modes();
         let modes: Vec<StreamMode> = modes.into_iter().filter(|m| is_recorded(recorded, *m)).collect();
         // What is told of a message is the whole of it so far: that has to be read again to be gone on with.

@@ -3,7 +3,7 @@
 use axum::extract::State;
 use http::StatusCode;
 use runloom_core::{
-    Reason,
+    Reason, RunSpec,
     store::{CancelAction, PageRequest, Run, RunFilter, RunStatus, contains},
 };
 use runloom_engine::{RunId, ThreadId, Value};
@@ -13,7 +13,7 @@ use crate::{
     face::{Api, Call, Fail, Reply, empty, json, selected, sse, until_told, with_location},
     langgraph::{
         StreamMode,
-        records::{self, modes, spec, statuses},
+        records::{self, modes, statuses},
     },
 };
 
@@ -63,7 +63,7 @@ pub(crate) async fn list(State(api): State<Api>, call: Call) -> Reply {
     loop {
         let found = api.core.list_runs(filter.clone(), page).await?;
         for run in &found.items {
-            if has.is_some_and(|has| !contains(&spec(run).metadata, has)) {
+            if has.is_some_and(|has| !contains(&RunSpec::of(run).metadata, has)) {
                 continue;
             }
             if to_skip > 0 {
@@ -101,7 +101,7 @@ pub(crate) async fn join_stream_stateless(State(api): State<Api>, call: Call) ->
 async fn joined(api: &Api, call: &Call, run: Run) -> Reply {
     let place = Place::read(call.header("last-event-id").or(call.query("last_event_id")))?;
     let asked = stream_modes(&call.query_all(&["stream_mode", "stream_modes"]))?;
-    let modes: Vec<StreamMode> = if asked.is_empty() { modes(&spec(&run)) } else { asked };
+    let modes: Vec<StreamMode> = if asked.is_empty() { modes(&RunSpec::of(&run)) } else { asked };
     let feed = Feed::open(&api.core, &run, modes, place, &event_filter(call)?).await?;
     let feed = match call.query_flag("cancel_on_disconnect")? {
         true if !run.status.is_end() => feed.cancelling(api.core.clone(), &run),

@@ -13,8 +13,9 @@ use tokio::{
     task::JoinHandle,
 };
 
-/// Graphs that tests run: one that counts, at its own pace; one that says a sentence; one that asks.
-pub const GRAPHS: [(&str, &str); 3] = [
+/// Graphs that tests run: one that counts, at its own pace; one that says a sentence; one that asks; one that
+/// tells its settings.
+pub const GRAPHS: [(&str, &str); 4] = [
     (
         "count.yaml",
         r#"
@@ -47,6 +48,16 @@ state: { answer: {} }
 nodes:
   review: { steps: [ { interrupt: { value: '"approve?"', as: told } }, { update: { answer: told } } ] }
 edges: [ { from: START, to: review } ]
+"#,
+    ),
+    (
+        "settings.yaml",
+        r#"
+runloom: v1
+name: settings
+state: { seen: {} }
+nodes: { look: { update: { seen: config } } }
+edges: [ { from: START, to: look } ]
 "#,
     ),
 ];

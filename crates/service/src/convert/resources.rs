@@ -4,12 +4,12 @@ use runloom::{
     json::NotExact,
     v1::{self, JsonEncoding},
 };
-use runloom_core::{Error, GraphInfo, GraphSource, Schemas};
+use runloom_core::{Error, GraphInfo, GraphSource, RunSpec, Schemas};
 use runloom_engine::{
     Object, Value,
     graph::{Drawing, DrawnNode},
     model::Usage,
-    stream::{Interrupt, Mode, Modes},
+    stream::Interrupt,
 };
 use runloom_store::{Assistant, Multitask, Run, Thread, ThreadStatus};
 
@@ -18,12 +18,6 @@ use crate::{
     json::{encode, encode_object},
     status::run_status,
 };
-
-/// What a run records.
-pub(crate) fn modes(run: &Run) -> Modes {
-    let bits = run.request.get("modes").and_then(Value::as_u64).and_then(|bits| u8::try_from(bits).ok());
-    bits.map(Modes::from_bits).filter(|modes| !modes.is_empty()).unwrap_or(Mode::Values.into())
-}
 
 /// A run.
 pub(crate) fn run(run: &Run, encoding: JsonEncoding) -> Result<v1::Run, NotExact> {
@@ -55,7 +49,7 @@ pub(crate) fn run(run: &Run, encoding: JsonEncoding) -> Result<v1::Run, NotExact
         start_time: run.start_at.map(timestamp),
         begin_time: run.started_at.map(timestamp),
         end_time: run.ended_at.map(timestamp),
-        stream_modes: stream_modes(modes(run)),
+        stream_modes: stream_modes(RunSpec::modes_of(run)),
         multitask_strategy: multitask.into(),
         durability: durability.into(),
         error: run.error.as_ref().map(|error| run_status(&Error::from_value(error))),
