@@ -9,16 +9,14 @@ use runloom_engine::{
     model::Usage,
     stream::{Part, Payload},
 };
-use runloom_store::{
-    Attempt, Begun, CancelAction, ReadLimit, Run, RunEnd, RunStatus, Thread, ThreadStatus, ThreadUpdate,
-};
+use runloom_store::{Attempt, Begun, CancelAction, Run, RunEnd, RunStatus, Thread, ThreadStatus, ThreadUpdate};
 use tokio_util::sync::CancellationToken;
 
 use super::{cancel::cancelled, coalesce::Coalesce, create::engine_metadata, request::RunSpec, runner::Active};
 use crate::{
     Core, Error, Reason, Result,
     graphs::Served,
-    log::{Body, Codec, End, LogWriter, Opening, Origin},
+    log::{Body, End, LogWriter, Opening, Origin},
 };
 
 /// How an attempt came out.
@@ -274,26 +272,6 @@ impl Core {
         Ok(crate::state::check_expected(run.thread, expected, latest.map(|l| l.checkpoint.id)).err())
     }
 
-    /// What a run used in its attempts before: noted when it was given back, and in its log where its server went down.
-    async fn used_before(&self, run: &Run, was_running: bool) -> Usage {
-        let noted = kept_usage(run);
-        if !was_running {
-            return noted;
-        }
-        let store = &self.inner.store;
-        let last = async {
-            let last = store.log_bounds(run.id).await?.last;
-            store.read_log(run.id, last, ReadLimit { records: 1, ..ReadLimit::default() }).await
-        };
-        match last.await {
-            Ok(rows) => rows.first().map_or(noted, |row| Codec::used(&row.bytes)),
-            Err(error) => {
-                tracing::warn!(run = %run.id, %error, "what a run has used before is not known");
-                noted
-            }
-        }
-    }
-
     /// What is left of the run's time.
     fn time_left(&self, run: &Run, spec: &RunSpec) -> Option<Duration> {
         let limit = match spec.run_timeout_ms {
@@ -380,11 +358,6 @@ pub(crate) fn open_questions(view: &CheckpointView) -> Value {
         (t.id.to_string(), Value::from(questions))
     });
     Value::Object(by_task.collect::<Object>())
-}
-
-/// What is noted on a run as used.
-pub(super) fn kept_usage(run: &Run) -> Usage {
-    run.usage.as_ref().and_then(|usage| runloom_engine::from_value(usage).ok()).unwrap_or_default()
 }
 
 fn failed(error: Error, usage: Usage) -> End {

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use runloom_engine::{RunId, model::Usage};
 use runloom_store::{Attempt, CancelAction, Canceller, Multitask, Run, RunEnd, RunStatus};
 
-use super::attempt::kept_usage;
+use super::usage::kept_usage;
 use crate::{
     Core, Error, Reason, Result,
     log::{Cancellation, End, Live, LogWriter, Origin},

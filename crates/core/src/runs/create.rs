@@ -8,8 +8,8 @@ use runloom_store::{
 };
 
 use super::{
-    attempt::kept_usage,
     request::{RunRequest, RunSpec, Start},
+    usage::kept_usage,
 };
 use crate::{
     Core, Error, Reason, Result,

@@ -9,6 +9,7 @@ mod request;
 mod rollback;
 mod runner;
 mod takeup;
+mod usage;
 
 pub(crate) use attempt::open_questions;
 pub use request::{CommandSpec, FilterSpec, RunRequest, RunSpec, Selector, Start, Target};

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use runloom_engine::{CheckpointError, Clock, ThreadId, checkpoint::CheckpointFilter, value};
 use runloom_store::{
-    Direction, Error, IfExists, NewThread, PageRequest, RunStatus, ThreadFilter, ThreadSort, ThreadStatus,
+    Direction, Error, IfExists, LastRun, NewThread, PageRequest, RunStatus, ThreadFilter, ThreadSort, ThreadStatus,
     ThreadUpdate, What,
 };
 use uuid::Uuid;
@@ -27,7 +27,7 @@ pub async fn a_thread_is_made_read_changed_and_deleted(f: Fixture) {
     f.clock.advance(Duration::from_secs(1));
     let update = ThreadUpdate {
         status: Some(ThreadStatus::Error),
-        config: Some(object(value!({"x": 1}))),
+        last_run: Some(LastRun { graph: Some("g".into()), assistant: None, config: object(value!({"x": 1})) }),
         error: Some(value!({"kind": "ValueError"})),
         interrupts: Some(value!([1, 2])),
         state_changed: true,
@@ -37,6 +37,7 @@ pub async fn a_thread_is_made_read_changed_and_deleted(f: Fixture) {
     assert_eq!(changed.updated_at, made.created_at + Duration::from_secs(1));
     assert_eq!(changed.state_updated_at, Some(changed.updated_at));
     assert_eq!((changed.status, &changed.error), (ThreadStatus::Error, &Some(value!({"kind": "ValueError"}))));
+    assert_eq!((changed.graph.as_deref(), &changed.config), (Some("g"), &object(value!({"x": 1}))));
     assert_eq!(f.store.get_thread(made.id).await.unwrap(), changed);
 
     let clear = ThreadUpdate { error: Some(value!(null)), interrupts: Some(value!(null)), ..Default::default() };
