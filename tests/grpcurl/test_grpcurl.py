@@ -58,13 +58,13 @@ def test_the_server_is_healthy(call):
 
 def test_graphs_are_listed(call):
     (answer,) = call("runloom.v1.Graphs/ListGraphs")
-    assert "weather_agent" in [g["name"] for g in answer["graphs"]]
+    assert "agent" in [g["name"] for g in answer["graphs"]]
 
 
 def test_a_run_streams(call):
     parts = call("runloom.v1.Runs/StreamRun", {
         "run": {
-            "graph_name": "weather_agent", "input": {"value": {"messages": [{"role": "user", "content": "What is the weather?"}]}},
+            "graph_name": "agent", "input": {"value": {"messages": [{"role": "user", "content": "What is the weather?"}]}},
             "stream_modes": ["STREAM_MODE_MESSAGES", "STREAM_MODE_CUSTOM", "STREAM_MODE_UPDATES"],
         },
     })

@@ -49,7 +49,7 @@ class Server:
             for document in [*(ROOT / "examples").glob("*.yaml"), *GRAPHS.glob("*.yaml")]:
                 shutil.copy(document, self.graphs)
         self.options, self.process, self.lines = options, None, []
-        self.address = f"127.0.0.1:{free_port()}"
+        self.address, self.http = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
 
     def __enter__(self):
         self.start()
@@ -64,7 +64,8 @@ class Server:
         """Starts it, on the same port and data as before, and waits until it says that it serves."""
         data = () if "--data" in self.options else ("--data", self.data)
         command = [BINARY, "serve", "--grpc", self.address, "--graphs", self.graphs, *data, *self.options]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=self.home)
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=self.home,
+                                        env={**os.environ, "RUNLOOM_HTTP": self.http})
         threading.Thread(target=self._listen, args=(self.process,), daemon=True).start()
         wait_until_serving(self.process, self.address, self.output)
 

@@ -8,7 +8,7 @@ ASKED = {"messages": [{"role": "user", "content": "What's the weather?"}]}
 
 
 def test_g9_a_join_from_any_cursor_gives_exactly_the_rest(api):
-    live = api.stream("weather_agent", ASKED, modes=["updates", "custom", "values", "tasks"])
+    live = api.stream("agent", ASKED, modes=["updates", "custom", "values", "tasks"])
     for at, part in enumerate(live[:-1]):
         joined = api.join(part.run_id, part.cursor)
         assert joined[0].metadata.state == stream_pb2.RUN_STATE_SUCCEEDED
@@ -16,7 +16,7 @@ def test_g9_a_join_from_any_cursor_gives_exactly_the_rest(api):
 
 
 def test_g9_tokens_join_in_the_middle_of_a_message(api):
-    live = api.stream("weather_agent", ASKED, modes=["messages"])
+    live = api.stream("agent", ASKED, modes=["messages"])
     chunks = [p for p in live if kind(p) == "message_chunk"]
     cut = chunks[len(chunks) // 2]
     joined = api.join(cut.run_id, cut.cursor)
@@ -27,7 +27,7 @@ def test_g9_tokens_join_in_the_middle_of_a_message(api):
 
 
 def test_g9_a_cut_stream_goes_on_where_it_was_cut_while_the_run_goes(api):
-    stream = api.open(spec("weather_agent", ASKED, modes=["messages", "updates"]))
+    stream = api.open(spec("agent", ASKED, modes=["messages", "updates"]))
     seen = until(stream, lambda p: kind(p) == "update")
     stream.cancel()
     rest = api.join(seen[0].run_id, seen[-1].cursor)
@@ -37,7 +37,7 @@ def test_g9_a_cut_stream_goes_on_where_it_was_cut_while_the_run_goes(api):
 
 
 def test_g7_readers_beside_each_other_see_the_same(api):
-    first = api.open(spec("weather_agent", ASKED, modes=["messages"]))
+    first = api.open(spec("agent", ASKED, modes=["messages"]))
     opened = until(first, lambda p: kind(p) == "metadata")
     second = api.open_join(opened[0].run_id)
     live, joined = opened + list(first), list(second)
@@ -52,7 +52,7 @@ def test_g9_an_ended_run_gives_only_its_end(api):
 
 
 def test_g12_a_join_may_ask_for_fewer_modes_but_not_for_others(api):
-    live = api.stream("weather_agent", ASKED, modes=["updates", "custom"])
+    live = api.stream("agent", ASKED, modes=["updates", "custom"])
     fewer = api.join(live[0].run_id, modes=["custom"], whole=False)
     assert {kind(p) for p in fewer} == {"metadata", "custom", "end"}
     assert [p for p in fewer if kind(p) == "custom"] == [p for p in live if kind(p) == "custom"]
@@ -92,7 +92,7 @@ def test_a_thread_streams_all_its_runs(api):
 
 def test_g9_after_a_restart(own_server, connect):
     api = connect(own_server)
-    live = api.stream("weather_agent", ASKED, modes=["updates", "messages"], thread_id=api.thread())
+    live = api.stream("agent", ASKED, modes=["updates", "messages"], thread_id=api.thread())
     assert own_server.stop() == 0
     own_server.start()
     api = connect(own_server)

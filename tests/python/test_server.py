@@ -49,7 +49,7 @@ def test_the_folders_graphs_are_listed(api):
     def listed(**fields):
         return {g.name: g for g in api.graphs.ListGraphs(graphs_pb2.ListGraphsRequest(page_size=1000, **fields), timeout=TIMEOUT).graphs}
     shown = listed()
-    assert {"weather_agent", "support_agent", "approval", "joke", "map_reduce"} <= set(shown)
+    assert {"agent", "support_agent", "approval", "joke", "map_reduce"} <= set(shown)
     assert list(shown) == sorted(shown) and "inner" not in shown and "inner" in listed(include_hidden=True)
     joke = shown["joke"]
     assert joke.source == graphs_pb2.GRAPH_SOURCE_FOLDER and joke.revision and joke.default_assistant_id and joke.description
@@ -112,7 +112,7 @@ def test_a_graph_is_drawn_and_its_schemas_told(api):
     A = assistants_pb2
     listed = api.graphs.ListGraphs(graphs_pb2.ListGraphsRequest(page_size=1000), timeout=TIMEOUT).graphs
     ids = {g.name: g.default_assistant_id for g in listed}
-    drawing = api.assistants.GetAssistantGraph(A.GetAssistantGraphRequest(assistant_id=ids["weather_agent"]), timeout=TIMEOUT)
+    drawing = api.assistants.GetAssistantGraph(A.GetAssistantGraphRequest(assistant_id=ids["agent"]), timeout=TIMEOUT)
     assert {n.id for n in drawing.nodes} == {"__start__", "agent", "tools", "__end__"}
     assert ("agent", "tools", True) in {(e.source, e.target, e.conditional) for e in drawing.edges}
     assert "agent" in drawing.mermaid

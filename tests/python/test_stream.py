@@ -12,7 +12,7 @@ FIRST, SECOND = "Let me look that up.", "It is sunny in San Francisco, and 18 de
 
 
 def weather(api, *modes, **fields):
-    return api.stream("weather_agent", ASKED, modes=modes, **fields)
+    return api.stream("agent", ASKED, modes=modes, **fields)
 
 
 def test_g1_values_are_the_state_after_the_input_and_after_each_step(api):
@@ -29,9 +29,9 @@ def test_g1_values_are_the_state_after_the_input_and_after_each_step(api):
 
 def test_g1_metadata_says_what_is_streamed(api):
     thread = api.thread()
-    parts = api.stream("weather_agent", ASKED, modes=["updates", "custom"], thread_id=thread)
+    parts = api.stream("agent", ASKED, modes=["updates", "custom"], thread_id=thread)
     metadata = parts[0].metadata
-    assert (metadata.thread_id, metadata.graph_name, metadata.run_id) == (thread, "weather_agent", parts[0].run_id)
+    assert (metadata.thread_id, metadata.graph_name, metadata.run_id) == (thread, "agent", parts[0].run_id)
     assert set(metadata.stream_modes) == {MODES["updates"], MODES["custom"]}
     assert metadata.graph_revision and metadata.assistant_id
     assert parts[-1].end.checkpoint_id == api.state(thread).checkpoint_id
@@ -98,7 +98,7 @@ def test_tasks_start_and_finish(api):
 
 def test_checkpoints_are_those_of_the_thread(api):
     thread = api.thread()
-    parts = api.stream("weather_agent", ASKED, modes=["checkpoints"], thread_id=thread)
+    parts = api.stream("agent", ASKED, modes=["checkpoints"], thread_id=thread)
     streamed = of(parts, "checkpoint")
     assert [list(c.next) for c in streamed] == [["__start__"], ["agent"], ["tools"], ["agent"], []]
     assert [c.step for c in streamed] == [-1, 0, 1, 2, 3]
@@ -116,7 +116,7 @@ def test_events_are_those_of_astream_events(api):
     events = of(weather(api, "events"), "event")
     K = event_pb2.EventKind
     names = [(K.Name(e.kind)[len("EVENT_KIND_"):], e.name) for e in events]
-    assert names[0] == ("CHAIN_START", "weather_agent") and names[-1] == ("CHAIN_END", "weather_agent")
+    assert names[0] == ("CHAIN_START", "agent") and names[-1] == ("CHAIN_END", "agent")
     for wanted in (("CHAIN_START", "agent"), ("CHAT_MODEL_START", "ScriptedModel"), ("CHAT_MODEL_STREAM", "ScriptedModel"),
                    ("CHAT_MODEL_END", "ScriptedModel"), ("CHAIN_START", "should_continue"), ("CHAIN_END", "agent"),
                    ("CHAIN_START", "tools"), ("TOOL_START", "get_weather"), ("TOOL_END", "get_weather"), ("CHAIN_STREAM", "tools")):

@@ -8,7 +8,7 @@ const FILES: [(&str, &str); 5] = [
     ("joke.yaml", include_str!("../../../examples/joke.yaml")),
     ("map_reduce.yaml", include_str!("../../../examples/map_reduce.yaml")),
     ("support_agent.yaml", include_str!("../../../examples/support_agent.yaml")),
-    ("weather_agent.yaml", include_str!("../../../examples/weather_agent.yaml")),
+    ("agent.yaml", include_str!("../../../examples/agent.yaml")),
 ];
 
 /// Their names and texts.

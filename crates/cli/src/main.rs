@@ -30,7 +30,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const EXAMPLES: &str = "\
 Examples:
-  runloom run weather_agent 'What is the weather?'  an example, in this process
+  runloom run agent 'What is the weather?'          an example, in this process
   runloom serve                                     serves the examples on 127.0.0.1:50051
   runloom serve --graphs ./graphs                   serves your own, and keeps things in ./data
   runloom graph check graphs/*.yaml                 checks graph documents

@@ -14,6 +14,8 @@ use crate::{
 
 /// Where servers listen unless told otherwise.
 pub const DEFAULT_ADDRESS: &str = "127.0.0.1:50051";
+/// The same for LangGraph's HTTP API.
+pub const DEFAULT_HTTP: &str = "127.0.0.1:8123";
 
 /// A server.
 #[derive(Args, Clone, Debug)]

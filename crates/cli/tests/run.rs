@@ -19,7 +19,7 @@ fn what_is_said_and_what_is_told_about_it_are_kept_apart() {
 
 #[test]
 fn every_example_runs() {
-    let weather = run(&["run", "weather_agent", "What is the weather?"]);
+    let weather = run(&["run", "agent", "What is the weather?"]);
     assert_eq!(weather.code, Some(0), "{weather:?}");
     assert_eq!(
         weather.out,

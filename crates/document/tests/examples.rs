@@ -71,7 +71,7 @@ impl Run {
 fn every_example_is_described_and_without_a_warning() {
     let set = examples();
     let names: Vec<String> = set.iter().map(|d| d.name().to_string()).collect();
-    for name in ["approval", "joke", "map_reduce", "support_agent", "weather_agent"] {
+    for name in ["approval", "joke", "map_reduce", "support_agent", "agent"] {
         assert!(names.iter().any(|n| n == name), "{name} is missing of {names:?}");
     }
     for document in set.iter() {
@@ -82,8 +82,8 @@ fn every_example_is_described_and_without_a_warning() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_weather_agent_calls_its_tool_and_answers_in_tokens() {
-    let thread = Thread::new("weather_agent");
+async fn the_agent_calls_its_tool_and_answers_in_tokens() {
+    let thread = Thread::new("agent");
     let modes = Modes::from(Mode::Messages).with(Mode::Custom).with(Mode::Events);
     let run = thread.run(value!({"messages": [{"role": "user", "content": "How is it in SF?"}]}), modes).await;
     let messages = run.values.get("messages").and_then(Value::as_list).unwrap();

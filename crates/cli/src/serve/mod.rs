@@ -20,16 +20,17 @@ use crate::{
     exit::{self, Exit},
     failure::{Failure, Result},
     options,
-    place::DEFAULT_ADDRESS,
+    place::{DEFAULT_ADDRESS, DEFAULT_HTTP},
     signals::Signals,
 };
 
 const EXAMPLES: &str = "\
 Examples:
-  runloom serve                                    the examples, on 127.0.0.1:50051, kept in ./data
+  runloom serve                                    the examples, on 127.0.0.1:50051 and (for LangGraph's clients) :8123,
+                                                   kept in ./data
   runloom serve --graphs ./graphs                  your documents, read again when they change
   runloom serve --grpc 0.0.0.0:50051 --data /data  for other machines too
-  runloom serve --http 127.0.0.1:8123              for LangGraph's clients too
+  runloom serve --http off                         over gRPC only
   runloom serve --data :memory:                    forgets everything when it stops
   runloom serve --log-format json                  logs for a collector; RUST_LOG=debug for more
 
@@ -50,7 +51,7 @@ pub struct Serve {
     #[arg(long, env = "RUNLOOM_GRPC", value_name = "ADDR", default_value = DEFAULT_ADDRESS)]
     grpc: String,
     /// Where to serve LangGraph's HTTP API too: host:port, or off
-    #[arg(long, env = "RUNLOOM_HTTP", value_name = "ADDR", default_value = "off")]
+    #[arg(long, env = "RUNLOOM_HTTP", value_name = "ADDR", default_value = DEFAULT_HTTP)]
     http: String,
     /// How long running runs have to end when the server stops
     #[arg(long, env = "RUNLOOM_DRAIN_TIMEOUT", value_name = "TIME", default_value = "30s", value_parser = options::duration)]

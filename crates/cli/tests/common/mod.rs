@@ -25,7 +25,8 @@ pub fn runloom(args: &[&str]) -> Command {
             command.env_remove(name);
         }
     }
-    command.args(args).stdin(Stdio::null());
+    // Tests run side by side: who wants this face names a port.
+    command.args(args).env("RUNLOOM_HTTP", "off").stdin(Stdio::null());
     command
 }
 

@@ -21,6 +21,7 @@ impl Server {
             .arg(folder.join("graphs"))
             .arg("--data")
             .arg(folder.join("data"))
+            .env("RUNLOOM_HTTP", "off")
             .envs(environment.iter().copied())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

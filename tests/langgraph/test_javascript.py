@@ -1,0 +1,30 @@
+"""The programs in JavaScript: LangGraph's client in Node, and pages in a browser. `./test langgraph` installs what they need."""
+import os, pathlib, shutil, subprocess
+
+import pytest
+
+HERE = pathlib.Path(__file__).resolve().parent
+# Where ./test has installed the packages of package.json.
+NODE_HOME = pathlib.Path(os.environ.get("RUNLOOM_NODE_HOME") or HERE.parents[1] / "target" / "tools" / "langgraph")
+BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
+
+
+def node(tmp_path, program, *arguments):
+    # Modules are looked for beside the program.
+    home = tmp_path / "program"
+    shutil.copytree(HERE, home, ignore=shutil.ignore_patterns("node_modules", "__pycache__"))
+    (home / "node_modules").symlink_to(NODE_HOME / "node_modules")
+    ended = subprocess.run(["node", program, *arguments], cwd=home, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=180)
+    assert ended.returncode == 0, ended.stdout
+
+
+def test_langgraphs_client_in_node(url, tmp_path):
+    node(tmp_path, "programs.mjs", url)
+
+
+def test_pages_in_a_browser(url, tmp_path):
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if not browser and not os.environ.get("CI"):
+        pytest.skip("there is no Chromium here: install chromium-headless-shell")
+    assert browser, "there is no Chromium here"
+    node(tmp_path, "browser.mjs", url, browser)
