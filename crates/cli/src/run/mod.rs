@@ -36,7 +36,7 @@ use crate::{
 
 const EXAMPLES: &str = "\
 Examples:
-  runloom run agent 'What is the weather?'  text: a message, or the one text it takes
+  runloom run agent 'What is the weather?'          text: a message, or the one text it takes
   runloom run joke '{\"topic\": \"cats\"}'              JSON, for any other graph
   echo cats | runloom run joke -                    from a pipe
   runloom run joke cats --mode updates,values       other parts than tokens and progress

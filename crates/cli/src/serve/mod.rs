@@ -26,8 +26,8 @@ use crate::{
 
 const EXAMPLES: &str = "\
 Examples:
-  runloom serve                                    the examples, on 127.0.0.1:50051 and (for LangGraph's clients) :8123,
-                                                   kept in ./data
+  runloom serve                                    the examples, kept in ./data: gRPC on port 50051,
+                                                   and for LangGraph's clients on 8123
   runloom serve --graphs ./graphs                  your documents, read again when they change
   runloom serve --grpc 0.0.0.0:50051 --data /data  for other machines too
   runloom serve --http off                         over gRPC only
