@@ -206,7 +206,7 @@ impl Core {
             };
             let Some(part) = next else { break };
             told += 1;
-            if told % TURN == 0 {
+            if told.is_multiple_of(TURN) {
                 give_way().await;
             }
             if !coalesce.is_on() {
