@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use runloom_engine::{Graph, model::ChatModel};
+use runloom_engine::{Graph, graph::MAX_NESTED, model::ChatModel};
 
 use crate::{
     document::Document,
@@ -152,9 +152,6 @@ fn read_dir(path: &Path) -> Result<Vec<(String, String)>, Error> {
     Ok(texts)
 }
 
-/// How deep graphs may run inside each other.
-const MAX_NESTED: usize = 16;
-
 /// A set on its way: documents as they are written, in the order of what they need.
 struct Load<'r> {
     registry: &'r Registry,
@@ -227,8 +224,13 @@ impl<'r> Load<'r> {
             if path.len() <= MAX_NESTED {
                 self.visit(written, &inner, path);
             }
-            depth = depth.max(1 + self.seen.get(&inner).copied().unwrap_or(MAX_NESTED));
-            if depth > MAX_NESTED && written.contains_key(&inner) {
+            let within = match self.registry.graphs.get(&inner) {
+                Some(graph) if !written.contains_key(&inner) => Some(graph.nested()),
+                // One that was not looked at is beyond the limit.
+                _ => written.contains_key(&inner).then(|| self.seen.get(&inner).copied().unwrap_or(MAX_NESTED)),
+            };
+            depth = depth.max(within.map_or(0, |levels| levels + 1));
+            if within.is_some_and(|levels| levels >= MAX_NESTED) {
                 let message = format!("graphs run inside each other deeper than {MAX_NESTED}");
                 self.problems.push(problem(document, at, place, message));
                 holds = false;

@@ -161,6 +161,24 @@ fn graphs_nest_to_a_limit() {
 }
 
 #[test]
+fn graphs_that_are_loaded_one_after_the_other_nest_to_the_same_limit() {
+    let mut registry =
+        Registry::new().graph(load(&document("g0", REST), "g0", &Registry::new()).unwrap().graph().clone());
+    for n in 1..=16 {
+        let text = document(&format!("g{n}"), &runs(&format!("g{}", n - 1)));
+        let loaded = load(&text, "g", &registry).unwrap_or_else(|e| panic!("g{n}: {e}"));
+        assert_eq!(loaded.graph().nested(), n);
+        registry = registry.graph(loaded.graph().clone());
+    }
+    let error = load(&document("g17", &runs("g16")), "g17.yaml", &registry).unwrap_err();
+    let limit = "graphs run inside each other deeper than 16";
+    assert_eq!(error.to_string(), format!("g17.yaml:4:27: node `one`, subgraph: {limit}"));
+    let steps = runs("g16").replace("{ subgraph: g16 }", "{ steps: [ { emit: '1' }, { subgraph: g16 } ] }");
+    let error = load(&document("g17", &steps), "g17.yaml", &registry).unwrap_err().to_string();
+    assert!(error.contains(limit) && error.lines().count() == 1, "{error}");
+}
+
+#[test]
 fn one_name_is_one_graph() {
     let texts = [("one.yaml", document("same", REST)), ("two.yaml", document("same", REST))];
     let error = DocumentSet::from_texts(texts, &Registry::new()).unwrap_err();

@@ -181,3 +181,38 @@ async fn a_subgraph_shares_channels_and_asks_through_its_parent() {
     let done = graph.invoke(Command::resume(true), config).await.unwrap();
     assert_eq!(done.values.get("log"), Some(&value!(["in", "in", "true"])));
 }
+
+/// A graph with one that is `levels` deep inside it.
+fn nest(levels: usize) -> Result<Graph, Error> {
+    let step = node(|_: Talk, _| async { Ok(Talk::update().log(vec!["inmost".into()])) });
+    let mut graph = StateGraph::<Talk>::new("g0").add_node("n", step).add_edge(START, "n").compile()?;
+    for level in 1..=levels {
+        graph = StateGraph::<Talk>::new(format!("g{level}")).add_subgraph("n", graph).add_edge(START, "n").compile()?;
+    }
+    Ok(graph)
+}
+
+#[tokio::test]
+async fn graphs_run_inside_each_other_to_a_limit() {
+    let deep = nest(graph::MAX_NESTED).unwrap();
+    assert_eq!(deep.nested(), graph::MAX_NESTED);
+    let ran = deep.invoke(value!({"log": []}), RunConfig::default()).await.unwrap();
+    assert_eq!(ran.values.get("log"), Some(&value!(["inmost"])));
+    let error = nest(graph::MAX_NESTED + 1).unwrap_err();
+    let text = "graph `g17` is not valid: node `n`: graphs run inside each other deeper than 16";
+    assert_eq!(error.to_string(), text);
+}
+
+#[tokio::test]
+async fn a_graph_that_runs_itself_from_within_a_node_is_an_error_and_no_overflow() {
+    fn again() -> Graph {
+        let step = node(|_: Talk, cx: Context| async move {
+            cx.graph(&again(), value!({"log": []})).await?;
+            Ok(())
+        });
+        StateGraph::<Talk>::new("again").add_node("n", step).add_edge(START, "n").compile().unwrap()
+    }
+    let error = again().invoke(value!({"log": []}), RunConfig::default()).await.unwrap_err();
+    assert!(error.to_string().contains("deeper than 16"), "{error}");
+    assert!(matches!(&error, Error::Node { error, .. } if !error.retryable), "{error:?}");
+}

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use runloom_engine::graph::MAX_NESTED;
+
 use super::{
     Reader,
     given::{Scope, Sees},
@@ -32,8 +34,8 @@ impl Reader<'_> {
             .get("output")
             .map(|t| self.within("output", |r| r.mapping(t, scope, Sees::result(bound), Some(scope))));
         let persistent = self.field(&fields, "checkpointer", |r, t| r.bool(t)).unwrap_or(false);
-        // That the graph is there has been looked at when the set was put in order.
-        let graph = scope.graphs.get(&name).cloned();
+        // That the graph is there and nests no deeper than it may has been looked at when the set was put in order.
+        let graph = scope.graphs.get(&name).filter(|graph| graph.nested() < MAX_NESTED).cloned();
         if let (Some(graph), Some(Mapping::Fields(writes))) = (&graph, &input) {
             let known: Vec<&Arc<str>> = graph.input_channels().map(|c| &c.name).collect();
             for write in writes {

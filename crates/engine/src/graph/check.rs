@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     builder::GraphBuilder,
-    compiled::{ChannelId, CompiledJoin, CompiledNode, Graph, Inner, NodeId, Out, Target},
+    compiled::{ChannelId, CompiledJoin, CompiledNode, Graph, Inner, MAX_NESTED, NodeId, Out, Target},
     node::NodeSpec,
 };
 use crate::{END, Error, START, channel::ChannelSpec, config::Breakpoints};
@@ -96,11 +96,18 @@ pub(super) fn compile(b: GraphBuilder) -> Result<Graph, Error> {
         problems.push("the graph cannot be entered: there is no edge from START".to_owned());
     }
     let mut nodes = Vec::new();
+    let mut nested = 0;
     for (id, (name, spec)) in b.nodes.into_iter().enumerate() {
+        let subgraphs = spec.node.subgraphs();
+        let levels = subgraphs.iter().map(|graph| graph.nested() + 1).max().unwrap_or(0);
+        if levels > MAX_NESTED {
+            problems.push(format!("node `{name}`: {}", too_deep()));
+        }
+        nested = nested.max(levels);
         for to in spec.destinations.iter().flatten() {
             if !node_ids.contains_key(to) && ![END, "END"].contains(&&**to) {
                 // A command to the parent names the parent's nodes, which are not known here.
-                if !spec.node.subgraphs().is_empty() {
+                if !subgraphs.is_empty() {
                     continue;
                 }
                 problems.push(format!(
@@ -116,7 +123,7 @@ pub(super) fn compile(b: GraphBuilder) -> Result<Graph, Error> {
             out: outs.remove(&name).unwrap_or_default(),
             triggers: triggers.into(),
             rank: b.order.iter().position(|n| *n == name).unwrap_or(id),
-            has_subgraph: !spec.node.subgraphs().is_empty(),
+            has_subgraph: !subgraphs.is_empty(),
             name,
             spec,
         });
@@ -162,9 +169,15 @@ pub(super) fn compile(b: GraphBuilder) -> Result<Graph, Error> {
             context_schema: b.context_schema,
             revision,
             warnings,
+            nested,
         }),
         runtime: Arc::default(),
     })
+}
+
+/// What is wrong with graphs that nest too deep.
+pub(crate) fn too_deep() -> String {
+    format!("graphs run inside each other deeper than {MAX_NESTED}")
 }
 
 /// A hash of channels, nodes and edges: what a checkpoint depends on.

@@ -14,6 +14,9 @@ use crate::{
     value::Object,
 };
 
+/// How deep graphs may run inside each other: each level takes a part of the stack of the thread that runs it.
+pub const MAX_NESTED: usize = 16;
+
 /// The number of a channel.
 pub(crate) type ChannelId = usize;
 /// The number of a node; nodes are numbered in the order of their names.
@@ -99,6 +102,8 @@ pub(crate) struct Inner {
     pub context_schema: Option<Value>,
     pub revision: Arc<str>,
     pub warnings: Vec<String>,
+    /// How deep graphs run inside this one.
+    pub nested: usize,
     /// Channels that hold a value for one step.
     pub ephemeral: Vec<ChannelId>,
 }
@@ -213,6 +218,11 @@ impl Graph {
             graph = inner.and_then(|n| n.spec.node.subgraphs().into_iter().next());
         }
         TaskMeta { task, step, triggers, path, checkpoint_ns: checkpoint_ns.into(), metadata, tags: tags.into() }
+    }
+
+    /// How many levels of graphs run inside it: 0 for one that runs none.
+    pub fn nested(&self) -> usize {
+        self.inner.nested
     }
 
     /// The names of its nodes, sorted.

@@ -10,7 +10,10 @@ use super::{
     start,
     superstep::{Stopped, output_of},
 };
-use crate::{Command, Error, Goto, Graph, Input, Node, NodeError, NodeSpec, Object, Output, StateView, Update, Value};
+use crate::{
+    Command, Error, Goto, Graph, Input, Node, NodeError, NodeSpec, Object, Output, StateView, Update, Value,
+    graph::{MAX_NESTED, too_deep},
+};
 
 /// Makes a subgraph's input of the state.
 pub type MapInput = Arc<dyn Fn(&StateView, &Context) -> Result<Value, NodeError> + Send + Sync>;
@@ -118,6 +121,11 @@ impl Context {
         Box::pin(async move {
             let task = &self.task;
             let above = &task.level;
+            if above.depth >= MAX_NESTED {
+                // A node may run graphs that it does not declare, itself among them.
+                let text = format!("graph `{}` in node `{}`: {}", graph.name(), task.name(), too_deep());
+                return Err(NodeError::new("RecursionError", text).permanent());
+            }
             let run = above.run.clone();
             let count = task.subgraphs.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             let mut ns = if persistent {
