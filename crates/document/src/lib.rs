@@ -27,6 +27,7 @@
 //! # Ok::<(), runloom_document::Error>(())
 //! ```
 
+mod cost;
 mod document;
 mod error;
 mod expr;
@@ -38,6 +39,7 @@ mod set;
 mod tree;
 mod written;
 
+pub use cost::SchemaCost;
 pub use document::Document;
 pub use error::{Error, Problem};
 pub use schema::{Checks, Schemas};

@@ -1,6 +1,7 @@
 //! Whether a JSON value fits a schema: every place where it does not, and numbers taken as the schema says.
 
 use jsonschema::{PatternOptions, ValidationError, Validator, error::ValidationErrorKind};
+use runloom_document::SchemaCost;
 use runloom_engine::Value;
 
 use crate::{Error, Reason, Result};
@@ -15,6 +16,7 @@ const MOST: usize = 50;
 pub(crate) struct Check {
     schema: Value,
     validator: Validator,
+    cost: SchemaCost,
     /// Whether the schema speaks of integers at all.
     has_integers: bool,
 }
@@ -24,13 +26,15 @@ impl Check {
     pub fn new(schema: &Value, graph: &str, place: &str) -> Result<Self> {
         // Patterns that match in time linear in the text: schemas come from outside, and so does what they are held to.
         let options = jsonschema::options().with_pattern_options(PatternOptions::regex());
-        let validator = options.build(&schema.to_json()).map_err(|fault| {
-            let what = format!("is not a JSON Schema that can be used: {}", short(&fault));
+        let unusable = |fault: String| {
+            let what = format!("is not a JSON Schema that can be used: {fault}");
             let mut error = Error::new(Reason::GraphInvalid, format!("graph `{graph}`: {place} {what}"));
             error.fields.push((place.to_owned(), what));
             error.with("graph", graph)
-        })?;
-        Ok(Self { has_integers: schema.to_string().contains("\"integer\""), schema: schema.clone(), validator })
+        };
+        let validator = options.build(&schema.to_json()).map_err(|fault| unusable(short(&fault)))?;
+        let cost = SchemaCost::of(schema).map_err(unusable)?;
+        Ok(Self { has_integers: schema.to_string().contains("\"integer\""), schema: schema.clone(), validator, cost })
     }
 
     /// The value with its numbers as the schema has them: an integral double is an integer where it says so.
@@ -44,6 +48,10 @@ impl Check {
     /// Adds every place in which a value does not fit. `is_part` says that it is merged into what is there, so that
     /// what it lacks is no fault.
     pub fn faults(&self, path: &str, value: &Value, is_part: bool, faults: &mut Vec<Fault>) {
+        if let Err(what) = self.cost.check(value) {
+            faults.push((path.to_owned(), what));
+            return;
+        }
         let json = value.to_json();
         for fault in self.validator.iter_errors(&json) {
             if faults.len() >= MOST {
@@ -221,7 +229,8 @@ mod tests {
         assert_eq!(schema.fit(&given), fitted);
         assert_eq!(check(value!({"type": "integer"})).fit(&Value::Float(2f64.powi(63))), Value::UInt(1 << 63));
         assert_eq!(check(value!({"type": "integer"})).fit(&Value::Float(1e300)), Value::Float(1e300));
-        assert_eq!(check(value!({"$ref": "#", "x": "\"integer\""})).fit(&Value::Float(1.0)), Value::Float(1.0));
+        let round = value!({"items": {"$ref": "#"}, "x": "\"integer\""});
+        assert_eq!(check(round).fit(&value!([1.0])), value!([1.0]));
     }
 
     #[test]
@@ -241,6 +250,17 @@ mod tests {
         faults.clear();
         schema.faults("input.c", &value!({}), true, &mut faults);
         assert_eq!(faults, []);
+    }
+
+    #[test]
+    fn what_would_take_too_long_is_a_fault_of_the_value_or_of_the_graph() {
+        let twice = value!({"anyOf": [{"items": {"$ref": "#"}}, {"items": {"$ref": "#"}}]});
+        let deep = (0..40).fold(Value::from(5), |v, _| Value::from(vec![v]));
+        let mut faults = Vec::new();
+        check(twice).faults("input.c", &deep, false, &mut faults);
+        assert!(faults.len() == 1 && faults[0].0 == "input.c" && faults[0].1.contains("steps"), "{faults:?}");
+        let error = Check::new(&value!({"not": {"$ref": "#"}}), "g", "state.n.schema").err().unwrap();
+        assert_eq!((error.reason, &*error.fields[0].0), (Reason::GraphInvalid, "state.n.schema"));
     }
 
     #[test]
