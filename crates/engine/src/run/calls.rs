@@ -4,7 +4,7 @@ use std::{future::Future, sync::Arc};
 
 use futures_util::StreamExt;
 
-use super::context::Context;
+use super::{context::Context, scope::StepTag};
 use crate::{
     List, NodeError, NodeFailure, Object, Value,
     model::{ChatModel, ChatRequest, Delta, ModelInfo, Usage},
@@ -154,13 +154,13 @@ impl Context {
         let id: Arc<str> = if streams { format!("lc_run--{call}") } else { format!("lc_run--{call}-0") }.into();
         let name: Arc<str> = model.name().into();
         let info = Arc::new(model.info());
-        let wants = |kind| task.wants_event(kind, &name, tags);
+        let wants = |kind| task.wants_event(kind, &name, StepTag::Part(1), tags);
         let is_quiet = tags.iter().chain(task.node_tags()).any(|t| &**t == "nostream");
-        let inherited = level.tags.iter().chain(task.node_tags()).chain(tags);
+        let has_messages = level.run.modes.has(Mode::Messages);
         let filter = &level.run.config.events;
-        let wants_tokens = level.wants(Mode::Messages)
-            && !is_quiet
-            && filter.admits_message(&name, Some(task.name()), &level.ns, inherited);
+        let admits =
+            !has_messages || filter.admits_message(&name, Some(task.name()), &level.ns, task.tags().chain(tags));
+        let wants_tokens = level.wants(Mode::Messages) && !is_quiet && admits;
         let wants_stream = wants(EventKind::ChatModelStream);
         let input = (wants(EventKind::ChatModelStart) || wants(EventKind::ChatModelEnd)).then(|| {
             let messages = request.messages.clone();
@@ -239,7 +239,8 @@ impl Context {
             *level.run.usage.lock() += usage;
         }
         let whole = message.finish(&id);
-        if wants_tokens {
+        // What the filter leaves out is not told whole either, by the node's write or by a graph around this one.
+        if wants_tokens || !admits {
             level.run.told.lock().insert(id);
         }
         if wants(EventKind::ChatModelEnd) {

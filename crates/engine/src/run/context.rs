@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::scope::{Level, question_id};
+use super::scope::{Level, StepTag, question_id};
 use crate::{
     NodeError, Object, RunId, TaskId, ThreadId, Value,
     checkpoint::TaskRecord,
@@ -186,7 +186,7 @@ impl TaskScope {
         own_tags: &[Arc<str>],
         data: impl FnOnce() -> EventData,
     ) {
-        if !self.wants_event(kind, name, own_tags) {
+        if !self.wants_event(kind, name, StepTag::Part(1), own_tags) {
             return;
         }
         let payload = Payload::from(Event {
@@ -202,22 +202,19 @@ impl TaskScope {
         self.tell(payload);
     }
 
-    pub fn wants_event(&self, kind: EventKind, name: &str, own_tags: &[Arc<str>]) -> bool {
-        let level = &self.level;
-        level.run.modes.has(Mode::Events)
-            && level.run.config.events.admits(
-                kind,
-                name,
-                Some(self.name()),
-                &level.ns,
-                level.tags.iter().chain(self.node_tags()).chain(own_tags),
-            )
+    /// Whether an event of the task, or inside it, is wanted.
+    pub fn wants_event(&self, kind: EventKind, name: &str, step: StepTag, own_tags: &[Arc<str>]) -> bool {
+        self.level.wants_event(kind, name, Some(self.name()), step, [self.node_tags(), own_tags])
+    }
+
+    /// What comes down to what is in the task: the tags of the run, of the graph and of the node.
+    pub fn tags(&self) -> impl Iterator<Item = &Arc<str>> + Clone {
+        self.level.tags.iter().chain(self.node_tags())
     }
 
     /// `seq:step:1`, and what comes down from the run and the node.
     pub fn child_tags(&self, own: &[Arc<str>]) -> Arc<[Arc<str>]> {
-        let inherited = self.level.tags.iter().chain(self.node_tags()).chain(own).cloned();
-        [Arc::from("seq:step:1")].into_iter().chain(inherited).collect()
+        StepTag::Part(1).with(self.tags().chain(own))
     }
 
     /// Begins to keep what is known of the task so far: its answers, how often it was tried.
@@ -266,7 +263,7 @@ impl Context {
     pub fn event(&self, name: impl Into<Arc<str>>, data: impl Into<Value>) {
         let task = &self.task;
         let name = name.into();
-        if !task.wants_event(EventKind::Custom, &name, &[]) {
+        if !task.wants_event(EventKind::Custom, &name, StepTag::None, &[]) {
             return;
         }
         // A custom event is the node's own: its id is the node's, its parents are the node's.
@@ -275,7 +272,7 @@ impl Context {
             name,
             run_id: task.event_id,
             parent_ids: task.level.parents.clone(),
-            tags: task.level.tags.iter().chain(task.node_tags()).cloned().collect(),
+            tags: task.tags().cloned().collect(),
             meta: task.meta(),
             model: None,
             data: EventData { custom: Some(data.into()), ..EventData::default() },

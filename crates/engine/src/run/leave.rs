@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::{
     context::{Context, TaskPath, TaskScope},
-    scope::Level,
+    scope::{Level, StepTag},
     task::{Task, panic_text},
     writes::{TaskWrite, TaskWrites},
 };
@@ -67,7 +67,7 @@ fn routes(scope: &Arc<TaskScope>, out: &Out, state: &StateView, writes: &mut Tas
     let graph = &scope.level.graph;
     let cx = Context { task: scope.clone() };
     for route in &out.routes {
-        let wants = |kind| scope.wants_event(kind, &route.name, &[]);
+        let wants = |kind| scope.wants_event(kind, &route.name, StepTag::Part(3), &[]);
         let (starts, ends) = (wants(EventKind::ChainStart), wants(EventKind::ChainEnd));
         let id = if starts || ends { scope.level.run.clock.uuid() } else { Uuid::nil() };
         let input = (starts || ends).then(|| state.to_value());

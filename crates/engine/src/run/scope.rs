@@ -48,6 +48,31 @@ pub(crate) struct Answers {
     pub bare: Mutex<Option<Value>>,
 }
 
+/// The tag that LangChain gives what happens in a graph, by where it stands.
+#[derive(Clone, Copy)]
+pub(crate) enum StepTag {
+    None,
+    /// A node, by its superstep.
+    Step(i64),
+    /// A part of what LangGraph makes of a node: 1 its work, 2 its writes, 3 its routes.
+    Part(u8),
+}
+
+impl StepTag {
+    pub fn tag(self) -> Option<Arc<str>> {
+        match self {
+            Self::None => None,
+            Self::Step(step) => Some(format!("graph:step:{step}").into()),
+            Self::Part(part) => Some(format!("seq:step:{part}").into()),
+        }
+    }
+
+    /// The tag, and those that come down to it.
+    pub fn with<'a>(self, tags: impl Iterator<Item = &'a Arc<str>>) -> Arc<[Arc<str>]> {
+        self.tag().into_iter().chain(tags.cloned()).collect()
+    }
+}
+
 /// One graph within a run: the outermost, or a subgraph in a task of another.
 pub(crate) struct Level {
     pub run: Arc<RunScope>,
@@ -88,9 +113,20 @@ impl Level {
 
     /// Whether an event is wanted.
     #[inline]
-    pub fn wants_event(&self, kind: EventKind, name: &str, node: Option<&str>, tags: &[Arc<str>]) -> bool {
-        self.run.modes.has(Mode::Events)
-            && self.run.config.events.admits(kind, name, node, &self.ns, self.tags.iter().chain(tags))
+    pub fn wants_event(
+        &self,
+        kind: EventKind,
+        name: &str,
+        node: Option<&str>,
+        step: StepTag,
+        tags: [&[Arc<str>]; 2],
+    ) -> bool {
+        if !self.run.modes.has(Mode::Events) {
+            return false;
+        }
+        let filter = &self.run.config.events;
+        let step = if filter.looks_at_tags() { step.tag() } else { None };
+        filter.admits(kind, name, node, &self.ns, self.tags.iter().chain(tags.into_iter().flatten()).chain(&step))
     }
 
     /// Tells a part.
@@ -105,7 +141,8 @@ impl Level {
     pub fn tell_chain(&self, kind: EventKind, step: i64, base: Option<&SnapshotRef>, data: impl FnOnce() -> EventData) {
         let name = self.graph.name();
         let node = self.within.as_ref().and_then(|m| m.task.as_ref()).map(|t| t.node.clone());
-        if !self.wants_event(kind, name, node.as_deref(), &[]) {
+        let part = if self.within.is_some() { StepTag::Part(1) } else { StepTag::None };
+        if !self.wants_event(kind, name, node.as_deref(), part, [&[], &[]]) {
             return;
         }
         let parents = self.parents[..self.parents.len() - 1].into();
@@ -120,9 +157,9 @@ impl Level {
                 tags: self.tags.clone(),
             })
         });
-        let tags = match (&self.within, self.depth) {
-            (Some(_), _) => self.tags.iter().cloned().chain([Arc::from("seq:step:1")]).collect(),
-            _ => self.tags.clone(),
+        let tags = match part.tag() {
+            Some(tag) => self.tags.iter().cloned().chain([tag]).collect(),
+            None => self.tags.clone(),
         };
         let event = Event {
             kind,

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::{
     context::{Asked, Context, TaskPath, TaskScope},
     leave::{self, goto_value},
-    scope::{Level, Questions},
+    scope::{Level, Questions, StepTag},
     writes::TaskWrites,
 };
 use crate::{
@@ -141,12 +141,9 @@ async fn once(scope: &Arc<TaskScope>, task: &Task) -> Result<TaskWrites, NodeErr
     let level = &scope.level;
     let node = &level.graph.inner.nodes[task.node];
     let name = &node.name;
-    let tags: Arc<[Arc<str>]> = if level.run.modes.has(Mode::Events) {
-        let step: Arc<str> = format!("graph:step:{}", scope.step).into();
-        [step].into_iter().chain(level.tags.iter().cloned()).chain(scope.node_tags().iter().cloned()).collect()
-    } else {
-        Arc::default()
-    };
+    let step = StepTag::Step(scope.step);
+    let tags: Arc<[Arc<str>]> =
+        if level.run.modes.has(Mode::Events) { step.with(scope.tags()) } else { Arc::default() };
     let cx = Context { task: scope.clone() };
     let key = node.spec.cache.and_then(|_| cache_key(level, name, &task.input));
     if let (Some(key), Some(cache)) = (&key, &level.graph.runtime.cache)
@@ -158,7 +155,7 @@ async fn once(scope: &Arc<TaskScope>, task: &Task) -> Result<TaskWrites, NodeErr
         writes.list.extend(leaves.list);
         return Ok(writes);
     }
-    let wants = |kind| level.wants_event(kind, name, Some(name), scope.node_tags());
+    let wants = |kind| scope.wants_event(kind, name, step, &[]);
     let tell = |kind, data| scope.chain(kind, name, tags.clone(), data);
     let input = (wants(EventKind::ChainStart) || wants(EventKind::ChainEnd)).then(|| task.input.to_value());
     if wants(EventKind::ChainStart) {

@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::{
     context::TaskScope,
+    scope::StepTag,
     superstep::{Superstep, task_modes},
     task::{Ended, Task},
     writes::TaskWrites,
@@ -34,25 +35,21 @@ impl TaskScope {
     }
 
     pub(super) fn chain_error(&self, failure: &NodeFailure) {
-        if self.level.wants_event(EventKind::ChainError, self.name(), Some(self.name()), self.node_tags()) {
-            let step: Arc<str> = format!("graph:step:{}", self.step).into();
-            let tags =
-                [step].into_iter().chain(self.level.tags.iter().cloned()).chain(self.node_tags().iter().cloned());
+        let step = StepTag::Step(self.step);
+        if self.wants_event(EventKind::ChainError, self.name(), step, &[]) {
             let data = EventData { error: Some(failure.clone()), ..EventData::default() };
-            self.chain(EventKind::ChainError, self.name(), tags.collect(), data);
+            self.chain(EventKind::ChainError, self.name(), step.with(self.tags()), data);
         }
     }
 
     pub(super) fn route_event(&self, kind: EventKind, name: &Arc<str>, id: Uuid, data: EventData) {
-        let inherited = self.level.tags.iter().chain(self.node_tags().iter()).cloned();
         let parent_ids = if self.node.is_none() { self.level.parents.clone() } else { self.child_parents() };
         self.tell(Payload::from(Event {
             kind,
             name: name.clone(),
             run_id: id,
             parent_ids,
-            // The third part of what LangGraph makes of a node: the node, its writes, its routes.
-            tags: [Arc::from("seq:step:3")].into_iter().chain(inherited).collect(),
+            tags: StepTag::Part(3).with(self.tags()),
             meta: self.meta(),
             model: None,
             data,
@@ -62,6 +59,10 @@ impl TaskScope {
     /// Whole messages among what a node wrote, but for those already told and those it was given.
     pub(super) fn tell_messages(&self, writes: &TaskWrites) {
         let inner = &self.level.graph.inner;
+        // A whole message has no model's name and no call's tags any more. One that is left out counts as told, so that
+        // no graph around this one tells it.
+        let filter = &self.level.run.config.events;
+        let admits = filter.admits_message("", Some(self.name()), &self.level.ns, self.tags());
         for (channel, value) in writes.channels() {
             if !matches!(inner.channels[channel].reducer, Reducer::Messages) {
                 continue;
@@ -79,7 +80,7 @@ impl TaskScope {
                 };
                 let held = self.base.values[channel].as_ref().and_then(Value::as_list);
                 let is_given = held.is_some_and(|l| l.iter().any(|m| m.get_str("id") == Some(id)));
-                if is_given || !self.level.run.told.lock().insert(id.clone()) {
+                if is_given || !self.level.run.told.lock().insert(id.clone()) || !admits {
                     continue;
                 }
                 self.tell(Payload::Message(MessagePart {

@@ -86,6 +86,11 @@ impl EventFilter {
             && [&self.names, &self.nodes, &self.tags, &self.namespaces].iter().all(|p| p.is_open())
     }
 
+    /// Whether tags decide anything.
+    pub(crate) fn looks_at_tags(&self) -> bool {
+        !self.tags.is_open()
+    }
+
     /// Whether an event of this kind can pass at all.
     pub fn admits_kind(&self, kind: EventKind) -> bool {
         let bits = |kinds: &[EventKind]| kinds.iter().fold(0u16, |bits, k| bits | k.bit());
