@@ -2,21 +2,19 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use std::{
-    collections::HashMap,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use futures_util::{StreamExt, stream::BoxStream};
 use runloom_engine::{
     channel::ChannelSpec,
     checkpoint::{CheckpointFilter, Durability, MemoryCheckpointer},
-    items::NodeCache,
     model::{ChatModel, ChatRequest, Delta, ModelError, ModelInfo, ToolCallDelta, Usage},
-    stream::{Chunk, EventFilter, EventKind, Mode, Part, Patterns, Payload, UpdatePart},
+    stream::{Chunk, EventFilter, EventKind, Mode, Part, Patterns, Payload},
     *,
 };
 
@@ -103,37 +101,6 @@ async fn a_slow_node_and_a_silent_one_time_out_and_one_that_tells_does_not() {
     let error = run(slow(false).idle_timeout(Duration::from_secs(2))).await.unwrap_err();
     assert!(error.to_string().contains("told nothing for 2s"), "{error}");
     assert!(run(slow(true).idle_timeout(Duration::from_secs(2))).await.is_ok());
-}
-
-#[derive(Default)]
-struct Cache(Mutex<HashMap<String, Value>>);
-
-#[async_trait::async_trait]
-impl NodeCache for Cache {
-    async fn get(&self, key: &str) -> Option<Value> {
-        self.0.lock().unwrap().get(key).cloned()
-    }
-    async fn put(&self, key: &str, value: Value, _: Option<SystemTime>) {
-        self.0.lock().unwrap().insert(key.to_owned(), value);
-    }
-}
-
-#[tokio::test]
-async fn a_cached_node_runs_once_for_an_input_and_its_update_says_so() {
-    let calls: Arc<AtomicUsize> = Arc::default();
-    let mut b = builder("cached");
-    b.add_node("n", flaky(&calls, 0).cache(CachePolicy::default())).add_edge(START, "n");
-    let graph = b.compile().unwrap();
-    let graph = graph.with_runtime(Runtime { cache: Some(Arc::new(Cache::default())), ..Runtime::default() });
-    let mut cached = Vec::new();
-    for x in [1, 1, 2] {
-        let (parts, end) = parts(&graph, value!({"x": x}), RunConfig::default()).await;
-        let Payload::Update(UpdatePart::Node { cached: is, .. }) = &parts[0].payload else { panic!() };
-        cached.push(*is);
-        assert_eq!(end.unwrap().values.get("log"), Some(&value!(["attempt 1"])));
-    }
-    assert_eq!(cached, [false, true, false]);
-    assert_eq!(calls.load(Ordering::SeqCst), 2);
 }
 
 #[tokio::test]

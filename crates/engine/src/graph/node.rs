@@ -100,7 +100,8 @@ impl fmt::Debug for RetryPolicy {
     }
 }
 
-/// Keeps what a node wrote, by graph revision, node and input, and takes it from there next time.
+/// Keeps what a node wrote, by graph revision, node, input, context and configurable, and takes it from there next time.
+/// What it made of an answer, or of the state that a graph inside it keeps, is not kept.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CachePolicy {
     /// For how long; none means for good.

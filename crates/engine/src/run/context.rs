@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use parking_lot::Mutex;
@@ -46,6 +46,8 @@ pub(crate) struct TaskScope {
     pub resuming: bool,
     /// Counts signs of life, for the timeout of a silent node.
     pub pulse: AtomicU64,
+    /// True once it has used what no cache's key holds: an answer, a graph's own state.
+    pub is_personal: AtomicBool,
     /// How many subgraphs it has run.
     pub subgraphs: std::sync::atomic::AtomicUsize,
 }
@@ -89,6 +91,7 @@ impl TaskScope {
             asked: Mutex::default(),
             meta: Mutex::default(),
             resuming: false,
+            is_personal: false.into(),
             subgraphs: 0.into(),
             pulse: 0.into(),
         }
@@ -169,6 +172,14 @@ impl TaskScope {
         self.pulse.fetch_add(1, Ordering::Relaxed);
         if let Some(task) = &self.level.above {
             task.beat();
+        }
+    }
+
+    /// Says that what the task comes to, and the tasks it runs in, depends on more than their input.
+    pub fn is_now_personal(&self) {
+        self.is_personal.store(true, Ordering::Relaxed);
+        if let Some(task) = &self.level.above {
+            task.is_now_personal();
         }
     }
 
@@ -288,6 +299,7 @@ impl Context {
         let mut asked = task.asked.lock();
         let index = asked.count;
         asked.count += 1;
+        task.is_now_personal();
         if let Some(answer) = asked.answers.get(index) {
             return Ok(answer.clone());
         }

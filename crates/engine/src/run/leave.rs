@@ -121,3 +121,16 @@ pub(super) fn goto_value(to: &[Goto]) -> Value {
 fn send_value(send: &Send) -> Value {
     Value::Object([("node", Value::from(&send.node)), ("arg", send.input.clone())].into_iter().collect())
 }
+
+/// One place to go, from what [`goto_value`] made of it alone.
+pub(super) fn goto_from(shown: &Value) -> Option<Goto> {
+    match shown {
+        Value::String(name) => Some(Goto::Node(name.clone())),
+        // A Send alone is a list of one.
+        Value::List(one) => goto_from(one.get(0)?),
+        Value::Object(send) => {
+            Some(Goto::Send(Send { node: send.get("node")?.as_str()?.into(), input: send.get("arg")?.clone() }))
+        }
+        _ => None,
+    }
+}

@@ -129,6 +129,7 @@ impl Context {
             let run = above.run.clone();
             let count = task.subgraphs.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             let mut ns = if persistent {
+                task.is_now_personal();
                 match &*above.ns {
                     "" => task.name().to_string(),
                     ns => format!("{ns}|{}", task.name()),

@@ -13,12 +13,12 @@ use uuid::Uuid;
 
 use super::{
     context::{Asked, Context, TaskPath, TaskScope},
-    leave::{self, goto_value},
+    leave::{self, goto_from, goto_value},
     scope::{Level, Questions, StepTag},
     writes::TaskWrites,
 };
 use crate::{
-    Command, Error, NodeError, NodeFailure, Output, RetryPolicy, TaskId, Value,
+    Command, Error, List, NodeError, NodeFailure, Output, RetryPolicy, TaskId, Update, Value,
     checkpoint::{Outcome, TaskRecord},
     graph::{NodeId, StateView},
     stream::{EventData, EventKind, Mode, SnapshotRef},
@@ -82,6 +82,8 @@ pub(crate) async fn run(
     let node = &level.graph.inner.nodes[task.node];
     let event_id = if level.run.modes.has(Mode::Events) { level.run.clock.uuid() } else { Uuid::nil() };
     let mut attempt = 1;
+    // What an earlier stop was told may be in graphs that the task runs, which go on from there.
+    let mut is_personal = resuming;
     // What has been answered stays so, from an earlier stop and from one try to the next.
     let mut known = task.earlier.as_ref().map_or_else(Asked::default, |r| Asked {
         count: 0,
@@ -96,6 +98,7 @@ pub(crate) async fn run(
             event_id,
             asked: std::mem::take(&mut known).into(),
             resuming: resuming || attempt > 1,
+            is_personal: is_personal.into(),
             ..TaskScope::new(level, (task.id, Some(task.node), task.path), step, base)
         });
         if scope.tries > 1 {
@@ -122,6 +125,7 @@ pub(crate) async fn run(
         if let Some(failure) = error.failure() {
             if let Some(pause) = node.spec.retry.as_ref().and_then(|p| p.pause(attempt, failure)) {
                 known = Asked { count: 0, ..std::mem::take(&mut *scope.asked.lock()) };
+                is_personal = scope.is_personal.load(Ordering::Relaxed);
                 tokio::time::sleep(pause).await;
                 attempt += 1;
                 continue;
@@ -162,7 +166,10 @@ async fn once(scope: &Arc<TaskScope>, task: &Task) -> Result<TaskWrites, NodeErr
         tell(EventKind::ChainStart, EventData { input: input.clone(), ..EventData::default() });
     }
     let output = call(scope, task, cx).await?;
-    if let (Some(key), Some(cache), Some(kept)) = (&key, &level.graph.runtime.cache, output_to(&output)) {
+    if let (Some(key), Some(cache)) = (&key, &level.graph.runtime.cache)
+        && !scope.is_personal.load(Ordering::Relaxed)
+        && let Some(kept) = output_to(&output)
+    {
         let until = node.spec.cache.and_then(|p| p.ttl).map(|ttl| level.run.clock.now() + ttl);
         cache.put(key, kept, until).await;
     }
@@ -289,7 +296,7 @@ fn command_value(command: &Command) -> Value {
     Value::Object(
         [
             ("graph", if command.parent { Value::from("__parent__") } else { Value::Null }),
-            ("update", command.update.as_ref().map_or(Value::Null, crate::Update::to_value)),
+            ("update", command.update.as_ref().map_or(Value::Null, Update::to_value)),
             ("resume", Value::Null),
             ("goto", goto),
         ]
@@ -298,30 +305,64 @@ fn command_value(command: &Command) -> Value {
     )
 }
 
-/// What a cache keeps under: graph revision, node, input.
+/// What a cache keeps under: graph revision, node, and all that the node is given.
 fn cache_key(level: &Level, node: &str, input: &StateView) -> Option<String> {
-    let text = serde_json::to_vec(&input.to_value()).ok()?;
-    let hash = xxhash_rust::xxh3::xxh3_128(&text);
+    let config = &level.run.config;
+    let given = Value::from(vec![input.to_value(), config.context.clone(), Value::Object(config.configurable.clone())]);
+    let hash = xxhash_rust::xxh3::xxh3_128(&serde_json::to_vec(&given).ok()?);
     Some(format!("{}:{}:{node}:{hash:032x}", level.graph.name(), level.graph.revision()))
 }
 
-/// Only updates are kept in a cache: a command is a decision, not a result.
+/// What a node wrote as a cache keeps it: an update as a list of its writes, a command and a list of both as an object.
+/// What is meant for the parent is not kept.
 fn output_to(output: &Output) -> Option<Value> {
-    match output {
-        Output::Nothing => Some(Value::Null),
-        Output::Update(update) => Some(Value::from(
-            update.writes.iter().map(|(k, v)| Value::from(vec![Value::from(k), v.clone()])).collect::<Vec<_>>(),
-        )),
-        Output::Command(_) | Output::Many(_) => None,
-    }
+    let kept = match output {
+        Output::Nothing => Value::Null,
+        Output::Update(update) => update_to(update),
+        Output::Command(command) if command.parent => return None,
+        Output::Command(command) => {
+            let update = command.update.as_ref().map_or(Value::Null, update_to);
+            let goto: Vec<Value> = command.goto.iter().map(|goto| goto_value(std::slice::from_ref(goto))).collect();
+            Value::Object([("update", update), ("goto", goto.into())].into_iter().collect())
+        }
+        Output::Many(outputs) => {
+            let outputs = outputs.iter().map(output_to).collect::<Option<Vec<_>>>()?;
+            Value::Object([("many", Value::from(outputs))].into_iter().collect())
+        }
+    };
+    Some(kept)
+}
+
+fn update_to(update: &Update) -> Value {
+    let pair = |(name, value): &(Arc<str>, Value)| Value::from(vec![Value::from(name), value.clone()]);
+    update.writes.iter().map(pair).collect::<Vec<_>>().into()
 }
 
 fn output_from(kept: &Value) -> Option<Output> {
-    let Value::List(writes) = kept else { return Some(Output::Nothing) };
-    let mut update = crate::Update::new();
-    for write in writes.iter() {
-        let pair = write.as_list()?;
-        update = update.set(pair.get(0)?.as_str()?, pair.get(1)?.clone());
+    match kept {
+        Value::List(writes) => Some(Output::Update(update_from(writes)?)),
+        Value::Object(fields) => match (fields.get("many"), fields.get("update"), fields.get("goto")) {
+            (Some(Value::List(outputs)), ..) => {
+                Some(Output::Many(outputs.iter().map(output_from).collect::<Option<_>>()?))
+            }
+            (_, update, Some(Value::List(goto))) => {
+                let update = match update.and_then(Value::as_list) {
+                    Some(writes) => Some(update_from(writes)?),
+                    None => None,
+                };
+                let goto = goto.iter().map(goto_from).collect::<Option<_>>()?;
+                Some(Output::Command(Command { update, goto, ..Command::default() }))
+            }
+            _ => None,
+        },
+        Value::Null => Some(Output::Nothing),
+        _ => None,
     }
-    Some(Output::Update(update))
+}
+
+fn update_from(writes: &List) -> Option<Update> {
+    writes.iter().try_fold(Update::new(), |update, write| {
+        let pair = write.as_list()?;
+        Some(update.set(pair.get(0)?.as_str()?, pair.get(1)?.clone()))
+    })
 }
