@@ -96,6 +96,13 @@ impl Served {
             (Reducer::Append, _) => wrong("a list"),
             (Reducer::Merge, _) => wrong("an object"),
             (Reducer::Add, _) => wrong("a number"),
+            // These compare with what the channel holds: texts with a text, else numbers.
+            (Reducer::Max | Reducer::Min, given) => match (channel.start(), given) {
+                (Some(Value::String(_)), Value::String(_)) => None,
+                (Some(Value::String(_)), _) => wrong("a text"),
+                (_, Value::Int(_) | Value::UInt(_) | Value::Float(_)) => None,
+                _ => wrong("a number"),
+            },
             _ => None,
         };
         if let Some(fault) = kind {

@@ -15,34 +15,46 @@ use crate::{
     tree::{At, Data, Tree},
 };
 
+/// What is known of the edges so far.
+#[derive(Default)]
+struct Seen {
+    /// Whether one leaves START.
+    enters: bool,
+    /// The sources of routes: a second route of a node needs a name of its own.
+    routed: Vec<Arc<str>>,
+}
+
 impl Reader<'_> {
     /// The edges, added to the graph.
     pub fn edges(&mut self, tree: &Tree, scope: &Scope<'_>, graph: &mut GraphBuilder) {
-        // The sources of routes so far: a second route of a node needs a name of its own.
-        let mut routed = Vec::new();
+        let mut seen = Seen::default();
         let Data::List(items) = &tree.data else {
             self.fault(tree.at, format!("expected a list of edges, found {}", tree.kind()));
             return;
         };
         for (i, item) in items.iter().enumerate() {
-            self.within(format!("edge {}", i + 1), |r| r.edge(item, scope, graph, &mut routed));
+            self.within(format!("edge {}", i + 1), |r| r.edge(item, scope, graph, &mut seen));
         }
-        let enters = items.iter().any(|item| {
-            let from = item.get("from").map(|f| &f.data);
-            matches!(from, Some(Data::Scalar(v)) if v.as_str().is_some_and(is_start))
-        });
-        if !enters {
+        if !seen.enters {
             self.fault(tree.at, "the graph cannot be entered: there is no edge from START");
         }
     }
 
-    fn edge(&mut self, tree: &Tree, scope: &Scope<'_>, graph: &mut GraphBuilder, routed: &mut Vec<Arc<str>>) {
+    fn edge(&mut self, tree: &Tree, scope: &Scope<'_>, graph: &mut GraphBuilder, seen: &mut Seen) {
         let fields = self.fields(tree, &["from", "to", "route", "name"]);
         let from = fields.get("from").map(|f| (self.names(f), matches!(f.data, Data::List(_))));
         let to = fields.get("to").map(|t| self.names(t));
         for (what, missing) in [("from", from.is_none()), ("to", to.is_none())] {
             if missing && fields.at == tree.at && matches!(tree.data, Data::Map(_)) {
                 self.fault(tree.at, format!("an edge needs `{what}`"));
+            }
+        }
+        seen.enters |= from.iter().flat_map(|(names, _)| names).any(|(name, _)| is_start(name));
+        for what in ["from", "to"] {
+            if let Some(Tree { data: Data::List(items), at }) = fields.get(what)
+                && items.is_empty()
+            {
+                self.fault(*at, format!("an edge needs at least one name in `{what}`"));
             }
         }
         let (Some((from, is_join)), Some(to)) = (from, to) else { return };
@@ -65,8 +77,8 @@ impl Reader<'_> {
                 }
                 return;
             };
-            let count = routed.iter().filter(|r| *r == from).count();
-            routed.push(from.clone());
+            let count = seen.routed.iter().filter(|r| *r == from).count();
+            seen.routed.push(from.clone());
             let name = if count > 0 && &*name == "route" { format!("route_{}", count + 1).into() } else { name };
             let route = DocRoute { name: name.clone(), from: from.clone(), route: given, to: to.clone() };
             graph.add_route(from.clone(), name, Arc::new(route), Some(to));

@@ -118,13 +118,21 @@ impl Reader<'_> {
     fn usage(&mut self, tree: &Tree) -> Usage {
         let known = ["input_tokens", "output_tokens", "total_tokens", "cached_tokens", "reasoning_tokens"];
         let fields = self.fields(tree, &known);
-        let mut tokens = |name: &str| fields.get(name).and_then(|t| self.integer(t, 0)).unwrap_or(0);
-        Usage {
+        let mut tokens = |name: &str| fields.get(name).and_then(|t| self.integer(t, 0));
+        let total = tokens("total_tokens");
+        let mut tokens = |name: &str| tokens(name).unwrap_or(0);
+        let usage = Usage {
             input_tokens: tokens("input_tokens"),
             output_tokens: tokens("output_tokens"),
             cached_tokens: tokens("cached_tokens"),
             reasoning_tokens: tokens("reasoning_tokens"),
+        };
+        let sum = usage.input_tokens.saturating_add(usage.output_tokens);
+        if let Some(total) = total.filter(|total| *total != sum) {
+            let what = "is the sum of `input_tokens` and `output_tokens`";
+            self.fault(fields.place("total_tokens"), format!("`total_tokens` {what}, here {sum}, and not {total}"));
         }
+        usage
     }
 }
 

@@ -46,9 +46,11 @@ impl Reader<'_> {
         let known: Vec<&str> = ACTIONS.iter().copied().chain(["steps"]).chain(POLICIES).collect();
         let fields = self.fields(tree, &known);
         let mut bound = Vec::new();
-        let to: Vec<Arc<str>> = match fields.get("destinations").map(|t| &t.data) {
-            Some(Data::List(items)) => items.iter().filter_map(|i| i.as_text().cloned()).collect(),
-            _ => Vec::new(),
+        // Faults in them are noted with the policies.
+        let to: Vec<Arc<str>> = match fields.get("destinations").map(|t| (t, &t.data)) {
+            Some((_, Data::List(items))) => items.iter().filter_map(|i| i.as_text().cloned()).collect(),
+            Some((one, _)) => one.as_text().cloned().into_iter().collect(),
+            None => Vec::new(),
         };
         let mut steps = Vec::new();
         match (self.one_action(&fields, tree, "a node"), fields.get("steps")) {

@@ -19,7 +19,7 @@ impl Reader<'_> {
         if let Some(ms) = self.field(fields, "timeout_ms", |r, t| r.integer(t, 1)) {
             spec.timeout = Some(Duration::from_millis(ms));
         }
-        if let Some(cache) = fields.raw("cache") {
+        if let Some(cache) = fields.get("cache") {
             spec.cache = self.within("cache", |r| r.cache(cache));
         }
         if let Some(defer) = self.field(fields, "defer", |r, t| r.bool(t)) {
@@ -75,7 +75,7 @@ impl Reader<'_> {
     fn cache(&mut self, tree: &Tree) -> Option<CachePolicy> {
         match tree.to_value() {
             Value::Bool(false) => return None,
-            Value::Bool(true) | Value::Null => return Some(CachePolicy::default()),
+            Value::Bool(true) => return Some(CachePolicy::default()),
             _ => {}
         }
         let fields = self.fields(tree, &["ttl_s"]);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use runloom_engine::{ChannelSpec, Reducer, Value};
+use runloom_engine::{ChannelSpec, Object, Reducer, Value};
 
 use super::Reader;
 use crate::{
@@ -71,6 +71,15 @@ impl Reader<'_> {
             spec.default = Some(value);
         }
         spec.schema = schema.map(|(tree, _)| tree.to_value());
+        if let (Reducer::Max | Reducer::Min, Some(Value::Object(schema))) = (&spec.reducer, &spec.schema)
+            && !allows_numbers(schema)
+        {
+            let name = spec.reducer.name();
+            self.fault(
+                fields.place("schema"),
+                format!("the reducer `{name}` compares numbers, beginning with 0, and the schema has none"),
+            );
+        }
         spec
     }
 
@@ -116,5 +125,15 @@ impl Reader<'_> {
                 None
             }
         }
+    }
+}
+
+/// Whether a schema's `type`, where it says one, may be a number.
+fn allows_numbers(schema: &Object) -> bool {
+    let is_number = |kind: &Value| matches!(kind.as_str(), Some("number" | "integer"));
+    match schema.get("type") {
+        None => true,
+        Some(Value::List(kinds)) => kinds.iter().any(is_number),
+        Some(kind) => is_number(kind),
     }
 }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     nearest::or_known,
-    run::{Chat, RunTools, Step, Write},
+    run::{Chat, NO_DESTINATION, RunTools, Step, Write},
     tree::{At, Data, Tree},
 };
 
@@ -157,7 +157,9 @@ impl Reader<'_> {
         if update.is_empty() && goto.is_none() {
             self.fault(tree.at, "a command needs an `update`, a `goto`, or both");
         }
-        Step::Command { update, goto, parent }
+        // What is meant for the parent goes to the parent's nodes.
+        let to = if parent { Arc::default() } else { to.into() };
+        Step::Command { update, goto, parent, to }
     }
 
     /// Checks the names that a `goto` is written to come to.
@@ -167,7 +169,7 @@ impl Reader<'_> {
         self.gone_to.extend(names.iter().cloned());
         for name in names.iter().filter(|n| !is_end(n)) {
             if self.known("node", name, at, &scope.nodes) && !to.is_empty() && !to.contains(name) {
-                self.fault(at, format!("the command goes to `{name}`, which is not in the node's `destinations`"));
+                self.fault(at, format!("the command goes to `{name}`, {NO_DESTINATION}"));
             }
         }
     }
@@ -246,8 +248,10 @@ impl Reader<'_> {
     }
 
     fn run_tools(&mut self, tree: &Tree, scope: &Scope<'_>) -> Step {
-        let empty = Tree { data: Data::Map(Vec::new()), at: tree.at };
-        let tree = if tree.is_null() { &empty } else { tree };
+        if tree.is_null() {
+            self.fault(tree.at, "`tools` needs a map; `tools: {}` runs them all");
+            return Step::Tools(RunTools { tools: scope.tools.clone(), messages: "".into(), handle_errors: true });
+        }
         let fields = self.fields(tree, &["tools", "messages", "handle_errors"]);
         let mut tools = scope.tools.clone();
         if let Some(names) = fields.get("tools") {

@@ -35,6 +35,32 @@ fn one(value: &Value) -> Result<Goto, String> {
     }
 }
 
+/// What is said of a node that is not in a command's destinations.
+pub(crate) const NO_DESTINATION: &str = "which is not in the node's `destinations`";
+
+/// Where a command goes, which has to be one of its node's destinations, where it has any.
+pub(super) fn of_command(value: &Value, to: &[Arc<str>]) -> Result<Vec<Goto>, NodeError> {
+    let gotos = gotos(value, true).map_err(|m| NodeError::msg(format!("`goto`: {m}")))?;
+    match gotos.iter().map(target).find(|name| !to.is_empty() && !is_among(name, to)) {
+        None => Ok(gotos),
+        Some(name) => {
+            let near = crate::nearest::or_known(name, to.iter().map(|t| &**t));
+            Err(NodeError::msg(format!("`goto`: it leads to `{name}`, {NO_DESTINATION}{near}")).permanent())
+        }
+    }
+}
+
+fn target(goto: &Goto) -> &Arc<str> {
+    match goto {
+        Goto::Node(name) => name,
+        Goto::Send(send) => &send.node,
+    }
+}
+
+fn is_among(name: &str, to: &[Arc<str>]) -> bool {
+    to.iter().any(|t| **t == *name || (is_end(t) && is_end(name)))
+}
+
 /// A route of a document.
 pub(crate) struct DocRoute {
     pub name: Arc<str>,
@@ -47,17 +73,9 @@ impl Route for DocRoute {
     fn call(&self, state: &StateView, cx: &Context) -> Result<Vec<Goto>, NodeError> {
         let fails = |message: String| NodeError::msg(format!("route `{}` of `{}`: {message}", self.name, self.from));
         let to = gotos(&self.route.eval(&env(state, cx, &[]))?, false).map_err(fails)?;
-        for goto in &to {
-            let name = match goto {
-                Goto::Node(name) => name,
-                Goto::Send(send) => &send.node,
-            };
-            let is_known = self.to.iter().any(|t| t == name || (is_end(t) && is_end(name)));
-            if !is_known {
-                let known = self.to.iter().map(|t| &**t);
-                let near = crate::nearest::or_known(name, known);
-                return Err(fails(format!("it leads to `{name}`, which is not in its `to`{near}")));
-            }
+        if let Some(name) = to.iter().map(target).find(|name| !is_among(name, &self.to)) {
+            let near = crate::nearest::or_known(name, self.to.iter().map(|t| &**t));
+            return Err(fails(format!("it leads to `{name}`, which is not in its `to`{near}")));
         }
         Ok(to)
     }

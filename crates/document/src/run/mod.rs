@@ -7,7 +7,7 @@ mod tools;
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
-pub(crate) use goto::DocRoute;
+pub(crate) use goto::{DocRoute, NO_DESTINATION};
 use runloom_engine::{
     Command, Context, Graph, Node, NodeError, Output, StateView, SubgraphNode, Update, Value, command::overwrite,
 };
@@ -24,9 +24,21 @@ pub(crate) struct DocNode {
 pub(crate) enum Step {
     Update(Vec<Write>),
     Emit(Vec<Given>),
-    Event { name: Arc<str>, data: Given },
-    Interrupt { value: Given, bind: Arc<str> },
-    Command { update: Vec<Write>, goto: Option<Given>, parent: bool },
+    Event {
+        name: Arc<str>,
+        data: Given,
+    },
+    Interrupt {
+        value: Given,
+        bind: Arc<str>,
+    },
+    /// `to` are the only nodes it may go to, where the node has destinations.
+    Command {
+        update: Vec<Write>,
+        goto: Option<Given>,
+        parent: bool,
+        to: Arc<[Arc<str>]>,
+    },
     Chat(Chat),
     Tools(RunTools),
     Subgraph(Within),
@@ -146,11 +158,9 @@ impl Run {
                 let answer = self.cx.interrupt(self.eval(value)?)?;
                 self.bind(bind, answer);
             }
-            Step::Command { update, goto, parent } => {
+            Step::Command { update, goto, parent, to } => {
                 let goto = match goto {
-                    Some(goto) => {
-                        goto::gotos(&self.eval(goto)?, true).map_err(|m| NodeError::msg(format!("`goto`: {m}")))?
-                    }
+                    Some(goto) => goto::of_command(&self.eval(goto)?, to)?,
                     None => Vec::new(),
                 };
                 let update = match &update[..] {

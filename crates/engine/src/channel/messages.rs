@@ -65,6 +65,10 @@ pub fn coerce_message(message: &Value) -> Result<Value, String> {
         "function" => "function",
         other => return Err(format!("there is no message role `{other}`")),
     };
+    if let Some(wrong) = given.get("content").and_then(no_content) {
+        let blocks = "the `content` of a message is a text or a list of blocks";
+        return Err(format!("{blocks} (texts and objects), not {}", wrong.kind()));
+    }
     let is_normal = given.get("type").and_then(Value::as_str) == Some(kind)
         && given.contains_key("id")
         && given.contains_key("response_metadata");
@@ -109,6 +113,15 @@ pub fn coerce_message(message: &Value) -> Result<Value, String> {
         }
     }
     Ok(Value::Object(o))
+}
+
+/// What of a message's content is none: neither a text nor a block.
+fn no_content(content: &Value) -> Option<&Value> {
+    match content {
+        Value::String(_) | Value::Null => None,
+        Value::List(blocks) => blocks.iter().find(|block| !matches!(block, Value::String(_) | Value::Object(_))),
+        other => Some(other),
+    }
 }
 
 /// Tool calls in LangChain's form, also from OpenAI's `{id, function: {name, arguments}}`.
@@ -241,4 +254,34 @@ fn edit(list: &mut List, writes: &[List], at: &mut MessageIndex) -> Result<(Vec<
         }
     }
     Ok((edits, whole))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_content_of_a_message_is_a_text_or_a_list_of_blocks() {
+        for good in [
+            value!({"role": "user", "content": "hi"}),
+            value!({"role": "user", "content": null}),
+            value!({"role": "user"}),
+            value!({"role": "user", "content": ["hi", {"type": "text", "text": "there"}]}),
+            value!(["user", [{"type": "text", "text": "there"}]]),
+        ] {
+            assert!(coerce_message(&good).is_ok(), "{good}");
+        }
+        for (bad, kind) in [
+            (value!({"role": "user", "content": 5}), "an integer"),
+            (value!({"type": "human", "id": "1", "response_metadata": {}, "content": {"a": 1}}), "an object"),
+            (value!(["user", true]), "a boolean"),
+            (value!({"role": "ai", "content": ["hi", 5]}), "an integer"),
+        ] {
+            let error = coerce_message(&bad).unwrap_err();
+            assert!(
+                error.starts_with("the `content` of a message is a text or a list of blocks") && error.contains(kind),
+                "{error}"
+            );
+        }
+    }
 }
