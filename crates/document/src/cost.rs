@@ -65,11 +65,11 @@ impl SchemaCost {
                     None => cost.anchors.entry(name.to_owned()).or_default().push(schema.clone()),
                 }
             }
-            cost.has_references |= REFERENCES.iter().any(|key| rules.contains_key(*key));
+            cost.has_references |= REFERENCES.iter().any(|key| rules.contains_key(key));
             all.push(schema);
             open.extend(here(schema));
             open.extend(inside(schema));
-            let kept = KEPT.iter().filter_map(|key| rules.get(*key)?.as_object());
+            let kept = KEPT.iter().filter_map(|key| rules.get(key)?.as_object());
             open.extend(kept.flat_map(|map| map.iter().map(|(_, schema)| schema)));
         }
         if !cost.has_references && !all.iter().any(|schema| repeats(schema) > 1) {

@@ -26,6 +26,8 @@ async fn a_graph_is_drawn_and_described(store: Arc<dyn Store>) {
     assert_eq!(flat.nodes.iter().map(|n| &*n.id).collect::<Vec<_>>(), ["__start__", "sub", "__end__"]);
     let deep = core.draw(&parent, 1).await.unwrap();
     assert!(deep.nodes.iter().any(|n| &*n.id == "sub:inner"), "{deep:?}");
+    let is_there = |id: &str| deep.nodes.iter().any(|n| &*n.id == id);
+    assert!(deep.edges.iter().all(|e| is_there(&e.source) && is_there(&e.target)), "{deep:?}");
     assert!(flat.mermaid().starts_with("graph TD;"));
     let schemas = core.schemas(&Target::Graph("echo".into())).await.unwrap();
     assert_eq!(schemas.input.get("properties").unwrap().as_object().unwrap().len(), 2);

@@ -1,8 +1,8 @@
 //! A graph as nodes and edges, and as Mermaid.
 
-use std::{fmt::Write, sync::Arc};
+use std::{collections::BTreeMap, fmt::Write, sync::Arc};
 
-use super::{Graph, NodeId, compiled::Out};
+use super::{Graph, compiled::Out};
 use crate::{END, START};
 
 /// A graph as a picture of nodes and edges.
@@ -17,7 +17,7 @@ pub struct Drawing {
 /// A node of a drawing.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DrawnNode {
-    /// Its id; a subgraph's nodes are `parent:child`.
+    /// Its id; a subgraph's nodes are `parent:child`, and `parent:1:child` in the second graph of a node.
     pub id: Arc<str>,
     /// The graph that it runs inside, where it does and is not drawn itself.
     pub subgraph: Option<Arc<str>>,
@@ -38,88 +38,144 @@ pub struct DrawnEdge {
     pub label: Option<Arc<str>>,
 }
 
+/// The most nodes of a drawing; subgraphs beyond it are not drawn out.
+const MOST_NODES: usize = 10_000;
+
 impl Graph {
-    /// The drawing. `depth` says how many levels of subgraphs to draw within.
+    /// The drawing. `depth` says how many levels of subgraphs to draw within: edges that lead to such a node enter the
+    /// graph inside, and those that leave it leave the graph.
     pub fn draw(&self, depth: usize) -> Drawing {
-        let mut d = Drawing { nodes: Vec::new(), edges: Vec::new() };
-        self.draw_into(&mut d, "", depth);
-        d
+        self.drawn("", depth, &mut { MOST_NODES })
     }
 
-    fn draw_into(&self, d: &mut Drawing, prefix: &str, depth: usize) {
+    fn drawn(&self, prefix: &str, depth: usize, left: &mut usize) -> Drawing {
         let g = &self.inner;
+        let mut d = Drawing { nodes: Vec::new(), edges: Vec::new() };
         let id = |name: &str| -> Arc<str> {
             if prefix.is_empty() { name.into() } else { format!("{prefix}:{name}").into() }
         };
         let plain = |name: &str| DrawnNode { id: id(name), subgraph: None, defer: false };
+        *left = left.saturating_sub(g.nodes.len());
+        // Where a node that is drawn out is entered and left.
+        let mut doors: BTreeMap<Arc<str>, (Arc<str>, Arc<str>)> = BTreeMap::new();
         d.nodes.push(plain(START));
-        let mut ends = false;
-        let node_name = |n: NodeId| g.nodes[n].name.clone();
-        let mut leave = |d: &mut Drawing, from: &str, out: &Out, destinations: &[Arc<str>]| {
-            let edge = |to: &str, conditional, label: Option<&Arc<str>>| DrawnEdge {
-                source: id(from),
-                target: id(to),
-                conditional,
-                label: label.filter(|l| !l.starts_with("route")).cloned(),
-            };
-            let mut any = false;
-            for to in &out.to {
-                d.edges.push(edge(&node_name(*to), false, None));
-                any = true;
-            }
-            for join in &out.joins {
-                d.edges.push(edge(&node_name(g.joins[*join].to), false, None));
-                any = true;
-            }
-            for route in &out.routes {
-                let all: Vec<Arc<str>> = match &route.targets {
-                    Some(targets) => targets.clone(),
-                    None => g.nodes.iter().map(|n| n.name.clone()).chain([Arc::from(END)]).collect(),
-                };
-                for to in all {
-                    let to = if &*to == "END" { Arc::from(END) } else { to };
-                    ends |= &*to == END;
-                    d.edges.push(edge(&to, true, Some(&route.name)));
-                    any = true;
-                }
-            }
-            for to in destinations {
-                let to = if &**to == "END" { END } else { to };
-                ends |= to == END;
-                d.edges.push(edge(to, true, None));
-                any = true;
-            }
-            if !any && from != START {
-                ends = true;
-                d.edges.push(edge(END, false, None));
-            }
-        };
         for node in &g.nodes {
             let inner = node.spec.node.subgraphs();
-            match inner.first() {
-                Some(graph) if depth > 0 => graph.draw_into(d, &id(&node.name), depth - 1),
-                first => d.nodes.push(DrawnNode {
-                    id: id(&node.name),
-                    subgraph: first.map(|g| g.name().clone()),
-                    defer: node.spec.defer,
-                }),
+            if depth == 0 || *left == 0 || inner.is_empty() {
+                let subgraph = inner.first().map(|g| g.name().clone());
+                d.nodes.push(DrawnNode { id: id(&node.name), subgraph, defer: node.spec.defer });
+                continue;
             }
+            let mut door: Option<(Arc<str>, Arc<str>)> = None;
+            for (at, graph) in inner.iter().enumerate() {
+                // As their namespaces: the second graph of a node stands under a number.
+                let under = if at == 0 { id(&node.name) } else { id(&format!("{}:{at}", node.name)) };
+                let (inside, enter, leave) = graph.drawn(&under, depth - 1, left).trimmed();
+                if let Some((_, before)) = &door {
+                    d.edges.push(edge(before, &enter, false, None));
+                }
+                door = Some((door.map_or(enter, |(first, _)| first), leave));
+                d.nodes.extend(inside.nodes);
+                d.edges.extend(inside.edges);
+            }
+            doors.extend(door.map(|door| (id(&node.name), door)));
         }
-        leave(d, START, &g.start, &[]);
-        for node in &g.nodes {
-            leave(d, &node.name, &node.out, node.spec.destinations.as_deref().unwrap_or_default());
-        }
-        if ends {
+        let mut own = self.own_edges(&id);
+        // A graph within another has an end that its edges can leave by, even where it never ends.
+        if !prefix.is_empty() || own.iter().any(|e| e.target == id(END)) {
             d.nodes.push(plain(END));
         }
+        for edge in &mut own {
+            if let Some((_, leave)) = doors.get(&edge.source) {
+                edge.source = leave.clone();
+            }
+            if let Some((enter, _)) = doors.get(&edge.target) {
+                edge.target = enter.clone();
+            }
+        }
+        d.edges.extend(own);
+        d
+    }
+
+    /// The edges of the graph itself.
+    fn own_edges(&self, id: &impl Fn(&str) -> Arc<str>) -> Vec<DrawnEdge> {
+        let g = &self.inner;
+        let named = |to: &Arc<str>| if &**to == "END" { Arc::from(END) } else { to.clone() };
+        let mut edges = Vec::new();
+        let mut leave = |from: &str, out: &Out, destinations: &[Arc<str>]| {
+            let before = edges.len();
+            let joined = out.joins.iter().map(|join| g.joins[*join].to);
+            edges.extend(
+                out.to.iter().copied().chain(joined).map(|to| edge(&id(from), &id(&g.nodes[to].name), false, None)),
+            );
+            for route in &out.routes {
+                let all: Vec<Arc<str>> = match &route.targets {
+                    Some(targets) => targets.iter().map(named).collect(),
+                    None => g.nodes.iter().map(|n| n.name.clone()).chain([Arc::from(END)]).collect(),
+                };
+                edges.extend(all.iter().map(|to| edge(&id(from), &id(to), true, Some(&route.name))));
+            }
+            edges.extend(destinations.iter().map(|to| edge(&id(from), &id(&named(to)), true, None)));
+            if edges.len() == before && from != START {
+                edges.push(edge(&id(from), &id(END), false, None));
+            }
+        };
+        leave(START, &g.start, &[]);
+        for node in &g.nodes {
+            let all = node.spec.destinations.as_deref().unwrap_or_default();
+            // A destination may be a node of the graph around this one, which is not drawn here.
+            let here: Vec<Arc<str>> =
+                all.iter().filter(|to| &*named(to) == END || g.node_ids.contains_key(*to)).cloned().collect();
+            leave(&node.name, &node.out, &here);
+        }
+        edges
     }
 }
 
+fn edge(source: &Arc<str>, target: &Arc<str>, conditional: bool, route: Option<&Arc<str>>) -> DrawnEdge {
+    let label = route.filter(|name| !name.starts_with("route")).cloned();
+    DrawnEdge { source: source.clone(), target: target.clone(), conditional, label }
+}
+
 impl Drawing {
+    /// Without its start and its end, where one edge each says no more than which node is the first and the last; with
+    /// where it is entered and left.
+    fn trimmed(mut self) -> (Self, Arc<str>, Arc<str>) {
+        let (mut enter, mut leave) = match (self.nodes.first(), self.nodes.last()) {
+            (Some(first), Some(last)) => (first.id.clone(), last.id.clone()),
+            _ => return (self, Arc::default(), Arc::default()),
+        };
+        let alone = |edges: &[DrawnEdge], is_of: &dyn Fn(&DrawnEdge) -> bool| {
+            let mut found = edges.iter().filter(|e| is_of(e));
+            let one = found.next().filter(|e| !e.conditional && found.next().is_none())?;
+            Some((one.source.clone(), one.target.clone()))
+        };
+        if let Some((_, first)) = alone(&self.edges, &|e| e.source == enter).filter(|(_, to)| *to != leave) {
+            self.nodes.remove(0);
+            self.edges.retain(|e| e.source != enter);
+            enter = first;
+        }
+        if let Some((last, _)) =
+            alone(&self.edges, &|e| e.target == leave).filter(|(from, _)| *from != enter || self.nodes.len() == 2)
+        {
+            self.nodes.pop();
+            self.edges.retain(|e| e.target != leave);
+            leave = last;
+        }
+        (self, enter, leave)
+    }
+
     /// As Mermaid, for pages and editors that draw it.
     pub fn mermaid(&self) -> String {
         let mut text = String::from("graph TD;\n");
-        let safe = |id: &str| id.replace(|c: char| !c.is_alphanumeric() && c != '_', "_");
+        // Each id is its own, as LangChain makes them: other characters by their number.
+        let safe = |id: &str| {
+            let one = |c: char| match c {
+                c if c.is_alphanumeric() || matches!(c, '_' | '-') => c.to_string(),
+                c => format!("\\{:x}", u32::from(c)),
+            };
+            id.chars().map(one).collect::<String>()
+        };
         for node in &self.nodes {
             let (id, name) = (safe(&node.id), node.id.trim_matches('_'));
             let _ = match &*node.id {
