@@ -89,3 +89,62 @@ async fn the_drawing_knows_the_graph_inside() {
     let drawn = g.draw(0);
     assert_eq!(drawn.nodes.iter().find(|n| &*n.id == "one").unwrap().subgraph.as_deref(), Some("inner"));
 }
+
+/// Asks, then says what it was told.
+const ASKS: &str = "hidden: true\nstate: { x: {}, log: { reducer: append } }\nnodes: { ask: { steps: [ { interrupt: { value: '\"ok?\"' } }, { update: { log: '[answer]' } } ] } }\nedges: [ { from: START, to: ask } ]";
+
+#[tokio::test]
+async fn a_stopped_graph_is_seen_from_outside_wherever_it_keeps_its_state() {
+    let keeps = "{ subgraph: { graph: asks, checkpointer: true } }";
+    for (node, inner) in [
+        ("{ subgraph: asks }", "one:"),
+        (keeps, "one"),
+        ("{ steps: [ { subgraph: inner }, { subgraph: asks } ] }", "one:"),
+        ("{ steps: [ { subgraph: inner }, { subgraph: { graph: asks, checkpointer: true } } ] }", "one|1"),
+        ("{ steps: [ { subgraph: { graph: asks, checkpointer: true } }, { subgraph: inner } ] }", "one"),
+    ] {
+        let text = format!(
+            "state: {{ x: {{}}, log: {{ reducer: append }} }}\nnodes:\n  one: {node}\nedges: [ {{ from: START, to: one }} ]"
+        );
+        let g = graph_with(&text, &[("inner", INNER), ("asks", ASKS)], &Registry::new());
+        let config = RunConfig::thread(thread()).modes(Modes::NONE);
+        let id = config.thread_id.unwrap();
+        // A run before leaves what the graph keeps, which is not what the second run asks.
+        for said in ["yes", "no"] {
+            assert_eq!(run_with(&g, value!({"x": 1}), config.clone()).await.questions, [value!("ok?")], "{node}");
+            let seen = g.get_state(id, None, true).await.unwrap();
+            let state = seen.tasks[0].state.as_ref().unwrap_or_else(|| panic!("{node}: {:?}", seen.tasks));
+            assert_eq!(state.next.iter().map(|n| &**n).collect::<Vec<_>>(), ["ask"], "{node}");
+            let at = state.config.as_ref().unwrap();
+            assert!(at.ns.starts_with(inner), "{node}: {}", at.ns);
+            assert_eq!(state.interrupts().count(), 1);
+            // By its own name, and by its task's, which LangGraph's clients ask for.
+            let by_task = format!("one:{}", seen.tasks[0].id);
+            let asked = [&*at.ns, &by_task];
+            for ns in &asked[..if at.ns.contains('|') { 1 } else { 2 }] {
+                let own = g.get_subgraph_state(id, ns, None, false).await.unwrap();
+                assert_eq!(own.config.as_ref(), Some(at), "{node}, {ns}");
+            }
+            let plain = g.get_state(id, None, false).await.unwrap();
+            if node == keeps {
+                assert_eq!(&*plain.tasks[0].checkpoint.as_ref().unwrap().ns, "one");
+            }
+            run_with(&g, Command::resume(said), config.clone()).await.values();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_graph_that_keeps_its_own_state_is_seen_two_levels_down() {
+    let middle = "hidden: true\nstate: { log: { reducer: append } }\nnodes: { two: { subgraph: { graph: asks, checkpointer: true } } }\nedges: [ { from: START, to: two } ]";
+    let text = "state: { log: { reducer: append } }\nnodes: { one: { subgraph: { graph: middle, checkpointer: true } } }\nedges: [ { from: START, to: one } ]";
+    let g = graph_with(text, &[("middle", middle), ("asks", ASKS)], &Registry::new());
+    let config = RunConfig::thread(thread()).modes(Modes::NONE);
+    let ran = run_with(&g, value!({}), config.clone()).await;
+    assert_eq!(ran.questions.len(), 1);
+    let seen = g.get_state(config.thread_id.unwrap(), None, true).await.unwrap();
+    let middle = seen.tasks[0].state.as_ref().unwrap();
+    let inmost = middle.tasks[0].state.as_ref().unwrap();
+    assert_eq!(&*middle.config.as_ref().unwrap().ns, "one");
+    assert_eq!((&*inmost.config.as_ref().unwrap().ns, &*inmost.next[0]), ("one|two", "ask"));
+}

@@ -92,6 +92,11 @@ impl Node for DocNode {
         };
         self.steps.iter().filter_map(within).collect()
     }
+
+    fn keeps_state(&self, subgraph: usize) -> bool {
+        let mut within = self.steps.iter().filter_map(|s| if let Step::Subgraph(w) = s { Some(w) } else { None });
+        within.nth(subgraph).is_some_and(|w| w.persistent)
+    }
 }
 
 /// One run of a node.

@@ -123,7 +123,7 @@ pub(super) fn compile(b: GraphBuilder) -> Result<Graph, Error> {
             out: outs.remove(&name).unwrap_or_default(),
             triggers: triggers.into(),
             rank: b.order.iter().position(|n| *n == name).unwrap_or(id),
-            has_subgraph: !subgraphs.is_empty(),
+            keeps_state: (0..subgraphs.len()).map(|at| spec.node.keeps_state(at)).collect(),
             name,
             spec,
         });

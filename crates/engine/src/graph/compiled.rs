@@ -67,8 +67,8 @@ pub(crate) struct CompiledNode {
     pub triggers: Arc<[Arc<str>]>,
     /// Its place in the order in which nodes were added.
     pub rank: usize,
-    /// Whether it runs a graph inside.
-    pub has_subgraph: bool,
+    /// Of the graphs that it runs inside, in their order, whether each keeps its own state.
+    pub keeps_state: Vec<bool>,
 }
 
 /// What leaves a node, with numbers for names.

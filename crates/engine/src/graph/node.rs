@@ -20,6 +20,11 @@ pub trait Node: Send + Sync + 'static {
     fn subgraphs(&self) -> Vec<Graph> {
         Vec::new()
     }
+
+    /// Whether one of these, by its place among them, keeps its own state from one run to the next.
+    fn keeps_state(&self, _subgraph: usize) -> bool {
+        false
+    }
 }
 
 /// Where to go from a node, decided by the state.

@@ -11,7 +11,7 @@ use super::{
     superstep::{Stopped, output_of},
 };
 use crate::{
-    Command, Error, Goto, Graph, Input, Node, NodeError, NodeSpec, Object, Output, StateView, Update, Value,
+    Command, Error, Goto, Graph, Input, Node, NodeError, NodeSpec, Object, Output, StateView, TaskId, Update, Value,
     graph::{MAX_NESTED, too_deep},
 };
 
@@ -61,6 +61,10 @@ impl Node for SubgraphNode {
     fn subgraphs(&self) -> Vec<Graph> {
         vec![self.graph.clone()]
     }
+
+    fn keeps_state(&self, _subgraph: usize) -> bool {
+        self.persistent
+    }
 }
 
 /// The fields of the state that the graph takes.
@@ -100,6 +104,16 @@ fn received(cx: &Context, command: Command) -> Result<Output, NodeError> {
     Ok(Output::Command(Command { parent: false, ..command }))
 }
 
+/// The namespace of a graph within a task, under that of the graph around it: `node:task_id`, or `node` for one that keeps
+/// its own state. The second and later graphs of a task stand under a number.
+pub(super) fn inner_ns(above: &str, node: &str, task: Option<TaskId>, count: usize) -> String {
+    let mut ns = if above.is_empty() { node.to_owned() } else { format!("{above}|{node}") };
+    if let Some(task) = task {
+        ns = format!("{ns}:{task}");
+    }
+    if count > 0 { format!("{ns}|{count}") } else { ns }
+}
+
 impl Context {
     /// Runs a graph inside this node, and gives its output. Questions asked in it stop this node too; on resume the
     /// node runs again from its start, and the graph goes on where it stopped.
@@ -128,19 +142,10 @@ impl Context {
             }
             let run = above.run.clone();
             let count = task.subgraphs.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            let mut ns = if persistent {
+            if persistent {
                 task.is_now_personal();
-                match &*above.ns {
-                    "" => task.name().to_string(),
-                    ns => format!("{ns}|{}", task.name()),
-                }
-            } else {
-                task.ns()
-            };
-            if count > 0 {
-                // The second and later graphs of one task have namespaces of their own.
-                ns = format!("{ns}|{count}");
             }
+            let ns = inner_ns(&above.ns, task.name(), (!persistent).then_some(task.id), count);
             let graph = graph.with_runtime(above.graph.runtime().clone());
             let saved = match (&graph.runtime.checkpointer, run.config.thread_id) {
                 (Some(saver), Some(thread)) if task.resuming || persistent || run.config.attempt > 1 => saver

@@ -41,12 +41,8 @@ impl Graph {
         updates: Vec<StateUpdate>,
         metadata: Object,
     ) -> Result<CheckpointConfig, Error> {
-        let graph = match ns {
-            "" => self.clone(),
-            ns => {
-                self.subgraph_at(ns).ok_or_else(|| self.refuse(format!("there is no subgraph at namespace `{ns}`")))?
-            }
-        };
+        let (graph, ns) =
+            self.subgraph_place(ns).ok_or_else(|| self.refuse(format!("there is no subgraph at namespace `{ns}`")))?;
         let what = "an update of a thread's state";
         let saver = graph
             .runtime
@@ -54,7 +50,6 @@ impl Graph {
             .clone()
             .ok_or_else(|| Error::NoCheckpointer { graph: self.name().to_string(), what })?;
         let fail = |error| Error::Checkpointer { graph: self.name().to_string(), error };
-        let ns: Arc<str> = ns.into();
         let saved = saver.get(thread, &ns, checkpoint).await.map_err(fail)?;
         if let (None, Some(id)) = (&saved, checkpoint) {
             return Err(Error::CheckpointNotFound(id));

@@ -6,6 +6,7 @@ use super::{
     channels::Channels,
     context::TaskPath,
     control::Next,
+    subgraph::inner_ns,
     superstep::{Superstep, task_id},
     writes::TaskWrites,
 };
@@ -65,8 +66,10 @@ fn task_view(
         Some(Outcome::Done(kept)) => Some(TaskWrites::restore(graph, task.node, kept).result(graph)),
         _ => None,
     };
-    let has_subgraph = task.node.is_some_and(|n| graph.inner.nodes[n].has_subgraph);
-    let checkpoint = has_subgraph.then(|| CheckpointConfig { thread, ns: task_ns(ns, task).into(), id: None });
+    let checkpoint = task.node.and_then(|n| graph.inner.nodes[n].keeps_state.first()).map(|keeps| {
+        let ns = inner_ns(ns, &task.name, (!keeps).then_some(task.id), 0);
+        CheckpointConfig { thread, ns: ns.into(), id: None }
+    });
     TaskView {
         id: task.id,
         name: task.name.clone(),
@@ -81,10 +84,6 @@ fn task_view(
         state: None,
         by_join: false,
     }
-}
-
-fn task_ns(ns: &str, task: &Coming) -> String {
-    if ns.is_empty() { format!("{}:{}", task.name, task.id) } else { format!("{ns}|{}:{}", task.name, task.id) }
 }
 
 /// The parents of a checkpoint, and its metadata without them.
@@ -154,8 +153,8 @@ impl Graph {
         checkpoint: Option<CheckpointId>,
         subgraphs: bool,
     ) -> Result<CheckpointView, Error> {
-        match self.subgraph_at(ns) {
-            Some(graph) => graph.state_of(thread, ns.into(), checkpoint, subgraphs).await,
+        match self.subgraph_place(ns) {
+            Some((graph, ns)) => graph.state_of(thread, ns, checkpoint, subgraphs).await,
             None => Err(Error::InvalidStateUpdate {
                 graph: self.name().to_string(),
                 message: format!("there is no subgraph at namespace `{ns}`"),
@@ -165,16 +164,47 @@ impl Graph {
 
     /// The graph whose checkpoints have a namespace: `node:task_id` segments joined by `|`.
     pub fn subgraph_at(&self, ns: &str) -> Option<Graph> {
-        let mut graph = self.clone();
+        Some(self.subgraph_place(ns)?.0)
+    }
+
+    /// The graph, and its namespace as it is kept: one that keeps its own state is known by its task too, as LangGraph's
+    /// clients name it.
+    pub(super) fn subgraph_place(&self, ns: &str) -> Option<(Graph, Arc<str>)> {
+        let (mut graph, mut place) = (self.clone(), String::new());
         let mut segments = ns.split('|').filter(|s| !s.is_empty()).peekable();
         while let Some(segment) = segments.next() {
             let node = segment.split(':').next().unwrap_or(segment);
-            let count = segments.next_if(|s| s.bytes().all(|b| b.is_ascii_digit())).and_then(|s| s.parse().ok());
-            let graphs = graph.subgraphs_of(node);
-            let inner = graphs.get(count.unwrap_or(0)).or_else(|| graphs.first())?;
-            graph = inner.with_runtime((*self.runtime).clone());
+            let count = segments.next_if(|s| s.bytes().all(|b| b.is_ascii_digit()));
+            let at = count.and_then(|s| s.parse().ok()).unwrap_or(0);
+            let compiled = &graph.inner.nodes[*graph.inner.node_ids.get(node)?];
+            let keeps = compiled.keeps_state.get(at).or(compiled.keeps_state.first())?;
+            for part in [Some(if *keeps { node } else { segment }), count].into_iter().flatten() {
+                place.push_str(if place.is_empty() { "" } else { "|" });
+                place.push_str(part);
+            }
+            let graphs = compiled.spec.node.subgraphs();
+            let inner = graphs.get(at).or_else(|| graphs.first())?.with_runtime((*self.runtime).clone());
+            graph = inner;
         }
-        Some(graph)
+        Some((graph, place.into()))
+    }
+
+    /// The state of a graph within a task: of those that the node runs, the one that has stopped, else the last to have run.
+    async fn inner_state(&self, thread: ThreadId, ns: &str, task: &TaskView) -> Result<Option<CheckpointView>, Error> {
+        let Some(node) = self.inner.node_ids.get(&task.name) else { return Ok(None) };
+        let node = &self.inner.nodes[*node];
+        let mut found = None;
+        for (at, graph) in node.spec.node.subgraphs().into_iter().enumerate() {
+            let keeps = node.keeps_state.get(at).copied().unwrap_or_default();
+            let ns = inner_ns(ns, &task.name, (!keeps).then_some(task.id), at);
+            let graph = graph.with_runtime((*self.runtime).clone());
+            let state = graph.state_of(thread, ns.into(), None, true).await?;
+            if !state.next.is_empty() {
+                return Ok(Some(state));
+            }
+            found = Some(state).filter(|state| state.config.is_some()).or(found);
+        }
+        Ok(found)
     }
 
     fn state_of<'a>(
@@ -197,14 +227,12 @@ impl Graph {
             let mut view = self.view_of(thread, &saved, checkpoint.is_none())?;
             if subgraphs {
                 for task in &mut view.tasks {
-                    let Some(at) = task.checkpoint.take() else { continue };
-                    let Some(graph) = self.subgraphs_of(&task.name).into_iter().next() else { continue };
-                    let graph = graph.with_runtime((*self.runtime).clone());
-                    let state = graph.state_of(thread, at.ns.clone(), None, true).await?;
-                    if state.config.is_some() {
+                    if task.checkpoint.is_none() {
+                        continue;
+                    }
+                    if let Some(state) = self.inner_state(thread, &ns, task).await? {
+                        task.checkpoint = None;
                         task.state = Some(Box::new(state));
-                    } else {
-                        task.checkpoint = Some(at);
                     }
                 }
             }
