@@ -114,7 +114,7 @@ impl Reason {
 
 /// The keys of [`Error::metadata`], for errors that are read back.
 pub(crate) fn known_key(key: &str) -> Option<&'static str> {
-    const KEYS: [&str; 33] = [
+    const KEYS: [&str; 34] = [
         "graph",
         "node",
         "channel",
@@ -148,6 +148,7 @@ pub(crate) fn known_key(key: &str) -> Option<&'static str> {
         "graphs",
         "line",
         "column",
+        "timeout",
     ];
     KEYS.into_iter().find(|k| *k == key)
 }
@@ -206,6 +207,11 @@ impl Error {
     }
 }
 
+/// A time as ProtoJSON has it: `1.5s`.
+fn seconds(time: Duration) -> String {
+    format!("{}s", time.as_secs_f64())
+}
+
 impl From<engine::Error> for Error {
     fn from(error: engine::Error) -> Self {
         use engine::Error as E;
@@ -221,16 +227,20 @@ impl From<engine::Error> for Error {
                 e
             }
             E::EmptyInput { graph } => new(Reason::NothingToResume).with("graph", graph),
-            E::InvalidUpdate { graph, channel, .. } => {
-                new(Reason::InvalidUpdate).with("graph", graph).with("channel", channel)
+            E::InvalidUpdate { graph, channel, nodes, .. } => {
+                let error = new(Reason::InvalidUpdate).with("graph", graph).with("channel", channel);
+                if nodes.is_empty() { error } else { error.with("node", nodes.join(",")) }
             }
             E::InvalidStateUpdate { graph, .. } => new(Reason::InvalidUpdate).with("graph", graph),
             E::RecursionLimit { graph, limit } => new(Reason::RecursionLimit).with("graph", graph).with("limit", limit),
             E::Node { graph, node, error } => {
                 let reason = if &*error.kind == "TimeoutError" { Reason::NodeTimeout } else { Reason::NodeFailed };
-                new(reason).with("graph", graph).with("node", node).with("type", &error.kind)
+                let new = new(reason).with("graph", graph).with("node", node).with("type", &error.kind);
+                error.timeout.iter().fold(new, |new, limit| new.with("timeout", seconds(*limit)))
             }
-            E::RunTimeout { graph, .. } => new(Reason::RunTimeout).with("graph", graph),
+            E::RunTimeout { graph, after } => {
+                new(Reason::RunTimeout).with("graph", graph).with("timeout", seconds(*after))
+            }
             E::Cancelled { graph } => new(Reason::Cancelled).with("graph", graph),
             E::CheckpointNotFound(id) => new(Reason::CheckpointNotFound).with("checkpoint_id", id),
             E::NoCheckpointer { graph, .. } => new(Reason::Internal).with("graph", graph),

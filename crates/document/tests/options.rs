@@ -144,3 +144,14 @@ fn a_channel_that_starts_with_a_number_is_of_numbers() {
         graph(&state(channel));
     }
 }
+
+#[tokio::test]
+async fn a_route_that_fails_names_itself_and_where_it_leaves() {
+    for (from, edge) in [
+        ("START", "{ from: START, route: 'state.x[5]', to: [a, b], name: pick }"),
+        ("a", "{ from: START, to: a }, { from: a, route: 'state.x[5]', to: [b], name: pick }"),
+    ] {
+        let failure = run(&graph(&edges(edge)), value!({}), Modes::NONE).await.failure();
+        assert!(failure.message.contains(&format!("route `pick` of `{from}`: ")), "{failure}");
+    }
+}

@@ -100,8 +100,10 @@ pub struct RunConfig {
     pub strict: bool,
     /// Cancels the run.
     pub cancel: CancellationToken,
-    /// The longest the run may take.
+    /// The longest the run may take, through all its attempts.
     pub timeout: Option<Duration>,
+    /// How much of that earlier attempts have taken.
+    pub elapsed: Duration,
 }
 
 impl Default for RunConfig {
@@ -126,6 +128,7 @@ impl Default for RunConfig {
             strict: false,
             cancel: CancellationToken::new(),
             timeout: None,
+            elapsed: Duration::ZERO,
         }
     }
 }

@@ -20,8 +20,8 @@ pub enum Error {
     #[error("graph `{graph}`: there is no input, and the thread has nothing to go on with; give the run an input")]
     EmptyInput { graph: String },
     /// A write that its channel cannot take.
-    #[error("graph `{graph}`: channel `{channel}`: {message}")]
-    InvalidUpdate { graph: String, channel: String, message: String },
+    #[error("graph `{graph}`: channel `{channel}`{}: {message}", written_by(.nodes))]
+    InvalidUpdate { graph: String, channel: String, nodes: Vec<String>, message: String },
     /// A state update by hand that names no node, or a wrong one.
     #[error("graph `{graph}`: {message}")]
     InvalidStateUpdate { graph: String, message: String },
@@ -69,7 +69,25 @@ pub enum Error {
     Checkpointer { graph: String, error: CheckpointError },
 }
 
+fn written_by(nodes: &[String]) -> String {
+    match nodes {
+        [] => String::new(),
+        [one] => format!(", written by node `{one}`"),
+        many => format!(", written by nodes `{}`", many.join("`, `")),
+    }
+}
+
 impl Error {
+    /// Names the nodes that wrote, where it is an update that cannot be and does not say whose.
+    pub(crate) fn by(mut self, names: impl FnOnce(&str) -> Vec<String>) -> Self {
+        if let Self::InvalidUpdate { channel, nodes, .. } = &mut self
+            && nodes.is_empty()
+        {
+            *nodes = names(channel);
+        }
+        self
+    }
+
     /// The error's type as LangGraph's clients know it: `GraphRecursionError`, `InvalidUpdateError`, a node's own.
     pub fn kind(&self) -> &str {
         match self {
@@ -113,6 +131,9 @@ pub struct NodeFailure {
     /// False where a retry policy must leave it alone.
     #[serde(default = "yes")]
     pub retryable: bool,
+    /// How long the node might have taken, where it took longer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Duration>,
 }
 
 fn yes() -> bool {
@@ -122,7 +143,7 @@ fn yes() -> bool {
 impl NodeFailure {
     /// A failure of a kind, which may be retried.
     pub fn new(kind: impl AsRef<str>, message: impl AsRef<str>) -> Self {
-        Self { kind: kind.as_ref().into(), message: message.as_ref().into(), retryable: true }
+        Self { kind: kind.as_ref().into(), message: message.as_ref().into(), retryable: true, timeout: None }
     }
 }
 
@@ -163,6 +184,17 @@ impl NodeError {
                 Error::Node { error, .. } => Some(error),
                 _ => None,
             },
+            _ => None,
+        }
+    }
+
+    /// The failure as it is recorded and told: of an error of the engine, its type and its text.
+    pub(crate) fn told(&self) -> Option<NodeFailure> {
+        match (self.failure(), self) {
+            (Some(failure), _) => Some(failure.clone()),
+            (None, Self::Engine(error)) => {
+                Some(NodeFailure { retryable: false, ..NodeFailure::new(error.kind(), error.to_string()) })
+            }
             _ => None,
         }
     }

@@ -173,7 +173,8 @@ impl Core {
         });
         let config = RunConfig {
             cancel: stop.clone(),
-            timeout: self.time_left(run, spec),
+            timeout: self.time_limit(spec),
+            elapsed: self.time_gone(run),
             metadata: engine_metadata(run, spec),
             ..spec.config(thread, run.id, attempt.number, self.inner.options.recursion_limit)?
         };
@@ -272,14 +273,17 @@ impl Core {
         Ok(crate::state::check_expected(run.thread, expected, latest.map(|l| l.checkpoint.id)).err())
     }
 
-    /// What is left of the run's time.
-    fn time_left(&self, run: &Run, spec: &RunSpec) -> Option<Duration> {
-        let limit = match spec.run_timeout_ms {
-            0 => self.inner.options.run_timeout?,
-            ms => Duration::from_millis(ms),
-        };
-        let gone = run.started_at.and_then(|at| self.inner.clock.now().duration_since(at).ok()).unwrap_or_default();
-        Some(limit.saturating_sub(gone))
+    /// The longest the run may take.
+    fn time_limit(&self, spec: &RunSpec) -> Option<Duration> {
+        match spec.run_timeout_ms {
+            0 => self.inner.options.run_timeout,
+            ms => Some(Duration::from_millis(ms)),
+        }
+    }
+
+    /// How long it has been since the run's first attempt began.
+    fn time_gone(&self, run: &Run) -> Duration {
+        run.started_at.and_then(|at| self.inner.clock.now().duration_since(at).ok()).unwrap_or_default()
     }
 
     /// Keeps the run's end, and shows it once it is on disk.

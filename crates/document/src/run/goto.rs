@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
-use runloom_engine::{Context, Goto, NodeError, Route, StateView, Value, command::Send};
+use runloom_engine::{Context, Goto, NodeError, NodeFailure, Route, StateView, Value, command::Send};
 
 use super::env;
-use crate::read::{given::Given, policies::is_end};
+use crate::read::{
+    given::Given,
+    policies::{is_end, is_start},
+};
 
 /// A name, a Send `{node, input}`, or a list of these.
 pub(super) fn gotos(value: &Value, may_be_none: bool) -> Result<Vec<Goto>, String> {
@@ -69,10 +72,25 @@ pub(crate) struct DocRoute {
     pub to: Vec<Arc<str>>,
 }
 
+impl DocRoute {
+    /// Where it leaves, as documents write it.
+    fn from_shown(&self) -> &str {
+        if is_start(&self.from) { "START" } else { &self.from }
+    }
+}
+
 impl Route for DocRoute {
     fn call(&self, state: &StateView, cx: &Context) -> Result<Vec<Goto>, NodeError> {
-        let fails = |message: String| NodeError::msg(format!("route `{}` of `{}`: {message}", self.name, self.from));
-        let to = gotos(&self.route.eval(&env(state, cx, &[]))?, false).map_err(fails)?;
+        let fails =
+            |message: String| NodeError::msg(format!("route `{}` of `{}`: {message}", self.name, self.from_shown()));
+        let value = self.route.eval(&env(state, cx, &[])).map_err(|error| match error {
+            NodeError::Failed(failure) => {
+                let message = format!("route `{}` of `{}`: {failure}", self.name, self.from_shown());
+                NodeError::Failed(NodeFailure { message: message.into(), ..failure })
+            }
+            other => other,
+        })?;
+        let to = gotos(&value, false).map_err(fails)?;
         if let Some(name) = to.iter().map(target).find(|name| !is_among(name, &self.to)) {
             let near = crate::nearest::or_known(name, self.to.iter().map(|t| &**t));
             return Err(fails(format!("it leads to `{name}`, which is not in its `to`{near}")));

@@ -155,8 +155,7 @@ mod tests {
 
     #[test]
     fn an_error_is_shown_as_python_would() {
-        let explain =
-            |text: &str| explained(&NodeFailure { kind: "ValueError".into(), message: text.into(), retryable: true });
+        let explain = |text: &str| explained(&NodeFailure::new("ValueError", text));
         assert_eq!(explain("no such city"), "Error: ValueError('no such city')\n Please fix your mistakes.");
         assert_eq!(explain("it's\n"), "Error: ValueError(\"it's\\n\")\n Please fix your mistakes.");
         assert_eq!(explain("'\""), "Error: ValueError('\\'\"')\n Please fix your mistakes.");

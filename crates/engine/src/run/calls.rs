@@ -188,6 +188,7 @@ impl Context {
                         kind: "ModelError".into(),
                         message: error.to_string().into(),
                         retryable: error.retryable,
+                        timeout: None,
                     };
                     return Err(NodeError::Failed(failure));
                 }

@@ -118,6 +118,7 @@ impl Channels {
             let fail = |message: String| Error::InvalidUpdate {
                 graph: inner.name.to_string(),
                 channel: spec.name.to_string(),
+                nodes: Vec::new(),
                 message: format!("At key '{}': {message}", spec.name),
             };
             let mut scratch = None;

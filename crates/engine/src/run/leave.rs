@@ -57,7 +57,8 @@ pub(crate) fn leave_task(
     if !out.routes.is_empty() {
         let graph = &scope.level.graph;
         let channels = super::channels::Channels::borrowed(graph, &scope.base);
-        let state = own.seen(graph, &channels)?;
+        let by_node = |_: &str| vec![scope.name().to_string()];
+        let state = own.seen(graph, &channels).map_err(|error| error.by(by_node))?;
         routes(scope, out, &StateView::State(state), &mut writes)?;
     }
     Ok(writes)

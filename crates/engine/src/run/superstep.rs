@@ -14,7 +14,7 @@ use super::{
     writes::TaskWrites,
 };
 use crate::{
-    Breakpoints, Error, Graph, Input, NodeError, NodeFailure, Object, START, TaskId, Value,
+    Breakpoints, Error, Graph, Input, NodeError, Object, START, TaskId, Value,
     checkpoint::{CheckpointView, Outcome, Source, TaskRecord},
     command::Command,
     graph::StateView,
@@ -77,8 +77,7 @@ impl Superstep {
             (stopped, _) => stopped,
         };
         let data = match &stopped {
-            Err(error) if error.failure().is_some() => {
-                let failure = error.failure().cloned().unwrap_or_else(|| NodeFailure::new("", ""));
+            Err(error) if let Some(failure) = error.told() => {
                 level.tell_chain(EventKind::ChainError, self.step, None, || EventData {
                     error: Some(failure),
                     ..EventData::default()
@@ -102,7 +101,7 @@ impl Superstep {
         let limit = run.config.timeout;
         let too_long = async {
             match limit {
-                Some(limit) => tokio::time::sleep(limit).await,
+                Some(limit) => tokio::time::sleep(limit.saturating_sub(run.config.elapsed)).await,
                 None => std::future::pending().await,
             }
         };
@@ -350,7 +349,8 @@ impl Superstep {
             }
         }
         let refs: Vec<_> = all.iter().flat_map(|(_, w)| w.channels()).collect();
-        let mut applied = self.channels.apply(&graph, &refs)?;
+        let applied = self.channels.apply(&graph, &refs);
+        let mut applied = applied.map_err(|error| error.by(|channel| writers(&graph, &all, channel)))?;
         self.channels.expire(&graph, &mut applied);
         self.next.begin_step();
         for (node, writes) in &all {
@@ -484,6 +484,15 @@ pub(crate) fn task_id(ns: &str, checkpoint: uuid::Uuid, step: i64, node: &str, p
         }
     }
     TaskId(uuid::Builder::from_custom_bytes(h.digest128().to_be_bytes()).into_uuid())
+}
+
+/// The nodes that wrote a channel, each once.
+fn writers(graph: &Graph, all: &[(usize, TaskWrites)], channel: &str) -> Vec<String> {
+    let inner = &graph.inner;
+    let wrote = all.iter().filter(|(_, writes)| writes.channels().any(|(c, _)| *inner.names[c] == *channel));
+    let mut names: Vec<String> = wrote.map(|(node, _)| inner.nodes[*node].name.to_string()).collect();
+    names.dedup();
+    names
 }
 
 /// Which modes tell of tasks.

@@ -130,10 +130,9 @@ pub(crate) async fn run(
                 attempt += 1;
                 continue;
             }
-            scope.chain_error(failure);
-            record.outcome = Some(Outcome::Failed(failure.clone()));
-        } else if let NodeError::Engine(e) = &error {
-            let failure = NodeFailure { kind: e.kind().into(), message: e.to_string().into(), retryable: false };
+        }
+        if let Some(failure) = error.told() {
+            scope.chain_error(&failure);
             record.outcome = Some(Outcome::Failed(failure));
         }
         return (Ended::Failed(Failure(Arc::new(error))), record);
@@ -222,7 +221,7 @@ async fn within<T>(
 ) -> Result<T, NodeError> {
     match tokio::time::timeout(limit, work).await {
         Ok(result) => result,
-        Err(_) => Err(NodeError::new("TimeoutError", format!("node `{}` took longer than {limit:?}", scope.name()))),
+        Err(_) => Err(timed_out(limit, format!("node `{}` took longer than {limit:?}", scope.name()))),
     }
 }
 
@@ -241,10 +240,14 @@ async fn awake<T>(
             Err(_) if pulse.load(Ordering::Relaxed) != before => {}
             Err(_) => {
                 let text = format!("node `{}` told nothing for {idle:?}", scope.name());
-                return Err(NodeError::new("TimeoutError", text));
+                return Err(timed_out(idle, text));
             }
         }
     }
+}
+
+fn timed_out(limit: Duration, text: String) -> NodeError {
+    NodeError::Failed(NodeFailure { timeout: Some(limit), ..NodeFailure::new("TimeoutError", text) })
 }
 
 pub(super) fn panic_text(panic: &(dyn Any + std::marker::Send)) -> &str {

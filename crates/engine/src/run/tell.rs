@@ -141,8 +141,8 @@ impl Superstep {
         let (result, error, interrupts) = match &task.ended {
             Some(Ended::Done(writes)) => (writes.result(graph), None, Vec::new()),
             Some(Ended::Asked(q)) => (Value::object(), None, q.clone()),
-            Some(Ended::Failed(f)) => match f.share().failure() {
-                Some(failure) => (Value::object(), Some(failure.clone()), Vec::new()),
+            Some(Ended::Failed(f)) => match f.share().told() {
+                Some(failure) => (Value::object(), Some(failure), Vec::new()),
                 None => return,
             },
             None => return,

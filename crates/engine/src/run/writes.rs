@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::channels::Channels;
 use crate::{
-    Command, Goto, Graph, NodeError, Output, Update, Value,
+    Command, Error, Goto, Graph, NodeError, Output, Update, Value,
     checkpoint::{Write, WriteKind},
     command::{END, Send},
     graph::{ChannelId, NodeId},
@@ -118,13 +118,13 @@ impl TaskWrites {
         for (name, value) in update.writes {
             let Some(channel) = graph.inner.channel_ids.get(&name) else {
                 let near = crate::graph::nearest(&name, graph.inner.channel_ids.keys());
-                return Err(NodeError::new(
-                    "InvalidUpdateError",
-                    format!(
-                        "graph `{}`: node `{node}` wrote channel `{name}`, which is not declared{near}",
-                        graph.name()
-                    ),
-                ));
+                let is_node = graph.inner.node_ids.contains_key(node);
+                return Err(NodeError::Engine(Box::new(Error::InvalidUpdate {
+                    graph: graph.name().to_string(),
+                    channel: name.to_string(),
+                    nodes: is_node.then(|| node.to_owned()).into_iter().collect(),
+                    message: format!("the graph has no such channel{near}"),
+                })));
             };
             self.list.push(TaskWrite::Channel(*channel, value));
         }
