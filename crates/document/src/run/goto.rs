@@ -74,7 +74,7 @@ pub(crate) struct DocRoute {
 
 impl DocRoute {
     /// Where it leaves, as documents write it.
-    fn from_shown(&self) -> &str {
+    fn source(&self) -> &str {
         if is_start(&self.from) { "START" } else { &self.from }
     }
 }
@@ -82,10 +82,10 @@ impl DocRoute {
 impl Route for DocRoute {
     fn call(&self, state: &StateView, cx: &Context) -> Result<Vec<Goto>, NodeError> {
         let fails =
-            |message: String| NodeError::msg(format!("route `{}` of `{}`: {message}", self.name, self.from_shown()));
+            |message: String| NodeError::msg(format!("route `{}` of `{}`: {message}", self.name, self.source()));
         let value = self.route.eval(&env(state, cx, &[])).map_err(|error| match error {
             NodeError::Failed(failure) => {
-                let message = format!("route `{}` of `{}`: {failure}", self.name, self.from_shown());
+                let message = format!("route `{}` of `{}`: {failure}", self.name, self.source());
                 NodeError::Failed(NodeFailure { message: message.into(), ..failure })
             }
             other => other,

@@ -122,14 +122,14 @@ pub(crate) async fn run(
             }
             Err(error) => error,
         };
-        if let Some(failure) = error.failure() {
-            if let Some(pause) = node.spec.retry.as_ref().and_then(|p| p.pause(attempt, failure)) {
-                known = Asked { count: 0, ..std::mem::take(&mut *scope.asked.lock()) };
-                is_personal = scope.is_personal.load(Ordering::Relaxed);
-                tokio::time::sleep(pause).await;
-                attempt += 1;
-                continue;
-            }
+        if let Some(failure) = error.failure()
+            && let Some(pause) = node.spec.retry.as_ref().and_then(|p| p.pause(attempt, failure))
+        {
+            known = Asked { count: 0, ..std::mem::take(&mut *scope.asked.lock()) };
+            is_personal = scope.is_personal.load(Ordering::Relaxed);
+            tokio::time::sleep(pause).await;
+            attempt += 1;
+            continue;
         }
         if let Some(failure) = error.told() {
             scope.chain_error(&failure);
