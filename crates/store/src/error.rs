@@ -132,6 +132,8 @@ pub enum What {
     Version,
     /// A registered graph.
     Graph,
+    /// A cron.
+    Cron,
 }
 
 impl fmt::Display for What {
@@ -142,6 +144,7 @@ impl fmt::Display for What {
             Self::Assistant => "assistant",
             Self::Version => "assistant version",
             Self::Graph => "graph",
+            Self::Cron => "cron",
         })
     }
 }

@@ -35,6 +35,36 @@ impl From<Uuid> for AssistantId {
     }
 }
 
+/// A cron: a run that is made again and again, on a schedule.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
+pub struct CronId(pub Uuid);
+
+impl fmt::Display for CronId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Debug for CronId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl FromStr for CronId {
+    type Err = uuid::Error;
+    fn from_str(text: &str) -> Result<Self, uuid::Error> {
+        Uuid::from_str(text).map(Self)
+    }
+}
+
+impl From<Uuid> for CronId {
+    fn from(id: Uuid) -> Self {
+        Self(id)
+    }
+}
+
 /// A run and the attempt at it that writes. Every write of a run names its attempt, and the store refuses it with
 /// [`Superseded`](crate::Error::Superseded) unless that attempt holds the run, checked in the write's own transaction.
 ///

@@ -1,4 +1,4 @@
-//! What is kept: threads, runs, assistants, checkpoints, the log of each run. A trait, its test suite, memory and SQLite.
+//! What is kept: threads, runs, assistants, checkpoints, the log of each run, crons, items. A trait, its test suite, memory and SQLite.
 //!
 //! [`Store`] is the whole, as a trait object; each table has a trait of its own. [`MemoryStore`] keeps everything in the
 //! process, [`SqliteStore`] in one file of a folder. Both pass the same suite, and so will one over a network: no method
@@ -7,11 +7,14 @@
 
 mod assistants;
 mod checkpoints;
+mod crons;
+mod deliveries;
 pub mod delta;
 mod error;
 mod filter;
 mod graphs;
 mod ids;
+mod items;
 mod log;
 mod memory;
 mod page;
@@ -23,7 +26,7 @@ mod threads;
 mod time;
 mod transitions;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
 use async_trait::async_trait;
 use runloom_engine::items::{ItemStore, NodeCache};
@@ -31,10 +34,13 @@ use tokio::sync::watch;
 
 pub use assistants::{Assistant, AssistantFilter, AssistantSort, AssistantUpdate, Assistants, NewAssistant};
 pub use checkpoints::Checkpoints;
+pub use crons::{Cron, CronFilter, CronSort, CronUpdate, Crons, Firing, NewCron};
+pub use deliveries::{Deliveries, Delivery, NewDelivery};
 pub use error::{Error, Result, What};
 pub use filter::contains;
 pub use graphs::{Graphs, RegisteredGraph};
-pub use ids::{AssistantId, Attempt};
+pub use ids::{AssistantId, Attempt, CronId};
+pub use items::check_item_filter;
 pub use log::{Ack, FIRST_SEQ, LogBounds, LogRecord, Logs, MAX_SEQ, ReadLimit};
 pub use memory::MemoryStore;
 pub use page::{Direction, Page, PageRequest};
@@ -54,9 +60,17 @@ pub use threads::{
 /// A write is durable when its future resolves. A future that is dropped before may or may not have its write kept;
 /// nothing is ever kept by half.
 #[async_trait]
-pub trait Store: Threads + Runs + Assistants + Graphs + Logs + Checkpoints + Send + Sync + 'static {
+pub trait Store:
+    Threads + Runs + Assistants + Graphs + Crons + Deliveries + Logs + Checkpoints + Send + Sync + 'static
+{
     /// Items, for nodes and for the API.
     fn items(&self) -> Arc<dyn ItemStore>;
+
+    /// When the next item goes that was put for a time.
+    async fn next_item_expiry(&self) -> Result<Option<SystemTime>>;
+
+    /// Deletes up to `limit` items whose time is over, and tells how many. They are not found any more as it is.
+    async fn sweep_items(&self, now: SystemTime, limit: usize) -> Result<u64>;
 
     /// Cached results of nodes.
     fn node_cache(&self) -> Arc<dyn NodeCache>;

@@ -7,8 +7,8 @@ use runloom_engine::{Object, RunId, ThreadId, Value};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AssistantId, Attempt, Direction, LogRecord, Multitask, NewThread, Page, PageRequest, Result, RunStatus,
-    ThreadUpdate, page::order_tag,
+    AssistantId, Attempt, Direction, LogRecord, Multitask, NewDelivery, NewThread, Page, PageRequest, Result,
+    RunStatus, ThreadUpdate, page::order_tag,
 };
 
 /// A run of a graph on a thread.
@@ -221,6 +221,8 @@ pub struct RunEnd {
     pub records: Vec<LogRecord>,
     /// What changes of its thread. A thread left busy by this becomes idle.
     pub thread: ThreadUpdate,
+    /// What is to be posted now that it has ended.
+    pub delivery: Option<NewDelivery>,
 }
 
 /// Which runs. Every condition must hold; an empty one holds for all.

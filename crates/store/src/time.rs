@@ -17,6 +17,11 @@ pub(crate) fn time(nanos: i64) -> SystemTime {
     there.unwrap_or(UNIX_EPOCH)
 }
 
+/// The last time that is kept.
+pub(crate) fn last() -> SystemTime {
+    time(i64::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,18 +1,68 @@
 //! Items and cached results of nodes, in memory.
 
-use std::{collections::BTreeMap, time::SystemTime};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime},
+};
 
 use async_trait::async_trait;
 use runloom_engine::{
     CheckpointError, Object, Value,
-    items::{Item, ItemQuery, ItemStore, NodeCache},
+    items::{Item, ItemQuery, ItemStore, NamespaceQuery, NodeCache},
 };
 
-use super::MemoryStore;
-use crate::{Result, contains};
+use super::{MemoryStore, Tables};
+use crate::{
+    Result,
+    items::{expiry, list, matches},
+};
 
-/// Items by namespace and key, each with its place in the order of putting.
-pub(super) type Items = BTreeMap<Vec<String>, BTreeMap<String, (i64, Item)>>;
+/// Items by namespace and key.
+pub(super) type Items = BTreeMap<Vec<String>, BTreeMap<String, Kept>>;
+
+/// An item, with its place in the order of putting, and for how long it was put.
+pub(super) struct Kept {
+    ordinal: i64,
+    ttl: Option<Duration>,
+    item: Item,
+}
+
+impl Kept {
+    fn is_there(&self, now: SystemTime) -> bool {
+        self.item.expires_at.is_none_or(|at| at > now)
+    }
+
+    fn refresh(&mut self, now: SystemTime) {
+        if let Some(ttl) = self.ttl {
+            self.item.expires_at = Some(expiry(now, ttl));
+        }
+    }
+}
+
+impl Tables {
+    fn forget_item(&mut self, namespace: &[String], key: &str) {
+        if let Some(items) = self.items.get_mut(namespace) {
+            items.remove(key);
+            if items.is_empty() {
+                self.items.remove(namespace);
+            }
+        }
+    }
+
+    /// When the next item goes.
+    pub(super) fn next_item_expiry(&self) -> Option<SystemTime> {
+        self.items.values().flat_map(BTreeMap::values).filter_map(|kept| kept.item.expires_at).min()
+    }
+
+    /// Takes away items whose time is over.
+    pub(super) fn sweep_items(&mut self, now: SystemTime, limit: usize) -> u64 {
+        let all = self.items.values().flat_map(BTreeMap::values);
+        let gone = all.filter(|kept| !kept.is_there(now)).take(limit);
+        let gone: Vec<_> = gone.map(|kept| (kept.item.namespace.clone(), kept.item.key.clone())).collect();
+        gone.iter().for_each(|(namespace, key)| self.forget_item(namespace, key));
+        gone.len() as u64
+    }
+}
 
 /// A cached result of a node.
 pub(super) struct Cached {
@@ -24,49 +74,78 @@ pub(super) struct MemoryItems(pub MemoryStore);
 
 #[async_trait]
 impl ItemStore for MemoryItems {
-    async fn put(&self, namespace: &[String], key: &str, value: Object) -> Result<(), CheckpointError> {
+    async fn put_for(
+        &self,
+        namespace: &[String],
+        key: &str,
+        value: Object,
+        ttl: Option<Duration>,
+    ) -> Result<(), CheckpointError> {
         let now = self.0.now();
         self.0.write(|tables| {
             let ordinal = tables.next();
             let items = tables.items.entry(namespace.to_vec()).or_default();
-            let created_at = items.get(key).map_or(now, |(_, item)| item.created_at);
-            let item = Item { namespace: namespace.to_vec(), key: key.to_owned(), value, created_at, updated_at: now };
-            items.insert(key.to_owned(), (ordinal, item));
+            let before = items.get(key).filter(|kept| kept.is_there(now));
+            let item = Item {
+                namespace: namespace.to_vec(),
+                key: key.to_owned(),
+                value,
+                created_at: before.map_or(now, |kept| kept.item.created_at),
+                updated_at: now,
+                expires_at: ttl.map(|ttl| expiry(now, ttl)),
+            };
+            items.insert(key.to_owned(), Kept { ordinal, ttl, item });
             Ok(())
         })?;
         Ok(())
     }
 
-    async fn get(&self, namespace: &[String], key: &str) -> Result<Option<Item>, CheckpointError> {
-        Ok(self.0.read(|tables| Some(tables.items.get(namespace)?.get(key)?.1.clone())))
+    async fn look_up(&self, namespace: &[String], key: &str, refresh: bool) -> Result<Option<Item>, CheckpointError> {
+        let now = self.0.now();
+        let mut tables = self.0.inner.tables.lock();
+        let kept = tables.items.get_mut(namespace).and_then(|items| items.get_mut(key));
+        Ok(kept.filter(|kept| kept.is_there(now)).map(|kept| {
+            if refresh {
+                kept.refresh(now);
+            }
+            kept.item.clone()
+        }))
     }
 
     async fn delete(&self, namespace: &[String], key: &str) -> Result<(), CheckpointError> {
         self.0.write(|tables| {
-            if let Some(items) = tables.items.get_mut(namespace) {
-                items.remove(key);
-                if items.is_empty() {
-                    tables.items.remove(namespace);
-                }
-            }
+            tables.forget_item(namespace, key);
             Ok(())
         })?;
         Ok(())
     }
 
     async fn search(&self, query: ItemQuery) -> Result<Vec<Item>, CheckpointError> {
-        let mut found: Vec<(i64, Item)> = self.0.read(|tables| {
-            let under = tables.items.iter().filter(|(namespace, _)| namespace.starts_with(&query.prefix));
-            let items = under.flat_map(|(_, items)| items.values());
-            items.filter(|(_, item)| contains(&item.value, &query.filter)).cloned().collect()
-        });
-        found.sort_by_key(|(ordinal, _)| std::cmp::Reverse(*ordinal));
+        let now = self.0.now();
+        let mut tables = self.0.inner.tables.lock();
+        let under = tables.items.iter_mut().filter(|(namespace, _)| namespace.starts_with(&query.prefix));
+        let items = under.flat_map(|(_, items)| items.values_mut());
+        let mut found: Vec<&mut Kept> =
+            items.filter(|kept| kept.is_there(now) && matches(&kept.item.value, &query.filter)).collect();
+        found.sort_by_key(|kept| std::cmp::Reverse(kept.ordinal));
         let limit = if query.limit == 0 { 10 } else { query.limit };
-        Ok(found.into_iter().skip(query.offset).take(limit).map(|(_, item)| item).collect())
+        let page = found.into_iter().skip(query.offset).take(limit);
+        Ok(page
+            .map(|kept| {
+                if !query.keep_expiry {
+                    kept.refresh(now);
+                }
+                kept.item.clone()
+            })
+            .collect())
     }
 
-    async fn namespaces(&self, prefix: &[String]) -> Result<Vec<Vec<String>>, CheckpointError> {
-        Ok(self.0.read(|tables| tables.items.keys().filter(|ns| ns.starts_with(prefix)).cloned().collect()))
+    async fn namespaces(&self, query: NamespaceQuery) -> Result<Vec<Vec<String>>, CheckpointError> {
+        let now = self.0.now();
+        Ok(self.0.read(|tables| {
+            let all = tables.items.iter().filter(|(_, items)| items.values().any(|kept| kept.is_there(now)));
+            list(all.map(|(namespace, _)| namespace.clone()), &query)
+        }))
     }
 }
 

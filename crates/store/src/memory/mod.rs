@@ -2,6 +2,7 @@
 
 mod assistants;
 mod checkpoints;
+mod crons;
 mod graphs;
 mod items;
 mod log;
@@ -24,7 +25,7 @@ use runloom_engine::{
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::{AssistantId, Health, Result, Store, StoreStats, stats::Counters};
+use crate::{AssistantId, CronId, Delivery, Health, Result, Store, StoreStats, stats::Counters};
 
 /// Keeps everything in memory, with the semantics of every other store; it is gone with the process.
 #[derive(Clone)]
@@ -50,6 +51,9 @@ struct Tables {
     requests: HashMap<(Option<String>, String), RunId>,
     assistants: HashMap<AssistantId, assistants::Row>,
     graphs: BTreeMap<String, Vec<crate::RegisteredGraph>>,
+    crons: HashMap<CronId, crons::Row>,
+    /// What waits to be posted, by run.
+    deliveries: HashMap<RunId, Delivery>,
     items: items::Items,
     cache: HashMap<String, items::Cached>,
 }
@@ -112,6 +116,14 @@ impl fmt::Debug for MemoryStore {
 impl Store for MemoryStore {
     fn items(&self) -> Arc<dyn ItemStore> {
         Arc::new(items::MemoryItems(self.clone()))
+    }
+
+    async fn next_item_expiry(&self) -> Result<Option<SystemTime>> {
+        Ok(self.read(Tables::next_item_expiry))
+    }
+
+    async fn sweep_items(&self, now: SystemTime, limit: usize) -> Result<u64> {
+        self.write(|tables| Ok(tables.sweep_items(now, limit)))
     }
 
     fn node_cache(&self) -> Arc<dyn NodeCache> {

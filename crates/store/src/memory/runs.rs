@@ -7,7 +7,7 @@ use runloom_engine::{Object, RunId, ThreadId, Value};
 
 use super::{MemoryStore, Tables, log::Log};
 use crate::{
-    Attempt, Begun, CancelAction, Canceller, CreatedRun, Direction, Error, Multitask, NewRun, Page, PageRequest,
+    Attempt, Begun, CancelAction, Canceller, CreatedRun, Delivery, Direction, Error, Multitask, NewRun, Page, PageRequest,
     Result, Run, RunEnd, RunFilter, RunStatus, RunThread, Runs, Swept, ThreadStatus, ThreadUpdate, What,
     log::check_order,
     page::{Key, Position, paginate},
@@ -51,6 +51,46 @@ impl Tables {
         open.filter_map(|id| Some(&self.runs.get(id)?.run)).find(|run| such(run))
     }
 
+    /// Makes a run, and its thread where that is asked for.
+    pub(super) fn create_run(
+        &mut self,
+        id: RunId,
+        thread: ThreadId,
+        new: NewRun,
+        now: SystemTime,
+    ) -> Result<CreatedRun> {
+        if let Some(key) = &new.request_key
+            && let Some(run) = self.requests.get(&(new.owner.clone(), key.id.clone()))
+        {
+            return self.run(*run)?.run.clone().again(key);
+        }
+        if self.runs.contains_key(&id) {
+            return Err(Error::exists(What::Run, id));
+        }
+        if new.multitask == Multitask::Reject
+            && let Some(other) = self.open_run(thread, |run| run.occupies(now))
+        {
+            return Err(Error::Busy { thread, run: other.id });
+        }
+        if !self.threads.contains_key(&thread) {
+            let RunThread::Create(made) = &new.thread else {
+                return Err(Error::not_found(What::Thread, thread));
+            };
+            let made = crate::Thread::new(thread, made.clone(), now);
+            self.insert_thread(made, Default::default());
+        }
+        let run = Run::new(id, thread, new, now);
+        if let Some(key) = &run.request_key {
+            self.requests.insert((run.owner.clone(), key.id.clone()), id);
+        }
+        let ordinal = self.next();
+        let row = self.thread_mut(thread)?;
+        row.runs.insert(ordinal, id);
+        row.open.insert(ordinal, id);
+        self.runs.insert(id, Row { ordinal, run: run.clone(), log: Log::default() });
+        Ok(CreatedRun { run, new: true })
+    }
+
     fn update_thread_of(&mut self, thread: ThreadId, update: ThreadUpdate, now: SystemTime) -> Result<()> {
         self.thread_mut(thread)?.thread.apply(update, now);
         Ok(())
@@ -66,38 +106,7 @@ impl Runs for MemoryStore {
             RunThread::Existing(id) => *id,
             RunThread::Create(thread) => *thread.id.get_or_insert_with(|| ThreadId(self.uuid())),
         };
-        self.write(|tables| {
-            if let Some(key) = &new.request_key
-                && let Some(run) = tables.requests.get(&(new.owner.clone(), key.id.clone()))
-            {
-                return tables.run(*run)?.run.clone().again(key);
-            }
-            if tables.runs.contains_key(&id) {
-                return Err(Error::exists(What::Run, id));
-            }
-            if new.multitask == Multitask::Reject
-                && let Some(other) = tables.open_run(thread, |run| run.occupies(now))
-            {
-                return Err(Error::Busy { thread, run: other.id });
-            }
-            if !tables.threads.contains_key(&thread) {
-                let RunThread::Create(thread) = &new.thread else {
-                    return Err(Error::not_found(What::Thread, thread));
-                };
-                let made = crate::Thread::new(thread.id.unwrap_or(ThreadId(id.0)), thread.clone(), now);
-                tables.insert_thread(made, Default::default());
-            }
-            let run = Run::new(id, thread, new, now);
-            if let Some(key) = &run.request_key {
-                tables.requests.insert((run.owner.clone(), key.id.clone()), id);
-            }
-            let ordinal = tables.next();
-            let row = tables.thread_mut(thread)?;
-            row.runs.insert(ordinal, id);
-            row.open.insert(ordinal, id);
-            tables.runs.insert(id, Row { ordinal, run: run.clone(), log: Log::default() });
-            Ok(CreatedRun { run, new: true })
-        })
+        self.write(|tables| tables.create_run(id, thread, new, now))
     }
 
     async fn get_run(&self, id: RunId) -> Result<Run> {
@@ -173,6 +182,7 @@ impl Runs for MemoryStore {
         self.write(|tables| {
             let row = tables.run_mut(attempt.run)?;
             let records = std::mem::take(&mut end.records);
+            let delivery = end.delivery.take();
             let last = records.last().map_or(row.log.last(), |record| record.seq);
             let mut run = row.run.clone();
             let update = run.finish(attempt, end, last, now)?;
@@ -184,6 +194,9 @@ impl Runs for MemoryStore {
                 tables.update_thread_of(run.thread, update, now)?;
             }
             tables.thread_mut(run.thread)?.open.remove(&ordinal);
+            if let Some(new) = delivery {
+                tables.deliveries.insert(run.id, Delivery::new(run.id, new, now));
+            }
             Ok(run)
         })
     }

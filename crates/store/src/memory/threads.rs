@@ -42,6 +42,7 @@ impl Tables {
         for run in row.runs.into_values() {
             self.forget_run(run);
         }
+        self.forget_crons_of(id);
         Ok(())
     }
 }

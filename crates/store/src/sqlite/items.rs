@@ -1,19 +1,27 @@
 //! Items and cached results of nodes, in SQLite.
 
-use std::{ops::ControlFlow, time::SystemTime};
+use std::{
+    ops::ControlFlow,
+    time::{Duration, SystemTime},
+};
 
 use async_trait::async_trait;
 use runloom_engine::{
     CheckpointError, Object, Value,
-    items::{Item, ItemQuery, ItemStore, NodeCache},
+    items::{Item, ItemQuery, ItemStore, NamespaceQuery, NodeCache},
 };
-use rusqlite::params;
+use rusqlite::{Connection, params};
 
 use super::{
     SqliteStore,
     sql::{Columns, Sql, first, object_text},
+    writer::Tx,
 };
-use crate::{Error, Result, contains, delta, time::nanos};
+use crate::{
+    Error, Result, delta,
+    items::{expiry, known_prefix, list, matches},
+    time::{nanos, time},
+};
 
 pub(super) struct SqliteItems(pub SqliteStore);
 
@@ -59,37 +67,93 @@ fn past(mut key: Vec<u8>) -> Option<Vec<u8>> {
     Some(key)
 }
 
-fn item(row: &mut Columns<'_>) -> Result<Item> {
-    Ok(Item {
-        namespace: namespace_of(&row.get::<Vec<u8>>()?)?,
-        key: row.get()?,
-        created_at: row.time()?,
-        updated_at: row.time()?,
-        value: row.object()?,
-    })
+const COLUMNS: &str = "ns, key, created, updated, expires, ttl, value";
+
+/// That an item is there at a time, which is the parameter of this number.
+const IS_THERE: &str = "(expires IS NULL OR expires > ?1)";
+
+/// An item, and for how many nanoseconds it was put.
+fn item(row: &mut Columns<'_>) -> Result<(Item, Option<i64>)> {
+    let (namespace, key) = (namespace_of(&row.get::<Vec<u8>>()?)?, row.get()?);
+    let (created_at, updated_at, expires_at) = (row.time()?, row.time()?, row.maybe_time()?);
+    let ttl = row.get()?;
+    Ok((Item { namespace, key, created_at, updated_at, expires_at, value: row.object()? }, ttl))
 }
 
-const COLUMNS: &str = "ns, key, created, updated, value";
+fn past_ttl(now: i64, ttl: i64) -> i64 {
+    nanos(expiry(time(now), Duration::from_nanos(ttl.unsigned_abs())))
+}
+
+impl SqliteItems {
+    /// Has the time of items begin anew, where they were put for one.
+    async fn refresh(&self, now: i64, items: impl Iterator<Item = (&mut Item, Option<i64>)>) -> Result<()> {
+        let mut refreshed = Vec::new();
+        for (item, ttl) in items {
+            let Some(ttl) = ttl else { continue };
+            let expires = past_ttl(now, ttl);
+            item.expires_at = Some(time(expires));
+            refreshed.push((namespace_key(&item.namespace), item.key.clone(), expires));
+        }
+        if refreshed.is_empty() {
+            return Ok(());
+        }
+        let write = self.0.write(move |tx| {
+            for (ns, key, expires) in refreshed {
+                // It may have gone, or have been put for good, since it was read.
+                let sql = "UPDATE items SET expires = ?3 WHERE ns = ?1 AND key = ?2 AND expires IS NOT NULL";
+                tx.run(sql, params![ns, key, expires])?;
+            }
+            Ok(())
+        });
+        write.await
+    }
+}
+
+/// When the next item goes.
+pub(super) fn next_expiry(db: &Connection) -> Result<Option<SystemTime>> {
+    let sql = "SELECT min(expires) FROM items WHERE expires IS NOT NULL";
+    Ok(db.one(sql, [], first::<Option<i64>>)?.flatten().map(time))
+}
+
+/// Takes away items whose time is over.
+pub(super) fn sweep(tx: &Tx<'_>, now: i64, limit: i64) -> Result<u64> {
+    let gone = "SELECT n FROM items WHERE expires IS NOT NULL AND expires <= ?1 LIMIT ?2";
+    Ok(tx.run(&format!("DELETE FROM items WHERE n IN ({gone})"), [now, limit])? as u64)
+}
 
 #[async_trait]
 impl ItemStore for SqliteItems {
-    async fn put(&self, namespace: &[String], key: &str, value: Object) -> Result<(), CheckpointError> {
+    async fn put_for(
+        &self,
+        namespace: &[String],
+        key: &str,
+        value: Object,
+        ttl: Option<Duration>,
+    ) -> Result<(), CheckpointError> {
         let (ns, key, now) = (namespace_key(namespace), key.to_owned(), nanos(self.0.now()));
+        let ttl = ttl.map(|ttl| i64::try_from(ttl.as_nanos()).unwrap_or(i64::MAX));
         let value = object_text(&value)?;
         let bytes = value.as_ref().map_or(0, String::len);
         let put = self.0.write_sized(bytes, move |tx| {
-            let sql = "SELECT created FROM items WHERE ns = ?1 AND key = ?2";
-            let created = tx.one(sql, params![ns, key], first)?.unwrap_or(now);
-            let sql = format!("INSERT OR REPLACE INTO items ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5)");
-            tx.run(&sql, params![ns, key, created, now, value]).map(|_| ())
+            let sql = format!("SELECT created FROM items WHERE ns = ?2 AND key = ?3 AND {IS_THERE}");
+            let created = tx.one(&sql, params![now, ns, key], first)?.unwrap_or(now);
+            let sql = format!("INSERT OR REPLACE INTO items ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)");
+            let expires = ttl.map(|ttl| past_ttl(now, ttl));
+            tx.run(&sql, params![ns, key, created, now, expires, ttl, value]).map(|_| ())
         });
         Ok(put.await?)
     }
 
-    async fn get(&self, namespace: &[String], key: &str) -> Result<Option<Item>, CheckpointError> {
-        let (ns, key) = (namespace_key(namespace), key.to_owned());
-        let sql = format!("SELECT {COLUMNS} FROM items WHERE ns = ?1 AND key = ?2");
-        Ok(self.0.read(move |db| db.one(&sql, params![ns, key], item)).await?)
+    async fn look_up(&self, namespace: &[String], key: &str, refresh: bool) -> Result<Option<Item>, CheckpointError> {
+        let (ns, key, now) = (namespace_key(namespace), key.to_owned(), nanos(self.0.now()));
+        let sql = format!("SELECT {COLUMNS} FROM items WHERE ns = ?2 AND key = ?3 AND {IS_THERE}");
+        let Some((mut found, ttl)) = self.0.read(move |db| db.one(&sql, params![now, ns, key], item)).await? else {
+            return Ok(None);
+        };
+        if refresh {
+            self.refresh(now, [(&mut found, ttl)].into_iter()).await?;
+        }
+        Ok(Some(found))
     }
 
     async fn delete(&self, namespace: &[String], key: &str) -> Result<(), CheckpointError> {
@@ -99,35 +163,43 @@ impl ItemStore for SqliteItems {
     }
 
     async fn search(&self, query: ItemQuery) -> Result<Vec<Item>, CheckpointError> {
+        let (keep_expiry, now) = (query.keep_expiry, nanos(self.0.now()));
         let found = self.0.read(move |db| {
             let (limit, mut skip) = (if query.limit == 0 { 10 } else { query.limit }, query.offset);
             let from = namespace_key(&query.prefix);
             let mut found = Vec::new();
-            let sql = format!("SELECT {COLUMNS} FROM items WHERE ns >= ?1 AND (?2 IS NULL OR ns < ?2) ORDER BY n DESC");
-            db.each(&sql, params![from, past(from.clone())], |row| {
-                let item = item(row)?;
-                if contains(&item.value, &query.filter) {
+            let sql = format!(
+                "SELECT {COLUMNS} FROM items WHERE ns >= ?2 AND (?3 IS NULL OR ns < ?3) AND {IS_THERE} ORDER BY n DESC"
+            );
+            db.each(&sql, params![now, from, past(from.clone())], |row| {
+                let (item, ttl) = item(row)?;
+                if matches(&item.value, &query.filter) {
                     if skip > 0 {
                         skip -= 1;
                     } else {
-                        found.push(item);
+                        found.push((item, ttl));
                     }
                 }
                 Ok(if found.len() >= limit { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
             })?;
             Ok(found)
         });
-        Ok(found.await?)
+        let mut found = found.await?;
+        if !keep_expiry {
+            self.refresh(now, found.iter_mut().map(|(item, ttl)| (item, *ttl))).await?;
+        }
+        Ok(found.into_iter().map(|(item, _)| item).collect())
     }
 
-    async fn namespaces(&self, prefix: &[String]) -> Result<Vec<Vec<String>>, CheckpointError> {
-        let from = namespace_key(prefix);
+    async fn namespaces(&self, query: NamespaceQuery) -> Result<Vec<Vec<String>>, CheckpointError> {
+        let (from, now) = (namespace_key(&known_prefix(&query)), nanos(self.0.now()));
         let found = self.0.read(move |db| {
-            let sql = "SELECT DISTINCT ns FROM items WHERE ns >= ?1 AND (?2 IS NULL OR ns < ?2)";
+            let sql =
+                format!("SELECT DISTINCT ns FROM items WHERE ns >= ?2 AND (?3 IS NULL OR ns < ?3) AND {IS_THERE}");
             let mut found =
-                db.all(sql, params![from, past(from.clone())], |row| namespace_of(&row.get::<Vec<u8>>()?))?;
+                db.all(&sql, params![now, from, past(from.clone())], |row| namespace_of(&row.get::<Vec<u8>>()?))?;
             found.sort();
-            Ok(found)
+            Ok(list(found.into_iter(), &query))
         });
         Ok(found.await?)
     }

@@ -6,6 +6,7 @@
 mod assistants;
 mod chain;
 mod checkpoints;
+mod crons;
 mod graphs;
 mod items;
 mod log;
@@ -137,6 +138,15 @@ impl fmt::Debug for SqliteStore {
 impl Store for SqliteStore {
     fn items(&self) -> Arc<dyn ItemStore> {
         Arc::new(items::SqliteItems(self.clone()))
+    }
+
+    async fn next_item_expiry(&self) -> Result<Option<SystemTime>> {
+        self.read(items::next_expiry).await
+    }
+
+    async fn sweep_items(&self, now: SystemTime, limit: usize) -> Result<u64> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        self.write(move |tx| items::sweep(tx, nanos(now), limit)).await
     }
 
     fn node_cache(&self) -> Arc<dyn NodeCache> {

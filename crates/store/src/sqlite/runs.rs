@@ -7,14 +7,14 @@ use runloom_engine::{Object, RunId, ThreadId, Value};
 use rusqlite::{Connection, params, params_from_iter};
 
 use super::{
-    SqliteStore, log,
+    SqliteStore, crons, log,
     run_rows::{COLUMNS, by_request, delete, get, insert, run, running, write},
     sql::{Sql, Where, first},
     threads,
     writer::Tx,
 };
 use crate::{
-    Attempt, Begun, CancelAction, Canceller, CreatedRun, Direction, Error, Multitask, NewRun, Page, PageRequest,
+    Attempt, Begun, CancelAction, Canceller, CreatedRun, Delivery, Direction, Error, Multitask, NewRun, Page, PageRequest,
     Result, Run, RunEnd, RunFilter, RunThread, Runs, Swept, Thread, ThreadStatus, ThreadUpdate, What,
     log::check_order,
     page::{Key, Position},
@@ -22,7 +22,8 @@ use crate::{
     time::nanos,
 };
 
-fn create(tx: &Tx<'_>, id: RunId, thread: ThreadId, new: NewRun, now: SystemTime) -> Result<CreatedRun> {
+/// Makes a run, and its thread where that is asked for.
+pub(super) fn create(tx: &Tx<'_>, id: RunId, thread: ThreadId, new: NewRun, now: SystemTime) -> Result<CreatedRun> {
     if let Some(key) = &new.request_key
         && let Some(run) = by_request(tx, new.owner.as_deref(), &key.id)?
     {
@@ -66,12 +67,16 @@ fn begin(tx: &Tx<'_>, seen: Attempt, config: Object, reserve: u64, now: SystemTi
 fn finish(tx: &Tx<'_>, attempt: Attempt, mut end: RunEnd, now: SystemTime) -> Result<Run> {
     let (n, mut run) = get(tx, attempt.run)?;
     let records = std::mem::take(&mut end.records);
+    let delivery = end.delivery.take();
     let before = log::last(tx, n)?;
     let last = records.last().map_or(before, |record| record.seq);
     let update = run.finish(attempt, end, last, now)?;
     check_order(&records, before)?;
     log::insert(tx, n, &records)?;
     write(tx, n, &run)?;
+    if let Some(new) = delivery {
+        crons::deliver(tx, &Delivery::new(run.id, new, now))?;
+    }
     if update != ThreadUpdate::default() {
         threads::update(tx, run.thread, update, now)?;
     }
@@ -209,7 +214,8 @@ impl Runs for SqliteStore {
 
     async fn finish_run(&self, attempt: Attempt, end: RunEnd) -> Result<Run> {
         let now = self.now();
-        let bytes = end.records.iter().map(|record| record.bytes.len()).sum();
+        let bytes = end.records.iter().map(|record| record.bytes.len()).sum::<usize>();
+        let bytes = bytes + end.delivery.as_ref().map_or(0, |delivery| delivery.body.len());
         self.write_sized(bytes, move |tx| finish(tx, attempt, end, now)).await
     }
 

@@ -7,7 +7,7 @@ use runloom_engine::ThreadId;
 use rusqlite::{Connection, params, params_from_iter};
 
 use super::{
-    SqliteStore, run_rows,
+    SqliteStore, crons, run_rows,
     sql::{Columns, Sql, Where, first, object_text, value_text},
     upkeep,
     writer::Tx,
@@ -114,6 +114,7 @@ pub(super) fn delete(tx: &Tx<'_>, n: i64) -> Result<()> {
         run_rows::delete(tx, run)?;
     }
     upkeep::delete(tx, n)?;
+    crons::delete_of(tx, n)?;
     tx.run("DELETE FROM threads WHERE n = ?1", [n]).map(|_| ())
 }
 

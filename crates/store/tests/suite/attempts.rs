@@ -115,6 +115,7 @@ pub async fn an_end_is_kept_whole_or_not_at_all(f: Fixture) {
             state_changed: true,
             ..Default::default()
         },
+        delivery: None,
     };
     let out_of_order = RunEnd { records: vec![record(1, "twice")], ..end.clone() };
     assert!(matches!(f.store.finish_run(attempt, out_of_order).await, Err(Error::Invalid(_))));

@@ -3,6 +3,7 @@
 pub mod assistants;
 pub mod attempts;
 pub mod checkpoints;
+pub mod crons;
 pub mod graphs;
 pub mod items;
 pub mod line;
@@ -135,9 +136,18 @@ macro_rules! store_suite {
             the_last_registered_revision_is_the_latest
             a_graph_in_use_is_not_deleted
         }
+        crons {
+            a_cron_is_made_read_changed_and_deleted
+            crons_are_listed_and_counted
+            a_cron_fires_once_for_each_time_that_it_is_due
+            a_firing_that_makes_no_run_says_why
+            a_delivery_comes_with_the_end_of_its_run
+        }
         items {
             items_are_put_found_and_deleted
             a_namespace_is_not_its_neighbour
+            namespaces_are_listed_by_their_beginning_and_end
+            an_item_goes_when_its_time_is_over
             cached_results_live_until_their_time
             a_store_that_works_says_so
         }
