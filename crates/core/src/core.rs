@@ -4,9 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use runloom_engine::{Clock, Graph, SystemClock};
 use runloom_store::Store;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Result, graphs::Registry, runs::Runner};
+use crate::{Result, Webhooks, graphs::Registry, items::SweptItems, runs::Runner, webhooks::Post};
 
 /// What a core is started with.
 pub struct CoreOptions {
@@ -34,6 +35,10 @@ pub struct CoreOptions {
     pub drain_timeout: Duration,
     /// The most bytes of JSON in one input, context or state update.
     pub max_json_bytes: usize,
+    /// Who calls webhooks; without one runs that name one are refused.
+    pub webhooks: Option<Arc<dyn Webhooks>>,
+    /// For how long after the end of its run a webhook that fails is called again.
+    pub webhook_patience: Duration,
 }
 
 impl CoreOptions {
@@ -52,6 +57,8 @@ impl CoreOptions {
             log_ttl: None,
             drain_timeout: Duration::from_secs(30),
             max_json_bytes: 16 << 20,
+            webhooks: None,
+            webhook_patience: Duration::from_secs(24 * 60 * 60),
         }
     }
 }
@@ -67,6 +74,10 @@ pub(crate) struct Inner {
     pub clock: Arc<dyn Clock>,
     pub registry: Registry,
     pub runner: Runner,
+    pub items: Arc<SweptItems>,
+    /// A cron was made or changed.
+    pub crons: Notify,
+    pub post: Post,
     pub options: Limits,
     /// Cancelled when the core begins to drain: no run begins any more.
     pub draining: CancellationToken,
@@ -92,6 +103,9 @@ impl Core {
         let inner = Arc::new(Inner {
             registry,
             runner: Runner::new(options.max_running),
+            items: SweptItems::of(&*options.store),
+            crons: Notify::new(),
+            post: Post::new(options.webhooks, options.webhook_patience),
             options: Limits {
                 recursion_limit: options.recursion_limit,
                 run_timeout: options.run_timeout,
@@ -127,6 +141,7 @@ impl Core {
     pub async fn drain(&self) {
         self.inner.draining.cancel();
         self.settle_runs(self.inner.options.drain_timeout).await;
+        self.inner.post.settle().await;
         self.inner.closing.cancel();
         if let Err(error) = self.inner.store.flush().await {
             tracing::error!(%error, "what was written last may not be on disk");

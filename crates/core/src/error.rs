@@ -17,6 +17,7 @@ pub enum Reason {
     AssistantNotFound,
     AssistantVersionNotFound,
     CheckpointNotFound,
+    CronNotFound,
     GraphUnknown,
     GraphInvalid,
     GraphInUse,
@@ -59,12 +60,13 @@ pub enum Reason {
 }
 
 impl Reason {
-    const ALL: [Reason; 44] = [
+    const ALL: [Reason; 45] = [
         Self::ThreadNotFound,
         Self::RunNotFound,
         Self::AssistantNotFound,
         Self::AssistantVersionNotFound,
         Self::CheckpointNotFound,
+        Self::CronNotFound,
         Self::GraphUnknown,
         Self::GraphInvalid,
         Self::GraphInUse,
@@ -149,6 +151,7 @@ pub(crate) fn known_key(key: &str) -> Option<&'static str> {
         "line",
         "column",
         "timeout",
+        "cron_id",
     ];
     KEYS.into_iter().find(|k| *k == key)
 }
@@ -274,6 +277,7 @@ impl From<store::Error> for Error {
                 What::Assistant => new(Reason::AssistantNotFound).with("assistant_id", id),
                 What::Version => new(Reason::AssistantVersionNotFound).with("version", id),
                 What::Graph => new(Reason::GraphNotRegistered).with("graph", id),
+                What::Cron => new(Reason::CronNotFound).with("cron_id", id),
             },
             E::AlreadyExists { what, id } => match what {
                 What::Thread => new(Reason::ThreadExists).with("thread_id", id),

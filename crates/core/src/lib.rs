@@ -1,4 +1,4 @@
-//! Threads, runs, assistants, graphs: every operation once, whatever face asks; the runner and the log of each run.
+//! Threads, runs, assistants, graphs, items, crons: every operation once, whatever face asks; the runner and the log of each run.
 //!
 //! [`Core`] is the handle. Data goes one way: a face checks a request and makes it a [`RunRequest`]; the runner takes the
 //! run, one at a time per thread; the engine steps and tells; each part is numbered, appended to the run's log, and wakes
@@ -6,19 +6,25 @@
 
 mod assistants;
 mod core;
+mod crons;
 mod error;
 mod graphs;
+mod items;
 mod log;
 mod runs;
 mod state;
 mod threads;
+mod timer;
+mod webhooks;
 
 pub use core::{Core, CoreOptions};
+pub use crons::{CronPatch, CronRequest, CronRun};
 pub use error::{Error, Reason, Result};
 pub use graphs::{GraphInfo, GraphSource, GraphWarning, Registration, Reloaded, Schemas, default_assistant_id};
 pub use log::{Body, Cancellation, End, Opening, Outcome, ReadOptions, Record, RunReader, ThreadReader};
 pub use runs::{CommandSpec, FilterSpec, RunRequest, RunSpec, Selector, Start, Target};
 pub use state::{StateQuery, StateUpdateRequest};
+pub use webhooks::{Posted, Webhooks};
 
 pub use runloom_document as document;
 pub use runloom_engine as engine;

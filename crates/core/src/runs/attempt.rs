@@ -167,7 +167,7 @@ impl Core {
     ) -> Result<Came> {
         let graph = served.graph.with_runtime(Runtime {
             checkpointer: Some(self.inner.store.checkpointer(attempt)),
-            items: Some(self.inner.store.items()),
+            items: Some(self.inner.items.clone()),
             cache: Some(self.inner.store.node_cache()),
             clock: self.inner.clock.clone(),
         });
@@ -303,13 +303,18 @@ impl Core {
         let thread = if is_rollback { ThreadUpdate::default() } else { self.thread_after(run, &mut end).await };
         let (status, usage) = (end.status, runloom_engine::to_value(&end.usage).ok());
         let error = end.error.as_ref().map(Error::to_value);
+        let delivery = self.delivery(run, &RunSpec::of(run), &end).await;
+        let is_posted = delivery.is_some();
         let origin = Origin { base: state, ..Origin::default() };
         let (record, records) = log.last(origin, end.into()).await?;
         let expires_at = run.stateless.then(|| self.inner.clock.now() + self.inner.options.stateless_ttl);
-        let kept = RunEnd { status, error, usage, expires_at, records, thread };
+        let kept = RunEnd { status, error, usage, expires_at, records, thread, delivery };
         let ended = self.inner.store.finish_run(attempt, kept).await?;
         // Who sees the end finds the thread as it was, and writes to it without being written over.
         let restored = if is_rollback { self.take_back(&ended).await } else { Ok(()) };
+        if is_posted {
+            self.inner.post.filled();
+        }
         log.shown(record);
         self.inner.runner.logs.close(run.id);
         self.inner.runner.logs.moved(run.thread);
@@ -347,7 +352,7 @@ impl Core {
         }
     }
 
-    async fn view_of_thread(&self, run: &Run) -> Result<CheckpointView> {
+    pub(crate) async fn view_of_thread(&self, run: &Run) -> Result<CheckpointView> {
         let served = self.inner.registry.revision(&run.graph, &run.revision, &self.inner.store).await;
         let served = served.ok_or_else(|| Error::new(Reason::GraphUnknown, "the graph is not served any more"))?;
         let graph = served.graph.with_checkpointer(self.inner.store.checkpointer_by_hand());

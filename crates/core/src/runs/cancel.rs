@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use runloom_engine::{RunId, model::Usage};
 use runloom_store::{Attempt, CancelAction, Canceller, Multitask, Run, RunEnd, RunStatus};
 
-use super::usage::kept_usage;
+use super::{RunSpec, usage::kept_usage};
 use crate::{
     Core, Error, Reason, Result,
     log::{Cancellation, End, Live, LogWriter, Origin},
@@ -80,11 +80,17 @@ impl Core {
         let used = kept_usage(run);
         let end = cancelled(run, used);
         let error = end.error.as_ref().map(Error::to_value);
+        let delivery = self.delivery(run, &RunSpec::of(run), &end).await;
+        let is_posted = delivery.is_some();
         let (record, records) = log.last(Origin::default(), end.into()).await?;
         let expires_at = run.stateless.then(|| self.inner.clock.now() + self.inner.options.stateless_ttl);
         let usage = runloom_engine::to_value(&used).ok();
-        let end = RunEnd { status: RunStatus::Cancelled, error, usage, records, expires_at, ..RunEnd::default() };
+        let status = RunStatus::Cancelled;
+        let end = RunEnd { status, error, usage, records, expires_at, delivery, ..RunEnd::default() };
         let ended = store.finish_run(attempt, end).await?;
+        if is_posted {
+            self.inner.post.filled();
+        }
         let is_rollback = run.cancel.as_ref().is_some_and(|c| c.action == CancelAction::Rollback);
         let taken = if is_rollback { self.take_back(&ended).await } else { Ok(()) };
         log.shown(record);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use runloom_engine::{Object, RunId, Value};
+use runloom_engine::{Object, RunId, ThreadId, Value};
 use runloom_store::{
     IfExists, NewRun, NewThread, Page, PageRequest, RequestKey, Run, RunFilter, RunThread, ThreadUpdate,
 };
@@ -15,6 +15,14 @@ use crate::{
     Core, Error, Reason, Result,
     log::{Body, Cancellation, Codec, End, Outcome, ReadOptions},
 };
+
+/// A run that was checked and is to be made.
+pub(crate) struct Prepared {
+    pub new: NewRun,
+    /// What its thread is to note.
+    pub mark: Option<(ThreadId, ThreadUpdate)>,
+    pub spec: RunSpec,
+}
 
 impl Core {
     /// Makes a run. It is on disk when this answers, and begins when its thread is free. `false` where the same request
@@ -31,6 +39,16 @@ impl Core {
         if let Some(run) = self.made_before(&request).await? {
             return Ok((run, false));
         }
+        let prepared = self.prepare(&request).await?;
+        // A caller that goes away now must not leave a run that is kept and never begins.
+        let core = self.clone();
+        let made = tokio::spawn(async move { core.make_run(prepared).await });
+        made.await.map_err(|_| Error::new(Reason::Internal, "the run was not made: the server is going down"))?
+    }
+
+    /// Checks a request against its graph and its thread, and gives the run that it asks for.
+    pub(crate) async fn prepare(&self, request: &RunRequest) -> Result<Prepared> {
+        check_shape(request)?;
         let store = &self.inner.store;
         let thread = match request.thread_id {
             None => None,
@@ -48,22 +66,23 @@ impl Core {
             return Err(Error::field("thread_id", what));
         }
         let (assistant, served) = self.resolve_target(&request.target).await?;
-        let mut spec = self.effective(&request, thread.as_ref(), &assistant)?;
+        let mut spec = self.effective(request, thread.as_ref(), &assistant)?;
         // Looked at again when the run begins: it may have to wait for its thread.
         spec.expected_checkpoint_id = request.expected_checkpoint_id;
         if let Start::Input(input) = &spec.start {
             spec.start = Start::Input(self.check_input(&served, input)?);
         }
         spec.filter.compile()?;
+        self.check_webhook(&spec)?;
         spec.durability()?;
         served.check_nodes(&named_nodes(&spec))?;
         if let Some(thread) = &thread {
-            self.check_thread(thread, &served, &request).await?;
+            self.check_thread(thread, &served, request).await?;
         }
-        self.check_start(thread.as_ref(), &served, &request).await?;
+        self.check_start(thread.as_ref(), &served, request).await?;
 
         // A thread says of which graph it is, from its first run on; both writes go to the disk together.
-        let marked = thread.as_ref().filter(|t| t.metadata.get_str("graph_id") != Some(&*served.name)).map(|thread| {
+        let mark = thread.as_ref().filter(|t| t.metadata.get_str("graph_id") != Some(&*served.name)).map(|thread| {
             let mark = thread_metadata(&assistant.id.to_string(), &served.name);
             let before = |key: &Arc<str>| (key.clone(), thread.metadata.get(key).cloned().unwrap_or_default());
             spec.marked_over = Some(mark.keys().map(before).collect());
@@ -71,7 +90,7 @@ impl Core {
         });
         let kept =
             runloom_engine::to_value(&spec).map_err(|e| Error::field("config", format!("cannot be kept: {e}")))?;
-        let request_key = request.request_id.as_ref().map(|id| RequestKey { id: id.clone(), hash: hash_of(&request) });
+        let request_key = request.request_id.as_ref().map(|id| RequestKey { id: id.clone(), hash: hash_of(request) });
         let is_stateless = request.thread_id.is_none();
         let new = NewRun {
             id: request.run_id,
@@ -95,40 +114,38 @@ impl Core {
             request_key,
             stateless: is_stateless,
         };
-        // A caller that goes away now must not leave a run that is kept and never begins.
-        let core = self.clone();
-        let made = tokio::spawn(async move { core.make_run(new, marked, &spec).await });
-        made.await.map_err(|_| Error::new(Reason::Internal, "the run was not made: the server is going down"))?
+        Ok(Prepared { new, mark, spec })
     }
 
-    async fn make_run(
-        &self,
-        new: NewRun,
-        mark: Option<(runloom_engine::ThreadId, ThreadUpdate)>,
-        spec: &RunSpec,
-    ) -> Result<(Run, bool)> {
-        let store = &self.inner.store;
-        let made = match mark {
-            None => store.create_run(new).await?,
-            Some((thread, mark)) => {
-                let (made, marked) = tokio::join!(store.create_run(new), store.update_thread(thread, mark));
-                if let Err(error) = marked {
-                    tracing::warn!(%thread, %error, "cannot note a thread's graph");
-                }
-                made?
-            }
-        };
-        let run = made.run;
+    async fn make_run(&self, prepared: Prepared) -> Result<(Run, bool)> {
+        let Prepared { new, mark, spec } = prepared;
+        let (made, ()) = tokio::join!(self.inner.store.create_run(new), self.mark_thread(mark));
+        let made = made?;
         if made.new {
-            if let Err(error) = self.make_way(&run).await {
-                tracing::warn!(run = %run.id, %error, "cannot cancel the runs before a new one; it waits for them");
-            }
-            if spec.cancel_on_disconnect {
-                self.watch_readers(self.inner.runner.logs.open(run.id), spec.grace());
-            }
+            self.begin_made(&made.run, &spec).await;
+        } else {
+            self.begin_in_time(&made.run);
         }
-        self.begin_in_time(&run);
-        Ok((run, made.new))
+        Ok((made.run, made.new))
+    }
+
+    /// Notes on a thread of which graph it is.
+    pub(crate) async fn mark_thread(&self, mark: Option<(ThreadId, ThreadUpdate)>) {
+        let Some((thread, mark)) = mark else { return };
+        if let Err(error) = self.inner.store.update_thread(thread, mark).await {
+            tracing::warn!(%thread, %error, "cannot note a thread's graph");
+        }
+    }
+
+    /// Has a run begin that was made just now.
+    pub(crate) async fn begin_made(&self, run: &Run, spec: &RunSpec) {
+        if let Err(error) = self.make_way(run).await {
+            tracing::warn!(run = %run.id, %error, "cannot cancel the runs before a new one; it waits for them");
+        }
+        if spec.cancel_on_disconnect {
+            self.watch_readers(self.inner.runner.logs.open(run.id), spec.grace());
+        }
+        self.begin_in_time(run);
     }
 
     /// Has a run begin: now, or at its time. Asking again does no harm.

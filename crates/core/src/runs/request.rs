@@ -109,6 +109,9 @@ pub struct RunSpec {
     /// first and ends the second at once (LangGraph's way).
     #[serde(alias = "strict_answers")]
     pub strict: bool,
+    /// The address that is told when the run has ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<String>,
 }
 
 /// How a run starts.

@@ -237,21 +237,20 @@ impl Core {
         }
     }
 
-    /// Begins runs that wait for a time, each at its time; sweeps what has expired.
+    /// Does what has its time: begins runs, fires crons, posts webhooks, sweeps what has expired.
     pub(crate) fn housekeeping(&self) {
-        let core = self.clone();
+        self.until_draining(|core| async move { core.keep_schedule().await });
+        self.until_draining(|core| async move { core.keep_crons().await });
+        self.until_draining(|core| async move { core.keep_posting().await });
+        self.until_draining(|core| async move { core.sweep_items().await });
+        self.until_draining(|core| async move { core.keep_clean().await });
+    }
+
+    fn until_draining<F: Future<Output = ()> + Send + 'static>(&self, task: impl FnOnce(Self) -> F) {
+        let (task, draining) = (task(self.clone()), self.inner.draining.clone());
         tokio::spawn(async move {
-            let draining = core.inner.draining.clone();
             tokio::select! {
-                () = core.keep_schedule() => {}
-                () = draining.cancelled() => {}
-            }
-        });
-        let core = self.clone();
-        tokio::spawn(async move {
-            let draining = core.inner.draining.clone();
-            tokio::select! {
-                () = core.keep_clean() => {}
+                () = task => {}
                 () = draining.cancelled() => {}
             }
         });

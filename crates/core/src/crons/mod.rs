@@ -1,0 +1,205 @@
+//! Crons: runs that are made again and again, on a schedule. The operations are here; when a cron is due says
+//! [`schedule`], and [`fire`] makes its runs.
+
+mod fire;
+mod schedule;
+
+use std::time::SystemTime;
+
+use runloom_engine::{Object, Value};
+use runloom_store::{Cron, CronFilter, CronId, CronSort, CronUpdate, Direction, Multitask, NewCron, Page, PageRequest};
+use serde::{Deserialize, Serialize};
+
+use self::schedule::Schedule;
+use crate::{Core, Error, Result, RunRequest, RunSpec, Target, threads::replacing};
+
+/// A cron that is asked for.
+#[derive(Clone, Debug, Default)]
+pub struct CronRequest {
+    /// When it fires: five fields, or six with the seconds last, or a name such as `@daily`.
+    pub schedule: String,
+    /// Where the schedule's clock hangs, as the IANA names it; UTC where there is none.
+    pub timezone: Option<String>,
+    /// After which it does not fire any more.
+    pub end_time: Option<SystemTime>,
+    /// Makes it one that does not fire until it is enabled.
+    pub disabled: bool,
+    /// Whether the threads of its runs stay, where the run names no thread; otherwise they are stateless.
+    pub keep: bool,
+    /// What its users say of it; its runs have it too.
+    pub metadata: Object,
+    /// The run that it makes. Its thread must be there.
+    pub run: RunRequest,
+}
+
+/// What changes of a cron. What is `None` stays.
+#[derive(Clone, Debug, Default)]
+pub struct CronPatch {
+    /// When it fires.
+    pub schedule: Option<String>,
+    /// Where the schedule's clock hangs.
+    pub timezone: Option<Option<String>>,
+    /// After which it does not fire any more.
+    pub end_time: Option<Option<SystemTime>>,
+    /// Whether it fires. A time that passed while it did not is not made up for.
+    pub enabled: Option<bool>,
+    /// Whether the threads of its runs stay.
+    pub keep: Option<bool>,
+    /// Merged into the metadata; a `null` takes a key away.
+    pub metadata: Option<Object>,
+    /// Has `metadata` stand in place of what there was.
+    pub replace_metadata: bool,
+    /// In place of what is asked of each run.
+    pub run: Option<CronRun>,
+}
+
+/// What a cron asks of each run, as it is kept.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CronRun {
+    /// The run.
+    pub spec: RunSpec,
+    /// What happens where the thread is busy: the name of a [`Multitask`].
+    multitask: String,
+}
+
+impl CronRun {
+    /// A run, and what happens where its thread is busy.
+    pub fn new(spec: RunSpec, multitask: Multitask) -> Self {
+        Self { spec, multitask: multitask.name().to_owned() }
+    }
+
+    /// What a cron asks.
+    pub fn of(cron: &Cron) -> Self {
+        runloom_engine::from_value(&cron.request).unwrap_or_default()
+    }
+
+    /// What happens where the thread is busy.
+    pub fn multitask(&self) -> Multitask {
+        self.multitask.parse().unwrap_or_default()
+    }
+
+    fn kept(&self) -> Result<Value> {
+        runloom_engine::to_value(self).map_err(|e| Error::field("run", format!("cannot be kept: {e}")))
+    }
+}
+
+impl Core {
+    /// Makes a cron, once its schedule and its run have been checked as if the run were made now.
+    pub async fn create_cron(&self, request: CronRequest) -> Result<Cron> {
+        let CronRequest { schedule, timezone, end_time, disabled, keep, metadata, run } = request;
+        let next_at = Schedule::parse(&schedule, timezone.as_deref())?.next(self.inner.clock.now(), end_time);
+        self.check_size("metadata", &Value::Object(metadata.clone()))?;
+        check_run(&run)?;
+        let assistant = self.prepare(&run).await?.new.assistant;
+        let assistant = assistant.ok_or_else(|| Error::field("assistant_id", "is required"))?;
+        let new = NewCron {
+            id: None,
+            owner: run.owner,
+            assistant,
+            thread: run.thread_id,
+            schedule,
+            timezone,
+            end_at: end_time,
+            enabled: !disabled,
+            keep: keep && run.thread_id.is_none(),
+            metadata,
+            request: CronRun::new(run.spec, run.multitask).kept()?,
+            next_at,
+        };
+        let made = self.inner.store.create_cron(new).await?;
+        self.inner.crons.notify_one();
+        Ok(made)
+    }
+
+    /// A cron.
+    pub async fn get_cron(&self, id: CronId) -> Result<Cron> {
+        Ok(self.inner.store.get_cron(id).await?)
+    }
+
+    /// Changes a cron. Its next time is reckoned anew, from now, where anything changes that it depends on.
+    pub async fn update_cron(&self, id: CronId, patch: CronPatch) -> Result<Cron> {
+        let old = self.get_cron(id).await?;
+        if let Some(run) = &patch.run {
+            let request = request_of(&Cron { request: run.kept()?, ..old.clone() });
+            check_run(&request)?;
+            self.prepare(&request).await?;
+        }
+        let schedule = patch.schedule.as_ref().unwrap_or(&old.schedule);
+        let timezone = patch.timezone.as_ref().unwrap_or(&old.timezone);
+        let end_at = patch.end_time.unwrap_or(old.end_at);
+        let is_enabled = patch.enabled == Some(true) && !old.enabled;
+        let is_other = patch.schedule.is_some() || patch.timezone.is_some() || patch.end_time.is_some();
+        let next_at = if is_enabled || is_other {
+            Some(Schedule::parse(schedule, timezone.as_deref())?.next(self.inner.clock.now(), end_at))
+        } else {
+            None
+        };
+        let metadata = match patch.metadata {
+            Some(new) if patch.replace_metadata => Some(replacing(&old.metadata, new)),
+            merged => merged,
+        };
+        self.check_size("metadata", &metadata.clone().map_or(Value::Null, Value::Object))?;
+        let update = CronUpdate {
+            schedule: patch.schedule,
+            timezone: patch.timezone,
+            end_at: patch.end_time,
+            enabled: patch.enabled,
+            keep: patch.keep.filter(|_| old.thread.is_none()),
+            metadata,
+            request: patch.run.map(|run| run.kept()).transpose()?,
+            next_at,
+        };
+        let changed = self.inner.store.update_cron(id, update).await?;
+        self.inner.crons.notify_one();
+        Ok(changed)
+    }
+
+    /// Deletes a cron. The runs that it made stay.
+    pub async fn delete_cron(&self, id: CronId) -> Result<()> {
+        Ok(self.inner.store.delete_cron(id).await?)
+    }
+
+    /// Crons by filter, a page at a time.
+    pub async fn list_crons(
+        &self,
+        filter: CronFilter,
+        sort: (CronSort, Direction),
+        page: PageRequest,
+    ) -> Result<Page<Cron>> {
+        Ok(self.inner.store.list_crons(filter, sort, page).await?)
+    }
+
+    /// How many crons a filter holds for.
+    pub async fn count_crons(&self, filter: CronFilter) -> Result<u64> {
+        Ok(self.inner.store.count_crons(filter).await?)
+    }
+}
+
+/// What only one run can have, and not each of many.
+fn check_run(run: &RunRequest) -> Result<()> {
+    let wrong = [
+        ("run.start_time", run.start_time.is_some()),
+        ("run.request_id", run.request_id.is_some()),
+        ("run.checkpoint_id", run.spec.checkpoint_id.is_some()),
+        ("run.command.expected_checkpoint_id", run.expected_checkpoint_id.is_some()),
+    ];
+    match wrong.into_iter().find(|(_, is_set)| *is_set) {
+        Some((field, _)) => Err(Error::field(field, "a cron makes many runs, and this is for one; leave it out")),
+        None => Ok(()),
+    }
+}
+
+/// The run that a cron asks for.
+fn request_of(cron: &Cron) -> RunRequest {
+    let run = CronRun::of(cron);
+    let multitask = run.multitask();
+    RunRequest {
+        thread_id: cron.thread,
+        target: Target::Assistant(cron.assistant),
+        owner: cron.owner.clone(),
+        spec: run.spec,
+        multitask,
+        ..RunRequest::default()
+    }
+}
