@@ -1,7 +1,7 @@
 //! Other dialects of the same runs over HTTP: LangGraph's API, as its official clients speak it; events and a WebSocket for
 //! browsers.
 //!
-//! [`router`] is the whole face over a [`Core`](runloom_core::Core); [`serve`] gives it a port and takes it down in order.
+//! [`WebhookClient`] is what a core calls webhooks with. [`router`] is the whole face over a [`Core`](runloom_core::Core); [`serve`] gives it a port and takes it down in order.
 //! The core's [`Record`](runloom_core::Record)s are turned into LangGraph's events and objects in [`langgraph`], and
 //! nowhere else.
 
@@ -17,6 +17,7 @@ macro_rules! object {
 
 mod assistants;
 mod browser;
+mod crons;
 mod face;
 pub mod langgraph;
 mod options;
@@ -28,7 +29,9 @@ mod store;
 mod system;
 mod thread_stream;
 mod threads;
+mod webhooks;
 
 pub use options::{Cors, Options};
 pub use routes::router;
 pub use serve::{Error, serve};
+pub use webhooks::{WebhookClient, WebhookOptions};

@@ -10,7 +10,7 @@ use axum::{
 use runloom_core::Core;
 
 use crate::{
-    Options, assistants, browser,
+    Options, assistants, browser, crons,
     face::{Api, guard},
     runs, states, store, system, thread_stream, threads,
 };
@@ -42,8 +42,6 @@ pub(crate) enum Gives {
     Text,
     Html,
     Socket,
-    /// It is not there yet: 501.
-    NotYet,
 }
 
 type Query = &'static [(&'static str, &'static str)];
@@ -155,18 +153,19 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
     on!(get "/runs/{run_id}/stream" runs::join_stream_stateless; "The stream of a run", query JOIN, gives Stream);
 
     tag = "Crons";
-    on!(post "/runs/crons" system::no_crons; "Makes a cron", gives NotYet);
-    on!(post "/runs/crons/search" system::no_crons; "Finds crons", gives NotYet);
-    on!(post "/runs/crons/count" system::no_crons; "Counts crons", gives NotYet);
-    on!(get "/runs/crons/{cron_id}" system::no_crons; "A cron", gives NotYet);
-    on!(patch "/runs/crons/{cron_id}" system::no_crons; "Changes a cron", gives NotYet);
-    on!(delete "/runs/crons/{cron_id}" system::no_crons; "Deletes a cron", gives NotYet);
-    on!(post "/threads/{thread_id}/runs/crons" system::no_crons; "Makes a cron on a thread", gives NotYet);
+    on!(post "/runs/crons" crons::create_stateless; "Makes a cron: each of its runs has a thread of its own", takes "Cron");
+    on!(post "/runs/crons/search" crons::search; "Finds crons", takes "CronSearch");
+    on!(post "/runs/crons/count" crons::count; "Counts crons", takes "CronSearch");
+    on!(get "/runs/crons/{cron_id}" crons::get; "A cron");
+    on!(patch "/runs/crons/{cron_id}" crons::update; "Changes a cron", takes "CronPatch");
+    on!(delete "/runs/crons/{cron_id}" crons::delete; "Deletes a cron; its runs stay", gives Nothing);
+    on!(post "/threads/{thread_id}/runs/crons" crons::create; "Makes a cron on a thread", takes "Cron");
 
     tag = "Store";
     on!(put "/store/items" store::put; "Puts an item", takes "Item", gives Nothing);
     on!(get "/store/items" store::get; "An item; null where there is none",
-        query &[("namespace", "its parts with dots between"), ("key", "its key")]);
+        query &[("namespace", "its parts with dots between"), ("key", "its key"),
+            ("refresh_ttl", "boolean: has its time begin anew, which is the default")]);
     on!(delete "/store/items" store::delete; "Deletes an item", takes "ItemKey", gives Nothing);
     on!(post "/store/items/search" store::search; "Finds items", takes "ItemSearch");
     on!(post "/store/namespaces" store::namespaces; "Lists namespaces", takes "Namespaces");

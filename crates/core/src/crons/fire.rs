@@ -22,21 +22,27 @@ impl Core {
             let now = clock.now();
             let next = match self.inner.store.waiting_crons(LOOK).await {
                 Ok(crons) => {
-                    let (is_all, mut next, mut failed) = (crons.len() < LOOK, None, false);
+                    let (mut next, mut fired, mut failed) = (None, false, false);
                     for cron in crons {
                         if let Some(at) = cron.next_at.filter(|at| *at > now) {
                             next = Some(at);
                             break;
                         }
-                        if let Err(error) = self.fire(&cron).await {
-                            tracing::warn!(cron = %cron.id, %error, "a cron cannot fire now; trying again");
-                            failed = true;
+                        match self.fire(&cron).await {
+                            Ok(()) => fired = true,
+                            Err(error) => {
+                                tracing::warn!(cron = %cron.id, %error, "a cron cannot fire now; trying again");
+                                failed = true;
+                            }
                         }
                     }
-                    match next {
-                        _ if failed => Some(next.map_or(now + RETRY, |next| next.min(now + RETRY))),
-                        None if !is_all => Some(now),
-                        next => next,
+                    if failed {
+                        Some(next.map_or(now + RETRY, |next| next.min(now + RETRY)))
+                    } else if fired {
+                        // Those that fired have a next time; behind many that were due there may be more.
+                        Some(now)
+                    } else {
+                        next
                     }
                 }
                 Err(error) => {

@@ -2,9 +2,12 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod assistants;
+mod crons;
 mod graphs;
+mod items;
 mod state;
 mod threads;
+mod webhooks;
 
 use std::{
     path::PathBuf,

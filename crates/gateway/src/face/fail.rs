@@ -47,6 +47,7 @@ fn status(reason: Reason) -> StatusCode {
         | R::AssistantNotFound
         | R::AssistantVersionNotFound
         | R::CheckpointNotFound
+        | R::CronNotFound
         | R::GraphNotRegistered => StatusCode::NOT_FOUND,
         R::GraphUnknown
         | R::GraphInvalid

@@ -2,7 +2,6 @@
 
 use std::{ops::RangeInclusive, sync::LazyLock};
 
-use http::StatusCode;
 use runloom_engine::{List, Object, Value};
 use uuid::Uuid;
 
@@ -56,7 +55,12 @@ impl<'a> Fields<'a> {
     }
 
     pub fn flag(&self, key: &str) -> Result<bool, Fail> {
-        Ok(self.read(key, "true or false", Value::as_bool)?.unwrap_or(false))
+        Ok(self.maybe_flag(key)?.unwrap_or(false))
+    }
+
+    /// True, false, or not said.
+    pub fn maybe_flag(&self, key: &str) -> Result<Option<bool>, Fail> {
+        self.read(key, "true or false", Value::as_bool)
     }
 
     pub fn object(&self, key: &str) -> Result<Option<&'a Object>, Fail> {
@@ -113,13 +117,5 @@ impl<'a> Fields<'a> {
         let limit = self.number("limit", 1..=1000)?.map_or(usual, |n| n as usize);
         let offset = self.number("offset", 0..=i64::MAX as u64)?.map_or(0, |n| n as usize);
         Ok((limit, offset))
-    }
-
-    /// What this server cannot do, where it is asked for.
-    pub fn refuse(&self, key: &str, why: &str) -> Result<(), Fail> {
-        match self.value(key) {
-            None => Ok(()),
-            Some(_) => Err(Fail::new(StatusCode::UNPROCESSABLE_ENTITY, format!("{key}: {why}"))),
-        }
     }
 }

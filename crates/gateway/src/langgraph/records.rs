@@ -1,8 +1,10 @@
 //! Threads, runs, assistants and items as LangGraph's server shows them.
 
+use std::time::SystemTime;
+
 use runloom_core::{
-    Error, RunSpec, Schemas, Start,
-    store::{Assistant, Run, RunStatus, Thread},
+    CronRun, Error, RunSpec, Schemas, Start,
+    store::{Assistant, Cron, Run, RunStatus, Thread},
 };
 use runloom_engine::{Object, Value, graph::Drawing, items::Item, stream::Mode};
 
@@ -94,36 +96,95 @@ fn kwargs(run: &Run, spec: &RunSpec) -> Object {
         Start::Input(input) => (input.clone(), Value::Null),
         Start::Command(_) => (Value::Null, asked("command")),
     };
-    let names = |names: &[String]| match names {
-        [] => Value::Null,
-        [all] if all == "*" => Value::from("*"),
-        names => Value::from(names.to_vec()),
-    };
-    let mut config = object! {
-        "configurable" => configurable(run, spec),
-        "metadata" => spec.metadata.clone(),
-    };
-    if spec.recursion_limit > 0 {
-        config.insert("recursion_limit", u64::from(spec.recursion_limit));
-    }
-    if !spec.tags.is_empty() {
-        config.insert("tags", spec.tags.clone());
-    }
     object! {
         "input" => input,
         "command" => command,
-        "config" => config,
+        "config" => config(spec, configurable(run, spec)),
         "context" => if spec.context.is_null() { Value::object() } else { spec.context.clone() },
         "stream_mode" => modes(spec).iter().map(|m| Value::from(m.name())).collect::<Vec<_>>(),
         "interrupt_before" => names(&spec.interrupt_before),
         "interrupt_after" => names(&spec.interrupt_after),
-        "webhook" => asked("webhook"),
+        "webhook" => Value::from(spec.webhook.clone()),
         "feedback_keys" => asked("feedback_keys"),
         "temporary" => run.stateless,
         "subgraphs" => spec.subgraphs,
         "resumable" => true,
         "durability" => if spec.durability.is_empty() { "async" } else { spec.durability.as_str() },
     }
+}
+
+fn names(names: &[String]) -> Value {
+    match names {
+        [] => Value::Null,
+        [all] if all == "*" => Value::from("*"),
+        names => Value::from(names.to_vec()),
+    }
+}
+
+fn config(spec: &RunSpec, configurable: Object) -> Object {
+    let mut config = object! { "configurable" => configurable, "metadata" => spec.metadata.clone() };
+    if spec.recursion_limit > 0 {
+        config.insert("recursion_limit", u64::from(spec.recursion_limit));
+    }
+    if !spec.tags.is_empty() {
+        config.insert("tags", spec.tags.clone());
+    }
+    config
+}
+
+/// A cron. What it asks of its runs is its payload.
+pub fn cron(cron: &Cron) -> Object {
+    let time = |time: Option<SystemTime>| Value::from(time.map(iso));
+    object! {
+        "cron_id" => cron.id.to_string(),
+        "assistant_id" => cron.assistant.to_string(),
+        "thread_id" => Value::from(cron.thread.map(|id| id.to_string())),
+        "on_run_completed" => match (cron.thread, cron.keep) {
+            (Some(_), _) => Value::Null,
+            (None, true) => "keep".into(),
+            (None, false) => "delete".into(),
+        },
+        "end_time" => time(cron.end_at),
+        "schedule" => cron.schedule.as_str(),
+        "timezone" => Value::from(cron.timezone.clone()),
+        "created_at" => iso(cron.created_at),
+        "updated_at" => iso(cron.updated_at),
+        "payload" => payload(cron),
+        "user_id" => Value::from(cron.owner.clone()),
+        "next_run_date" => time(cron.next_at),
+        "metadata" => cron.metadata.clone(),
+        "enabled" => cron.enabled,
+    }
+}
+
+/// What a cron asks of its runs, as it was asked for.
+fn payload(cron: &Cron) -> Object {
+    let run = CronRun::of(cron);
+    let spec = &run.spec;
+    let mut settings = public(&spec.configurable);
+    settings.insert("cron_id", cron.id.to_string());
+    let mut payload = object! {
+        "assistant_id" => cron.assistant.to_string(),
+        "schedule" => cron.schedule.as_str(),
+        "config" => config(spec, settings),
+        "metadata" => cron.metadata.clone(),
+        "stream_mode" => modes(spec).iter().map(|m| Value::from(m.name())).collect::<Vec<_>>(),
+        "stream_subgraphs" => spec.subgraphs,
+        "multitask_strategy" => run.multitask().name(),
+        "durability" => if spec.durability.is_empty() { "async" } else { spec.durability.as_str() },
+    };
+    if let Start::Input(input) = &spec.start {
+        payload.insert("input", input.clone());
+    }
+    let given = [
+        ("context", spec.context.clone()),
+        ("interrupt_before", names(&spec.interrupt_before)),
+        ("interrupt_after", names(&spec.interrupt_after)),
+        ("webhook", Value::from(spec.webhook.clone())),
+        ("timezone", Value::from(cron.timezone.clone())),
+    ];
+    given.into_iter().filter(|(_, value)| !value.is_null()).for_each(|(key, value)| payload.insert(key, value));
+    payload
 }
 
 /// A thread. `values` is none for a thread that never ran.

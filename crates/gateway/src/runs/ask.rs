@@ -83,7 +83,6 @@ impl Asked {
             Ok(id) => Target::Assistant(id),
             Err(_) => Target::Graph(target.to_owned()),
         };
-        fields.refuse("webhook", "this server does not call webhooks yet; wait for the run, or join it")?;
         let modes = stream_modes(&fields.text_or_texts("stream_mode")?.unwrap_or_default())?;
         let modes = if modes.is_empty() { vec![StreamMode::Values] } else { modes };
 
@@ -148,6 +147,7 @@ impl Asked {
             interrupt_after: points("interrupt_after")?,
             checkpoint_id: checkpoint(&fields, given)?,
             durability: durability(&fields)?.to_owned(),
+            webhook: fields.text("webhook")?.map(str::to_owned),
             cancel_on_disconnect: fields.word("on_disconnect", &["cancel", "continue"])? == Some("cancel"),
             ..RunSpec::default()
         };

@@ -3,7 +3,7 @@
 use axum::extract::State;
 use http::StatusCode;
 use runloom_core::{
-    Core, Error, FilterSpec, Outcome, Reason, Target,
+    Core, Error, FilterSpec, Outcome, Reason, RunRequest, Target,
     store::{Run, RunStatus},
 };
 use runloom_engine::{Object, ThreadId, Value};
@@ -15,7 +15,16 @@ use crate::{
 };
 
 /// Makes a run.
-pub(crate) async fn make(core: &Core, mut asked: Asked) -> Result<Run, Fail> {
+pub(crate) async fn make(core: &Core, asked: Asked) -> Result<Run, Fail> {
+    made(core, asked, async |request| Ok(core.create_run(request).await?.0)).await
+}
+
+/// Makes something of a run that is asked for, once its context is whole.
+pub(crate) async fn made<T>(
+    core: &Core,
+    mut asked: Asked,
+    make: impl AsyncFn(RunRequest) -> Result<T, Error>,
+) -> Result<T, Fail> {
     let is_named = matches!(asked.request.target, Target::Assistant(_));
     let is_derived = asked.request.spec.context.is_null() && !asked.settings.is_empty();
     if is_derived {
@@ -32,14 +41,15 @@ pub(crate) async fn make(core: &Core, mut asked: Asked) -> Result<Run, Fail> {
         }
     }
     let plain = is_derived.then(|| asked.request.clone());
-    match (core.create_run(asked.request).await, plain) {
+    let made = match (make(asked.request).await, plain) {
         (Err(error), Some(mut plain)) if error.reason == Reason::ContextInvalid => {
             // They were settings after all.
             plain.spec.context = Value::Null;
-            core.create_run(plain).await.map(|(run, _)| run).map_err(|error| refused(error, is_named))
+            make(plain).await
         }
-        (made, _) => made.map(|(run, _)| run).map_err(|error| refused(error, is_named)),
-    }
+        (made, _) => made,
+    };
+    made.map_err(|error| refused(error, is_named))
 }
 
 fn refused(error: Error, is_named: bool) -> Fail {

@@ -76,14 +76,6 @@ pub(crate) async fn docs() -> Html<&'static str> {
     Html(include_str!("docs.html"))
 }
 
-/// What is not there yet.
-pub(crate) async fn no_crons() -> Reply {
-    Err(Fail::new(
-        StatusCode::NOT_IMPLEMENTED,
-        "this server has no crons yet; make runs with `after_seconds`, or by a timer",
-    ))
-}
-
 pub(crate) async fn not_found() -> Reply {
     Err(Fail::not_found("Not Found"))
 }

@@ -4,7 +4,10 @@ use std::sync::LazyLock;
 
 use runloom_engine::{Object, Value, value};
 
-use crate::routes::{Endpoint, Gives, endpoints};
+use crate::{
+    crons::SORTS,
+    routes::{Endpoint, Gives, endpoints},
+};
 
 static DESCRIPTION: LazyLock<Object> = LazyLock::new(describe);
 
@@ -62,8 +65,10 @@ fn way(endpoint: &Endpoint) -> Object {
     };
     if !endpoint.takes.is_empty() {
         let schema = format!("#/components/schemas/{}", endpoint.takes);
-        let is_needed =
-            matches!(endpoint.takes, "Run" | "Runs" | "Assistant" | "Item" | "ItemKey" | "Latest" | "Prune");
+        let is_needed = matches!(
+            endpoint.takes,
+            "Run" | "Runs" | "Cron" | "CronPatch" | "Assistant" | "Item" | "ItemKey" | "Latest" | "Prune"
+        );
         way.insert(
             "requestBody",
             value!({"required": is_needed, "content": {"application/json": {"schema": {"$ref": schema}}}}),
@@ -108,7 +113,6 @@ fn responses(endpoint: &Endpoint) -> Object {
         }
         Gives::Html => all.insert("200", of("text/html", "a page")),
         Gives::Socket => all.insert("101", value!({"description": "the connection is a WebSocket"})),
-        Gives::NotYet => all.insert("501", error()),
     }
     for status in ["400", "404", "405", "409", "413", "422", "503"] {
         all.insert(status, error());
@@ -153,10 +157,25 @@ fn schemas() -> Object {
         "on_disconnect": word(&["cancel", "continue"]),
         "on_completion": word(&["delete", "keep"]),
         "after_seconds": {"type": ["number", "null"], "minimum": 0},
+        "webhook": {"type": ["string", "null"], "format": "uri"},
         "feedback_keys": {"type": ["array", "null"], "items": {"type": "string"}},
         "event_filter": {"type": ["object", "null"], "properties": {
             "include": {"type": "object"}, "exclude": {"type": "object"}, "skip_empty_chunks": {"type": "boolean"}}},
     });
+    let cron = || {
+        let mut fields = run.as_object().cloned().unwrap_or_default();
+        // Those of a single run.
+        for key in ["command", "checkpoint", "checkpoint_id", "if_not_exists", "on_completion", "after_seconds"] {
+            fields.remove(key);
+        }
+        let own = value!({
+            "schedule": {"type": "string", "description": "five fields, or six with the seconds last"},
+            "timezone": maybe("string"), "end_time": {"type": ["string", "null"], "format": "date-time"},
+            "enabled": maybe("boolean"), "on_run_completed": word(&["delete", "keep"]),
+        });
+        own.as_object().into_iter().flat_map(Object::iter).for_each(|(k, v)| fields.insert(k.clone(), v.clone()));
+        Value::Object(fields)
+    };
     let assistant = value!({
         "graph_id": {"type": "string"}, "name": maybe("string"), "description": maybe("string"),
         "config": maybe("object"), "context": maybe("object"), "metadata": maybe("object"),
@@ -167,6 +186,12 @@ fn schemas() -> Object {
     let namespace = || value!({"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1}).to_json();
     object! {
         "Error" => value!({"type": "object", "required": ["detail"], "properties": {"detail": {"type": "string"}}}),
+        "Cron" => object(&["assistant_id", "schedule"], cron()),
+        "CronPatch" => object(&[], cron()),
+        "CronSearch" => object(&[], value!({
+            "assistant_id": {"type": ["string", "null"], "format": "uuid"}, "thread_id": {"type": ["string", "null"], "format": "uuid"},
+            "enabled": maybe("boolean"), "metadata": maybe("object"), "limit": page().0, "offset": page().1,
+            "sort_by": word(&SORTS), "sort_order": word(&["asc", "desc"]), "select": strings()})),
         "Run" => object(&["assistant_id"], run),
         "Runs" => value!({"type": "array", "items": {"$ref": "#/components/schemas/Run"}, "maxItems": 1000}),
         "CancelMany" => object(&[], value!({"status": word(&["pending", "running", "all"]), "thread_id": maybe("string"), "run_ids": strings()})),
@@ -196,10 +221,11 @@ fn schemas() -> Object {
             "limit": page().0, "before": {"type": ["string", "object", "null"]}, "metadata": maybe("object"),
             "checkpoint": maybe("object")})),
         "Item" => object(&["namespace", "key", "value"], value!({
-            "namespace": namespace(), "key": {"type": "string", "minLength": 1}, "value": {"type": "object"}})),
+            "namespace": namespace(), "key": {"type": "string", "minLength": 1}, "value": {"type": "object"},
+            "ttl": {"type": ["number", "null"], "exclusiveMinimum": 0, "description": "minutes"}, "index": {}})),
         "ItemKey" => object(&["namespace", "key"], value!({"namespace": namespace(), "key": {"type": "string"}})),
         "ItemSearch" => object(&[], value!({
-            "namespace_prefix": strings(), "filter": maybe("object"), "query": maybe("string"),
+            "namespace_prefix": strings(), "filter": maybe("object"), "query": maybe("string"), "refresh_ttl": maybe("boolean"),
             "limit": page().0, "offset": page().1})),
         "Namespaces" => object(&[], value!({
             "prefix": strings(), "suffix": strings(), "max_depth": number(1, 1000), "limit": page().0, "offset": page().1})),

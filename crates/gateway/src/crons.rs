@@ -1,0 +1,219 @@
+//! Crons: made, read, changed, found, counted, deleted.
+
+use axum::extract::State;
+use http::StatusCode;
+use runloom_core::{
+    CronPatch, CronRequest, CronRun, RunSpec,
+    store::{AssistantId, Cron, CronFilter, CronId, CronSort, Direction, PageRequest},
+};
+use runloom_engine::{ThreadId, Value};
+
+use crate::{
+    face::{Api, Call, Fail, Fields, Reply, empty, json, paged, selected, uuid},
+    langgraph::{read_iso, records, records::ASKED},
+    runs::{Asked, made},
+};
+
+/// What crons can be sorted by.
+pub(crate) const SORTS: [&str; 7] =
+    ["cron_id", "assistant_id", "thread_id", "next_run_date", "end_time", "created_at", "updated_at"];
+
+/// Those of a cron's fields that are its runs'.
+const OF_RUNS: [&str; 12] = [
+    "input",
+    "config",
+    "context",
+    "webhook",
+    "interrupt_before",
+    "interrupt_after",
+    "multitask_strategy",
+    "stream_mode",
+    "stream_subgraphs",
+    "durability",
+    "checkpoint_during",
+    "event_filter",
+];
+
+fn id(call: &Call) -> Result<CronId, Fail> {
+    uuid(call.param("cron_id"), "cron ID").map(CronId)
+}
+
+fn end_time(fields: &Fields<'_>) -> Result<Option<std::time::SystemTime>, Fail> {
+    let Some(text) = fields.text("end_time")? else { return Ok(None) };
+    let what = "end_time: must be a time such as `2026-11-21T06:07:58Z`";
+    read_iso(text).map(Some).ok_or_else(|| Fail::invalid(what))
+}
+
+fn keeps(fields: &Fields<'_>) -> Result<Option<bool>, Fail> {
+    Ok(fields.word("on_run_completed", &["delete", "keep"])?.map(|word| word == "keep"))
+}
+
+/// What is asked of the runs. The metadata is the cron's: its runs get it when they are made.
+fn run_of(body: &Value, thread: Option<ThreadId>) -> Result<Asked, Fail> {
+    let fields = Fields::of(body)?;
+    let mut asked = Asked::read(body, thread)?;
+    let configured = fields.object("config")?.and_then(|config| config.get("metadata")?.as_object());
+    asked.request.spec.metadata = configured.cloned().unwrap_or_default();
+    // What the server put there when it showed the cron.
+    asked.request.spec.configurable.remove("cron_id");
+    asked.settings.remove("cron_id");
+    Ok(asked)
+}
+
+async fn make(api: Api, call: Call, thread: Option<ThreadId>) -> Reply {
+    let fields = call.fields()?;
+    let schedule = fields.text("schedule")?.ok_or_else(|| Fail::invalid("schedule: is required: a cron expression"))?;
+    let cron = CronRequest {
+        schedule: schedule.to_owned(),
+        timezone: fields.text("timezone")?.map(str::to_owned),
+        end_time: end_time(&fields)?,
+        disabled: fields.maybe_flag("enabled")? == Some(false),
+        keep: keeps(&fields)?.unwrap_or(false),
+        metadata: fields.object("metadata")?.cloned().unwrap_or_default(),
+        ..CronRequest::default()
+    };
+    let asked = run_of(&call.body, thread)?;
+    let made = made(&api.core, asked, async |run| api.core.create_cron(CronRequest { run, ..cron.clone() }).await);
+    Ok(json(StatusCode::OK, records::cron(&made.await?)))
+}
+
+pub(crate) async fn create(State(api): State<Api>, call: Call) -> Reply {
+    let thread = call.thread()?;
+    make(api, call, Some(thread)).await
+}
+
+pub(crate) async fn create_stateless(State(api): State<Api>, call: Call) -> Reply {
+    make(api, call, None).await
+}
+
+pub(crate) async fn get(State(api): State<Api>, call: Call) -> Reply {
+    Ok(json(StatusCode::OK, records::cron(&api.core.get_cron(id(&call)?).await?)))
+}
+
+pub(crate) async fn delete(State(api): State<Api>, call: Call) -> Reply {
+    api.core.delete_cron(id(&call)?).await?;
+    Ok(empty(StatusCode::NO_CONTENT))
+}
+
+/// Changes what is named, and leaves what is not.
+pub(crate) async fn update(State(api): State<Api>, call: Call) -> Reply {
+    let (id, fields) = (id(&call)?, call.fields()?);
+    let patch = CronPatch {
+        schedule: fields.text("schedule")?.map(str::to_owned),
+        timezone: fields.text("timezone")?.map(|zone| Some(zone.to_owned())),
+        // A null takes it away.
+        end_time: if fields.has("end_time") { Some(end_time(&fields)?) } else { None },
+        enabled: fields.maybe_flag("enabled")?,
+        keep: keeps(&fields)?,
+        metadata: fields.object("metadata")?.cloned(),
+        ..CronPatch::default()
+    };
+    let is_of_runs = OF_RUNS.iter().any(|key| fields.value(key).is_some());
+    let own = ["schedule", "timezone", "end_time", "enabled", "on_run_completed", "metadata"];
+    if !is_of_runs && !own.iter().any(|key| fields.has(key)) {
+        return Err(Fail::new(StatusCode::BAD_REQUEST, "No fields to update"));
+    }
+    if !is_of_runs {
+        return Ok(json(StatusCode::OK, records::cron(&api.core.update_cron(id, patch).await?)));
+    }
+    let old = api.core.get_cron(id).await?;
+    let mut body = call.body.as_object().cloned().unwrap_or_default();
+    body.insert("assistant_id", old.assistant.to_string());
+    let asked = run_of(&Value::Object(body), old.thread)?;
+    let changed = made(&api.core, asked, async |new| {
+        let run = Some(CronRun::new(
+            overlaid(&old, new.spec, &fields),
+            match fields.has("multitask_strategy") {
+                true => new.multitask,
+                false => CronRun::of(&old).multitask(),
+            },
+        ));
+        api.core.update_cron(id, CronPatch { run, ..patch.clone() }).await
+    });
+    Ok(json(StatusCode::OK, records::cron(&changed.await?)))
+}
+
+/// What a cron asks of its runs, with what a request names in place of what was there.
+fn overlaid(old: &Cron, new: RunSpec, fields: &Fields<'_>) -> RunSpec {
+    let mut spec = CronRun::of(old).spec;
+    let names = |key: &str| fields.value(key).is_some();
+    let note = if names("stream_mode") { &new.configurable } else { &spec.configurable }.get(ASKED).cloned();
+    if names("config") {
+        spec.recursion_limit = new.recursion_limit;
+        spec.max_concurrency = new.max_concurrency;
+        spec.tags = new.tags;
+        spec.configurable = new.configurable;
+        spec.metadata = new.metadata;
+    }
+    if let Some(note) = note {
+        spec.configurable.insert(ASKED, note);
+    }
+    // Settings may stand for a context.
+    if names("context") || (names("config") && !new.context.is_null()) {
+        spec.context = new.context;
+    }
+    if names("input") {
+        spec.start = new.start;
+    }
+    if names("webhook") {
+        spec.webhook = new.webhook;
+    }
+    if names("interrupt_before") {
+        spec.interrupt_before = new.interrupt_before;
+    }
+    if names("interrupt_after") {
+        spec.interrupt_after = new.interrupt_after;
+    }
+    if names("stream_mode") {
+        spec.modes = new.modes;
+    }
+    if names("stream_subgraphs") {
+        spec.subgraphs = new.subgraphs;
+    }
+    if names("durability") || names("checkpoint_during") {
+        spec.durability = new.durability;
+    }
+    if names("event_filter") {
+        spec.filter = new.filter;
+    }
+    spec
+}
+
+fn filter(fields: &Fields<'_>) -> Result<CronFilter, Fail> {
+    Ok(CronFilter {
+        owner: None,
+        assistant: fields.uuid("assistant_id", "assistant ID")?.map(AssistantId),
+        thread: fields.uuid("thread_id", "thread ID")?.map(ThreadId),
+        enabled: fields.maybe_flag("enabled")?,
+        metadata: fields.object("metadata")?.cloned().unwrap_or_default(),
+    })
+}
+
+pub(crate) async fn search(State(api): State<Api>, call: Call) -> Reply {
+    let fields = call.fields()?;
+    let (filter, (limit, offset)) = (filter(&fields)?, fields.page(10)?);
+    let sort = match fields.word("sort_by", &SORTS)? {
+        Some("cron_id") => CronSort::Id,
+        Some("assistant_id") => CronSort::Assistant,
+        Some("thread_id") => CronSort::Thread,
+        Some("next_run_date") => CronSort::Next,
+        Some("end_time") => CronSort::End,
+        Some("updated_at") => CronSort::Updated,
+        _ => CronSort::Created,
+    };
+    let direction = match fields.word("sort_order", &["asc", "desc"])? {
+        Some("asc") => Direction::Ascending,
+        _ => Direction::Descending,
+    };
+    let select = fields.texts("select")?.unwrap_or_default();
+    let total = api.core.count_crons(filter.clone()).await?;
+    let page = PageRequest { size: limit, token: None, skip: offset };
+    let found = api.core.list_crons(filter, (sort, direction), page).await?;
+    let crons: Vec<Value> = found.items.iter().map(|cron| selected(records::cron(cron), &select)).collect();
+    Ok(paged(crons, offset, total))
+}
+
+pub(crate) async fn count(State(api): State<Api>, call: Call) -> Reply {
+    let count = api.core.count_crons(filter(&call.fields()?)?).await?;
+    Ok(json(StatusCode::OK, Value::from(count)))
+}
