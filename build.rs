@@ -4,11 +4,13 @@ use prost::Message;
 use std::{env, error::Error, fs, path::PathBuf};
 
 /// The files with a service bring in all the others.
-const PROTOS: [&str; 5] = [
+const PROTOS: [&str; 7] = [
     "runloom/v1/assistants.proto",
+    "runloom/v1/crons.proto",
     "runloom/v1/error_reason.proto",
     "runloom/v1/graphs.proto",
     "runloom/v1/runs.proto",
+    "runloom/v1/store.proto",
     "runloom/v1/threads.proto",
 ];
 

@@ -52,7 +52,8 @@ impl ErrorReason {
             | R::RunNotFound
             | R::AssistantNotFound
             | R::AssistantVersionNotFound
-            | R::CheckpointNotFound => Code::NotFound,
+            | R::CheckpointNotFound
+            | R::CronNotFound => Code::NotFound,
             R::RequestIdReused | R::GraphNameTaken | R::ThreadExists | R::AssistantExists => Code::AlreadyExists,
             R::ThreadBusy | R::CheckpointChanged => Code::Aborted,
             R::GraphIncompatible

@@ -1,13 +1,15 @@
 //! A typed client: every RPC as a method, and streams that rejoin by themselves.
 //!
 //! A call that is safe to repeat is repeated when the server is not there for a moment; see [`RetryPolicy`]. The client asks for JSON as text, the exact encoding,
-//! and gives every new run a request id, every new thread and assistant an id: creating them is safe to repeat too.
+//! and gives every new run a request id, every new thread, assistant and cron an id: creating them is safe to repeat too.
 
 mod assistants;
+mod crons;
 mod graphs;
 mod requests;
 mod retry;
 mod runs;
+mod store;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -24,8 +26,8 @@ pub use self::{retry::RetryPolicy, stream::RunStream};
 use crate::{
     Error,
     v1::{
-        JsonEncoding, assistants_client::AssistantsClient, graphs_client::GraphsClient, runs_client::RunsClient,
-        threads_client::ThreadsClient,
+        JsonEncoding, assistants_client::AssistantsClient, crons_client::CronsClient, graphs_client::GraphsClient,
+        runs_client::RunsClient, store_client::StoreClient, threads_client::ThreadsClient,
     },
 };
 
@@ -101,6 +103,14 @@ impl Client {
 
     fn graphs(&self) -> GraphsClient<Channel> {
         GraphsClient::new(self.channel.clone()).max_decoding_message_size(self.max_message_bytes)
+    }
+
+    fn crons(&self) -> CronsClient<Channel> {
+        CronsClient::new(self.channel.clone()).max_decoding_message_size(self.max_message_bytes)
+    }
+
+    fn store(&self) -> StoreClient<Channel> {
+        StoreClient::new(self.channel.clone()).max_decoding_message_size(self.max_message_bytes)
     }
 
     /// What a stream's request says of the largest part, where it leaves that open.

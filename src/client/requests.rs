@@ -1,11 +1,11 @@
 //! Requests from the one thing that they usually say: an id, or a run.
 
 use crate::v1::{
-    CancelRunRequest, CopyThreadRequest, CreateRunRequest, DeleteAssistantRequest, DeleteGraphRequest,
-    DeleteRunRequest, DeleteThreadRequest, GetAssistantGraphRequest, GetAssistantRequest, GetAssistantSchemasRequest,
-    GetRunRequest, GetStateRequest, GetThreadRequest, JoinRunRequest, ListAssistantVersionsRequest,
-    ListCheckpointsRequest, RegisterGraphRequest, RunSpec, StreamRunRequest, StreamThreadRequest, WaitRunRequest,
-    wait_run_request::Target,
+    CancelRunRequest, CopyThreadRequest, CreateRunRequest, DeleteAssistantRequest, DeleteCronRequest,
+    DeleteGraphRequest, DeleteRunRequest, DeleteThreadRequest, GetAssistantGraphRequest, GetAssistantRequest,
+    GetAssistantSchemasRequest, GetCronRequest, GetRunRequest, GetStateRequest, GetThreadRequest, JoinRunRequest,
+    ListAssistantVersionsRequest, ListCheckpointsRequest, RegisterGraphRequest, RunSpec, StreamRunRequest,
+    StreamThreadRequest, WaitRunRequest, wait_run_request::Target,
 };
 
 /// `From<&str>` and `From<String>`, which set one field.
@@ -30,12 +30,14 @@ from_string! {
     CancelRunRequest.run_id,
     CopyThreadRequest.thread_id,
     DeleteAssistantRequest.assistant_id,
+    DeleteCronRequest.cron_id,
     DeleteGraphRequest.name,
     DeleteRunRequest.run_id,
     DeleteThreadRequest.thread_id,
     GetAssistantGraphRequest.assistant_id,
     GetAssistantRequest.assistant_id,
     GetAssistantSchemasRequest.assistant_id,
+    GetCronRequest.cron_id,
     GetRunRequest.run_id,
     GetStateRequest.thread_id,
     GetThreadRequest.thread_id,

@@ -42,7 +42,7 @@ def test_services_are_listed(grpcurl):
     code, out, err = grpcurl("list")
     assert code == 0, err
     services = set(out.split())
-    assert {"runloom.v1.Runs", "runloom.v1.Threads", "runloom.v1.Assistants", "runloom.v1.Graphs", "grpc.health.v1.Health"} <= services
+    assert {"runloom.v1.Runs", "runloom.v1.Threads", "runloom.v1.Assistants", "runloom.v1.Graphs", "runloom.v1.Store", "runloom.v1.Crons", "grpc.health.v1.Health"} <= services
 
 
 @pytest.mark.parametrize("symbol", ["runloom.v1.Runs", "runloom.v1.Runs.StreamRun", "runloom.v1.RunSpec", "runloom.v1.StreamRunResponse"])

@@ -8,7 +8,7 @@ from wire import (
     TEXT, TIMEOUT, assistants_pb2, graphs_pb2, of, read, refused, run_pb2, runs_pb2, runs_pb2_grpc, spec, stream_pb2, text,
 )
 
-SERVICES = {"runloom.v1.Runs", "runloom.v1.Threads", "runloom.v1.Assistants", "runloom.v1.Graphs"}
+SERVICES = {"runloom.v1.Runs", "runloom.v1.Threads", "runloom.v1.Assistants", "runloom.v1.Graphs", "runloom.v1.Store", "runloom.v1.Crons"}
 
 
 def test_health_is_there_for_the_server_and_each_service(api):

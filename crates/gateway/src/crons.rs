@@ -73,7 +73,11 @@ async fn make(api: Api, call: Call, thread: Option<ThreadId>) -> Reply {
         ..CronRequest::default()
     };
     let asked = run_of(&call.body, thread)?;
-    let made = made(&api.core, asked, async |run| api.core.create_cron(CronRequest { run, ..cron.clone() }).await);
+    let core = &api.core;
+    let made = made(core, asked, |run| {
+        let cron = CronRequest { run, ..cron.clone() };
+        async move { core.create_cron(cron).await }
+    });
     Ok(json(StatusCode::OK, records::cron(&made.await?)))
 }
 
@@ -120,15 +124,13 @@ pub(crate) async fn update(State(api): State<Api>, call: Call) -> Reply {
     let mut body = call.body.as_object().cloned().unwrap_or_default();
     body.insert("assistant_id", old.assistant.to_string());
     let asked = run_of(&Value::Object(body), old.thread)?;
-    let changed = made(&api.core, asked, async |new| {
-        let run = Some(CronRun::new(
-            overlaid(&old, new.spec, &fields),
-            match fields.has("multitask_strategy") {
-                true => new.multitask,
-                false => CronRun::of(&old).multitask(),
-            },
-        ));
-        api.core.update_cron(id, CronPatch { run, ..patch.clone() }).await
+    let multitask = CronRun::of(&old).multitask();
+    let (core, names_multitask) = (&api.core, fields.value("multitask_strategy").is_some());
+    let changed = made(core, asked, |new| {
+        let multitask = if names_multitask { new.multitask } else { multitask };
+        let run = Some(CronRun::new(overlaid(&old, new.spec, &fields), multitask));
+        let patch = CronPatch { run, ..patch.clone() };
+        async move { core.update_cron(id, patch).await }
     });
     Ok(json(StatusCode::OK, records::cron(&changed.await?)))
 }

@@ -5,7 +5,7 @@
 mod http;
 
 use http::Server;
-use runloom_gateway::Options;
+use runloom_gateway::{Options, WebhookClient, WebhookOptions};
 use serde_json::{Value as Json, json};
 
 fn fill(path: &str, id: &str) -> String {
@@ -15,7 +15,11 @@ fn fill(path: &str, id: &str) -> String {
 
 #[tokio::test]
 async fn every_endpoint_answers_nonsense() {
-    let server = Server::start(Options { max_body_bytes: 100_000, ..Options::default() }).await;
+    let server = Server::start_with(Options { max_body_bytes: 100_000, ..Options::default() }, |core| {
+        let webhooks = WebhookClient::new(WebhookOptions::default()).unwrap();
+        core.webhooks = Some(std::sync::Arc::new(webhooks));
+    })
+    .await;
     let (_, api) = server.get("/openapi.json").await;
     let thread = server.thread().await;
     let deep = "[".repeat(20_000) + &"]".repeat(20_000);
@@ -81,7 +85,8 @@ async fn every_way_to_fail_has_its_status() {
         (404, "/assistants".into(), json!({"graph_id": "nope"})),
         (409, "/threads".into(), json!({"thread_id": thread})),
         (400, format!("/threads/{thread}/state"), json!({"values": {"n": 1}})),
-        (501, "/runs/crons".into(), json!({})),
+        (422, "/runs/crons".into(), json!({})),
+        (501, "/runs".into(), json!({"assistant_id": "count", "input": {"n": 0}, "webhook": "https://example.test"})),
     ];
     for (want, path, body) in cases {
         let (status, told) = server.json("POST", &path, body.clone()).await;

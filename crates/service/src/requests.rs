@@ -100,6 +100,7 @@ pub(crate) fn run_request(check: &mut Check, path: &str, spec: Option<v1::RunSpe
             coalesce_chunks: coalescing.0,
             coalesce_ms: coalescing.1,
             strict: true,
+            webhook: spec.webhook.map(|webhook| webhook.url),
         },
     };
     if let Err(error) = spec.spec.filter.compile() {

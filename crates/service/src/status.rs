@@ -22,6 +22,7 @@ pub(crate) fn reason(reason: Reason) -> ErrorReason {
         R::AssistantNotFound => E::AssistantNotFound,
         R::AssistantVersionNotFound => E::AssistantVersionNotFound,
         R::CheckpointNotFound => E::CheckpointNotFound,
+        R::CronNotFound => E::CronNotFound,
         R::GraphUnknown => E::GraphUnknown,
         R::GraphInvalid => E::GraphInvalid,
         R::GraphInUse => E::GraphInUse,

@@ -16,6 +16,8 @@ use crate::{Core, Error, Result, RunRequest, RunSpec, Target, threads::replacing
 /// A cron that is asked for.
 #[derive(Clone, Debug, Default)]
 pub struct CronRequest {
+    /// Its id; a new one where there is none. A cron that has it already is answered as it is.
+    pub id: Option<CronId>,
     /// When it fires: five fields, or six with the seconds last, or a name such as `@daily`.
     pub schedule: String,
     /// Where the schedule's clock hangs, as the IANA names it; UTC where there is none.
@@ -87,14 +89,14 @@ impl CronRun {
 impl Core {
     /// Makes a cron, once its schedule and its run have been checked as if the run were made now.
     pub async fn create_cron(&self, request: CronRequest) -> Result<Cron> {
-        let CronRequest { schedule, timezone, end_time, disabled, keep, metadata, run } = request;
+        let CronRequest { id, schedule, timezone, end_time, disabled, keep, metadata, run } = request;
         let next_at = Schedule::parse(&schedule, timezone.as_deref())?.next(self.inner.clock.now(), end_time);
         self.check_size("metadata", &Value::Object(metadata.clone()))?;
         check_run(&run)?;
         let assistant = self.prepare(&run).await?.new.assistant;
         let assistant = assistant.ok_or_else(|| Error::field("assistant_id", "is required"))?;
         let new = NewCron {
-            id: None,
+            id,
             owner: run.owner,
             assistant,
             thread: run.thread_id,
@@ -107,7 +109,10 @@ impl Core {
             request: CronRun::new(run.spec, run.multitask).kept()?,
             next_at,
         };
-        let made = self.inner.store.create_cron(new).await?;
+        let made = match (self.inner.store.create_cron(new).await, id) {
+            (Err(runloom_store::Error::AlreadyExists { .. }), Some(id)) => return self.get_cron(id).await,
+            (made, _) => made?,
+        };
         self.inner.crons.notify_one();
         Ok(made)
     }

@@ -118,4 +118,12 @@ impl<'a> Fields<'a> {
         let offset = self.number("offset", 0..=i64::MAX as u64)?.map_or(0, |n| n as usize);
         Ok((limit, offset))
     }
+
+    /// What this server cannot do, where it is asked for.
+    pub fn refuse(&self, key: &str, why: &str) -> Result<(), Fail> {
+        match self.value(key) {
+            None => Ok(()),
+            Some(_) => Err(Fail::invalid(format!("{key}: {why}"))),
+        }
+    }
 }

@@ -16,14 +16,14 @@ use crate::{
 
 /// Makes a run.
 pub(crate) async fn make(core: &Core, asked: Asked) -> Result<Run, Fail> {
-    made(core, asked, async |request| Ok(core.create_run(request).await?.0)).await
+    made(core, asked, |request| async move { Ok(core.create_run(request).await?.0) }).await
 }
 
 /// Makes something of a run that is asked for, once its context is whole.
-pub(crate) async fn made<T>(
+pub(crate) async fn made<T, F: Future<Output = Result<T, Error>>>(
     core: &Core,
     mut asked: Asked,
-    make: impl AsyncFn(RunRequest) -> Result<T, Error>,
+    make: impl Fn(RunRequest) -> F,
 ) -> Result<T, Fail> {
     let is_named = matches!(asked.request.target, Target::Assistant(_));
     let is_derived = asked.request.spec.context.is_null() && !asked.settings.is_empty();

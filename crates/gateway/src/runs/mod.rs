@@ -9,5 +9,5 @@ mod records;
 pub(crate) use ask::{Asked, event_filter, stream_modes};
 pub(crate) use cancel::{cancel, cancel_many};
 pub(crate) use feed::{Feed, Place, numbered};
-pub(crate) use make::{batch, create, create_stateless, make, stream, stream_stateless, wait, wait_stateless};
+pub(crate) use make::{batch, create, create_stateless, made, make, stream, stream_stateless, wait, wait_stateless};
 pub(crate) use records::{delete, find, get, join, join_stream, join_stream_stateless, list};

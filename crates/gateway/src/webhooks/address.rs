@@ -80,6 +80,14 @@ fn is_public_v6(ip: Ipv6Addr) -> bool {
 mod tests {
     use super::*;
 
+    #[tokio::test]
+    async fn a_name_that_stands_for_a_private_address_is_not_looked_up() {
+        let look_up = |allow_private| Lookup { allow_private }.resolve("localhost".parse().unwrap());
+        let error = look_up(false).await.err().unwrap();
+        assert!(error.downcast_ref::<Private>().unwrap().to_string().starts_with("localhost is an address"));
+        assert!(look_up(true).await.unwrap().count() > 0);
+    }
+
     #[test]
     fn private_addresses_are_known_in_every_form() {
         let public = |text: &str| is_public(text.parse().unwrap());

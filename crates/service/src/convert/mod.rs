@@ -1,6 +1,7 @@
 //! What is inside, as messages of the contract. Small things here; larger ones each in a file.
 
 pub(crate) mod checkpoint;
+pub(crate) mod crons;
 pub(crate) mod event;
 pub(crate) mod message;
 pub(crate) mod record;

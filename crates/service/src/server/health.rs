@@ -1,15 +1,16 @@
 //! Health, as it is: serving while the store takes writes and nothing is being shut down.
 
 use runloom::v1::{
-    assistants_server::SERVICE_NAME as ASSISTANTS, graphs_server::SERVICE_NAME as GRAPHS,
-    runs_server::SERVICE_NAME as RUNS, threads_server::SERVICE_NAME as THREADS,
+    assistants_server::SERVICE_NAME as ASSISTANTS, crons_server::SERVICE_NAME as CRONS,
+    graphs_server::SERVICE_NAME as GRAPHS, runs_server::SERVICE_NAME as RUNS, store_server::SERVICE_NAME as STORE,
+    threads_server::SERVICE_NAME as THREADS,
 };
 use runloom_core::Core;
 use tokio_util::sync::CancellationToken;
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 /// The server as a whole, and each of its services.
-const NAMES: [&str; 5] = ["", ASSISTANTS, GRAPHS, RUNS, THREADS];
+const NAMES: [&str; 7] = ["", ASSISTANTS, CRONS, GRAPHS, RUNS, STORE, THREADS];
 
 /// What clients are told, and who tells it.
 #[derive(Clone)]

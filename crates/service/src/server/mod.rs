@@ -14,8 +14,8 @@ use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 use runloom::{
     FILE_DESCRIPTOR_SET,
     v1::{
-        assistants_server::AssistantsServer, graphs_server::GraphsServer, runs_server::RunsServer,
-        threads_server::ThreadsServer,
+        assistants_server::AssistantsServer, crons_server::CronsServer, graphs_server::GraphsServer,
+        runs_server::RunsServer, store_server::StoreServer, threads_server::ThreadsServer,
     },
 };
 use runloom_core::Core;
@@ -142,6 +142,8 @@ impl Server {
             .add_service(Streams::new(limited!(RunsServer), self.api.clone(), limits))
             .add_service(limited!(AssistantsServer))
             .add_service(limited!(GraphsServer))
+            .add_service(limited!(StoreServer))
+            .add_service(limited!(CronsServer))
             .add_service(HealthServer::new(HealthService::from_health_reporter(self.health.reporter())));
         if self.options.reflection {
             let describe = || {

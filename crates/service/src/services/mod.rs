@@ -1,8 +1,10 @@
 //! The services of the contract: each RPC checks its request, asks the core, and turns the answer around.
 
 mod assistants;
+mod crons;
 mod graphs;
 mod runs;
+mod store;
 mod threads;
 
 use std::{sync::Arc, time::Duration};

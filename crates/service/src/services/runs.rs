@@ -113,13 +113,8 @@ impl Api {
 
 /// A run that is asked for, checked, and all that was checked before it.
 fn asked(mut check: Check, spec: Option<runloom::v1::RunSpec>) -> Result<RunRequest, Status> {
-    let has_webhook = spec.as_ref().is_some_and(|spec| spec.webhook.is_some());
     let asked = run_request(&mut check, "run", spec);
     check.done()?;
-    if has_webhook {
-        let error = Error::new(Reason::NotSupported, "this server delivers no webhooks; leave run.webhook out");
-        return Err(status(error.with("feature", "webhook")));
-    }
     Ok(asked)
 }
 
