@@ -4,9 +4,10 @@ mod banner;
 mod logging;
 mod watch;
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use clap::Args;
+use runloom_gateway::{WebhookClient, WebhookOptions};
 use runloom_service::listen;
 use tokio_util::sync::CancellationToken;
 
@@ -32,6 +33,7 @@ Examples:
   runloom serve --grpc 0.0.0.0:50051 --data /data  for other machines too
   runloom serve --http off                         over gRPC only
   runloom serve --data :memory:                    forgets everything when it stops
+  runloom serve --webhook-allow-private            calls webhooks on this machine too, to try them
   runloom serve --log-format json                  logs for a collector; RUST_LOG=debug for more
 
 SIGINT and SIGTERM drain: no run begins any more, running ones have --drain-timeout to end and are taken up again by the \
@@ -65,6 +67,17 @@ pub struct Serve {
     /// How many runs may be under way at once; the others wait
     #[arg(long, env = "RUNLOOM_MAX_RUNNING", value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
     max_running: u32,
+    /// What calls of webhooks are signed with (Standard Webhooks): whsec_ and base64, or any text. Without it they are not
+    /// signed. Other users of the machine see what stands on a command line: better set the variable
+    #[arg(long, env = "RUNLOOM_WEBHOOK_SECRET", value_name = "SECRET", hide_env_values = true)]
+    webhook_secret: Option<String>,
+    /// Call webhooks at addresses of private networks and of this machine too, which whoever makes runs could otherwise
+    /// not reach
+    #[arg(long, env = "RUNLOOM_WEBHOOK_ALLOW_PRIVATE", value_parser = clap::builder::FalseyValueParser::new())]
+    webhook_allow_private: bool,
+    /// How long after its run a webhook that fails is called again, ever more rarely
+    #[arg(long, env = "RUNLOOM_WEBHOOK_PATIENCE", value_name = "TIME", default_value = "24h", value_parser = options::duration)]
+    webhook_patience: Duration,
     /// How to write the log, which goes to the standard error
     #[arg(long, env = "RUNLOOM_LOG_FORMAT", value_enum, value_name = "FORMAT", default_value_t = LogFormat::Text)]
     log_format: LogFormat,
@@ -81,12 +94,15 @@ impl Serve {
             "off" => None,
             address => Some(listen(address).await?),
         };
-        let Self { drain_timeout, recursion_limit, run_timeout, max_running, .. } = self;
+        let webhooks = Arc::new(self.webhooks()?);
+        let Self { drain_timeout, recursion_limit, run_timeout, max_running, webhook_patience, .. } = self;
         let builder = builder(self.graphs.as_deref(), Some(&self.data))?.core(move |core| {
             core.drain_timeout = drain_timeout;
             core.recursion_limit = recursion_limit;
             core.run_timeout = run_timeout;
             core.max_running = max_running as usize;
+            core.webhooks = Some(webhooks);
+            core.webhook_patience = webhook_patience;
         });
         let server = tokio::select! {
             server = builder.start() => server.map_err(|error| self.why_not(error.into()))?,
@@ -132,6 +148,16 @@ impl Serve {
                 Ok(Exit::Interrupted)
             }
         }
+    }
+
+    /// Who calls webhooks.
+    fn webhooks(&self) -> Result<WebhookClient, Failure> {
+        let options = WebhookOptions {
+            allow_private: self.webhook_allow_private,
+            secret: self.webhook_secret.clone(),
+            timeout: None,
+        };
+        WebhookClient::new(options).map_err(|what| Failure::usage(format!("--webhook-secret cannot be used: {what}")))
     }
 
     /// Why the server does not start, with what this command can do about it.
