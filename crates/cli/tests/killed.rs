@@ -1,5 +1,5 @@
-//! A server killed with SIGKILL where something is to happen once: around a cron's firing, and between the end of a run and
-//! the call of its webhook.
+//! A server killed with SIGKILL where something is to happen once: around a cron's firing (G31), and between the end of a
+//! run and the call of its webhook (G32).
 #![allow(missing_docs, clippy::unwrap_used)]
 #![cfg(unix)]
 

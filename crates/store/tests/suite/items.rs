@@ -1,4 +1,4 @@
-//! Items, cached results and health, on every store.
+//! Items (G33), cached results and health, on every store.
 
 use std::time::Duration;
 
