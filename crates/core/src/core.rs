@@ -1,8 +1,9 @@
 //! The handle to everything: what it is made of, how it starts, how it drains.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use runloom_engine::{Clock, Graph, SystemClock};
+use parking_lot::Mutex;
+use runloom_engine::{Clock, Graph, SystemClock, ThreadId};
 use runloom_store::Store;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -77,6 +78,10 @@ pub(crate) struct Inner {
     pub items: Arc<SweptItems>,
     /// A cron was made or changed.
     pub crons: Notify,
+    /// A thread was given a time to go, or one whose time is over was left by its run.
+    pub expiring: Notify,
+    /// Busy threads whose time is over.
+    pub overdue: Mutex<HashSet<ThreadId>>,
     pub post: Post,
     pub options: Limits,
     /// Cancelled when the core begins to drain: no run begins any more.
@@ -105,6 +110,8 @@ impl Core {
             runner: Runner::new(options.max_running),
             items: SweptItems::of(&*options.store),
             crons: Notify::new(),
+            expiring: Notify::new(),
+            overdue: Mutex::default(),
             post: Post::new(options.webhooks, options.webhook_patience),
             options: Limits {
                 recursion_limit: options.recursion_limit,

@@ -1,23 +1,32 @@
 //! Threads: made, read, changed, listed, copied, pruned, deleted.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use runloom_engine::{Object, ThreadId, Value};
 use runloom_store::{
-    CancelAction, Canceller, Direction, NewThread, Page, PageRequest, Run, RunFilter, RunStatus, Thread, ThreadFilter,
-    ThreadSort, ThreadUpdate,
+    CancelAction, Canceller, Direction, Expiry, NewThread, Page, PageRequest, Run, RunFilter, RunStatus, Thread, ThreadFilter,
+    ThreadSort, ThreadStatus, ThreadUpdate,
 };
 
-use crate::{Core, Error, Reason, Result};
+use crate::{Core, Error, Reason, Result, timer};
 
 /// How long a run has to stop when its thread is deleted.
 const STOP: Duration = Duration::from_secs(5);
+/// How many threads whose time is over are looked at together.
+const SWEEP: usize = 1000;
+/// How long to wait before it is tried again after a failure.
+const RETRY: Duration = Duration::from_secs(5);
 
 impl Core {
     /// Makes a thread, or answers with the one of that id, as asked.
     pub async fn create_thread(&self, new: NewThread) -> Result<Thread> {
         self.check_size("metadata", &Value::Object(new.metadata.clone()))?;
-        Ok(self.inner.store.create_thread(new).await?)
+        let expires = new.expiry.is_some();
+        let made = self.inner.store.create_thread(new).await?;
+        if expires {
+            self.inner.expiring.notify_one();
+        }
+        Ok(made)
     }
 
     /// A thread.
@@ -36,6 +45,67 @@ impl Core {
     pub async fn replace_thread_metadata(&self, id: ThreadId, metadata: Object) -> Result<Thread> {
         let old = self.get_thread(id).await?.metadata;
         self.update_thread(id, replacing(&old, metadata)).await
+    }
+
+    /// Has a thread go at a time, or stay.
+    pub async fn expire_thread(&self, id: ThreadId, expiry: Option<Expiry>) -> Result<Thread> {
+        let update = ThreadUpdate { expiry: Some(expiry), ..ThreadUpdate::default() };
+        let changed = self.inner.store.update_thread(id, update).await?;
+        self.inner.expiring.notify_one();
+        Ok(changed)
+    }
+
+    /// Has threads go whose time is over. One that is busy goes when its run is over.
+    pub(crate) async fn sweep_threads(&self) {
+        let clock = &*self.inner.clock;
+        loop {
+            let now = clock.now();
+            let mut next;
+            match self.inner.store.expiring_threads(SWEEP).await {
+                Ok(expiring) => {
+                    // There may be more behind those.
+                    next = (expiring.len() == SWEEP).then_some(now + RETRY);
+                    for (id, expiry) in expiring {
+                        if expiry.at > now {
+                            next = Some(next.map_or(expiry.at, |next: SystemTime| next.min(expiry.at)));
+                            break;
+                        }
+                        match self.expire(id, expiry).await {
+                            Ok(()) => {}
+                            Err(error) if error.reason == Reason::ThreadNotFound => {}
+                            Err(error) => {
+                                tracing::warn!(thread = %id, %error, "a thread whose time is over cannot go; trying again");
+                                next = Some(now + RETRY);
+                                break;
+                            }
+                        }
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot look for threads whose time is over; trying again");
+                    next = Some(now + RETRY);
+                }
+            }
+            timer::until(clock, next, &self.inner.expiring).await;
+        }
+    }
+
+    async fn expire(&self, id: ThreadId, expiry: Expiry) -> Result<()> {
+        // Noted before it is looked at: a run that ends in between says so.
+        self.inner.overdue.lock().insert(id);
+        let status = self.get_thread(id).await.map(|thread| thread.status);
+        if matches!(status, Ok(ThreadStatus::Busy)) {
+            return Ok(());
+        }
+        self.inner.overdue.lock().remove(&id);
+        status?;
+        if !expiry.keep_latest {
+            return self.delete_thread(id).await;
+        }
+        self.prune_thread(id, 1).await?;
+        let update = ThreadUpdate { expiry: Some(None), ..ThreadUpdate::default() };
+        self.inner.store.update_thread(id, update).await?;
+        Ok(())
     }
 
     /// Deletes a thread with its runs, their logs and its checkpoints. Runs that have not ended are cancelled first, and

@@ -183,21 +183,21 @@ impl Core {
         };
         let again = match webhooks.post(&delivery).await {
             Posted::Taken => {
-                tracing::debug!(%run, url = delivery.url, "a webhook was called");
+                tracing::debug!(%run, host = host(&delivery.url), "a webhook was called");
                 None
             }
             Posted::Refused(why) => {
-                tracing::error!(%run, url = delivery.url, why, "a webhook cannot be called, and is given up");
+                tracing::error!(%run, host = host(&delivery.url), why, "a webhook cannot be called, and is given up");
                 None
             }
             Posted::Failed(why) => {
                 let now = self.inner.clock.now();
                 let next = now + pause(delivery.attempts);
                 if next > delivery.created_at + self.inner.post.patience {
-                    tracing::error!(%run, url = delivery.url, why, "a webhook failed for too long, and is given up");
+                    tracing::error!(%run, host = host(&delivery.url), why, "a webhook failed for too long, and is given up");
                     None
                 } else {
-                    tracing::warn!(%run, url = delivery.url, why, "a webhook failed; it is called again");
+                    tracing::warn!(%run, host = host(&delivery.url), why, "a webhook failed; it is called again");
                     Some((next, why))
                 }
             }
@@ -218,6 +218,11 @@ impl Core {
             Some((next, why)) => self.inner.store.postpone_delivery(run, next, why).await,
         }
     }
+}
+
+/// The host of an address, for the log: the rest may be a secret.
+fn host(url: &str) -> &str {
+    url.split('/').nth(2).unwrap_or_default()
 }
 
 /// How long to wait after so many failures and one more.

@@ -118,7 +118,7 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
     on!(post "/threads/search" threads::search; "Finds threads", takes "ThreadSearch");
     on!(post "/threads/count" threads::count; "Counts threads", takes "ThreadSearch");
     on!(post "/threads/prune" threads::prune; "Deletes threads, or their old checkpoints", takes "Prune");
-    on!(get "/threads/{thread_id}" threads::get; "A thread");
+    on!(get "/threads/{thread_id}" threads::get; "A thread", query &[("include", "ttl: when it goes, too")]);
     on!(patch "/threads/{thread_id}" threads::update; "Merges into a thread's metadata", takes "ThreadPatch");
     on!(delete "/threads/{thread_id}" threads::delete; "Deletes a thread with its runs", gives Nothing);
     on!(get "/threads/{thread_id}/state" states::latest; "Its state", query SUBGRAPHS);

@@ -1,7 +1,5 @@
 //! The store: items by namespace and key.
 
-use std::time::Duration;
-
 use axum::extract::State;
 use http::StatusCode;
 use runloom_engine::{
@@ -20,21 +18,11 @@ fn place(fields: &Fields<'_>) -> Result<(Vec<String>, String), Fail> {
     Ok((namespace, key.to_owned()))
 }
 
-/// A time in minutes, which need not be whole.
-fn minutes(fields: &Fields<'_>, key: &str) -> Result<Option<Duration>, Fail> {
-    let Some(value) = fields.value(key) else { return Ok(None) };
-    let time = value.as_f64().and_then(|minutes| Duration::try_from_secs_f64(minutes * 60.0).ok());
-    match time.filter(|time| !time.is_zero()) {
-        None => Err(Fail::invalid(format!("{key}: must be a number of minutes, more than 0"))),
-        time => Ok(time),
-    }
-}
-
 pub(crate) async fn put(State(api): State<Api>, call: Call) -> Reply {
     let fields = call.fields()?;
     let (namespace, key) = place(&fields)?;
     let value = fields.object("value")?.ok_or_else(|| Fail::invalid("value: is required: an object"))?;
-    let ttl = minutes(&fields, "ttl")?;
+    let ttl = fields.minutes("ttl")?;
     api.core.put_item(&namespace, &key, value.clone(), ttl).await?;
     Ok(empty(StatusCode::NO_CONTENT))
 }

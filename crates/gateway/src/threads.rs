@@ -1,14 +1,14 @@
 //! Threads: made, read, changed, found, counted, copied, pruned, deleted.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
 use axum::extract::State;
 use http::StatusCode;
 use runloom_core::{
     Reason, StateUpdateRequest,
     store::{
-        Direction, IfExists, NewThread, Page, PageRequest, RunFilter, RunStatus, Thread, ThreadFilter, ThreadSort,
-        ThreadStatus, contains,
+        Direction, Expiry, IfExists, NewThread, Page, PageRequest, RunFilter, RunStatus, Thread, ThreadFilter,
+        ThreadSort, ThreadStatus, contains,
     },
 };
 use runloom_engine::{Object, StateUpdate, ThreadId, Value, checkpoint::CheckpointFilter};
@@ -39,7 +39,7 @@ pub(crate) async fn create(State(api): State<Api>, call: Call) -> Reply {
         Some(id) => api.core.get_thread(id).await.ok(),
         None => None,
     };
-    let new = NewThread { id, if_exists, metadata, ..NewThread::default() };
+    let new = NewThread { id, if_exists, metadata, expiry: expiry(&fields)?, ..NewThread::default() };
     let is_new = known.is_none();
     let made = match known {
         Some(thread) => thread,
@@ -73,6 +73,21 @@ pub(crate) async fn create(State(api): State<Api>, call: Call) -> Reply {
     Ok(json(StatusCode::OK, shown(&api, &made).await?))
 }
 
+/// When a thread is to go: `{"ttl": minutes, "strategy": "delete" | "keep_latest"}`, or the minutes alone.
+fn expiry(fields: &Fields<'_>) -> Result<Option<Expiry>, Fail> {
+    let (minutes, keep_latest) = match fields.value("ttl") {
+        None => return Ok(None),
+        Some(Value::Object(ttl)) => {
+            let ttl = Fields::within(ttl);
+            let strategy = ttl.word("strategy", &["delete", "keep_latest"])?;
+            (ttl.minutes("ttl")?, strategy == Some("keep_latest"))
+        }
+        Some(_) => (fields.minutes("ttl")?, false),
+    };
+    let at = minutes.and_then(|minutes| SystemTime::now().checked_add(minutes));
+    Ok(at.map(|at| Expiry { at, keep_latest }))
+}
+
 fn supersteps(fields: &Fields<'_>) -> Result<Vec<Vec<StateUpdate>>, Fail> {
     let wrong = || Fail::invalid("supersteps: must be a list of {\"updates\": [{\"values\": …, \"as_node\": …}]}");
     let mut steps = Vec::new();
@@ -93,7 +108,11 @@ fn supersteps(fields: &Fields<'_>) -> Result<Vec<Vec<StateUpdate>>, Fail> {
 
 pub(crate) async fn get(State(api): State<Api>, call: Call) -> Reply {
     let thread = find(&api, call.thread()?).await?;
-    Ok(json(StatusCode::OK, shown(&api, &thread).await?))
+    let mut record = shown(&api, &thread).await?;
+    if call.query_all(&["include"]).iter().any(|field| field == "ttl") {
+        record.insert("ttl", thread.expiry.map_or(Value::Null, |expiry| records::expiry(&expiry).into()));
+    }
+    Ok(json(StatusCode::OK, record))
 }
 
 /// A thread that is there.
@@ -111,8 +130,12 @@ pub(crate) async fn update(State(api): State<Api>, call: Call) -> Reply {
     let id = call.thread()?;
     let fields = call.fields()?;
     let metadata = fields.object("metadata")?.cloned().unwrap_or_default();
+    let expiry = expiry(&fields)?;
     find(&api, id).await?;
-    let thread = api.core.update_thread(id, metadata).await?;
+    let mut thread = api.core.update_thread(id, metadata).await?;
+    if expiry.is_some() {
+        thread = api.core.expire_thread(id, expiry).await?;
+    }
     if call.header("prefer").is_some_and(|p| p.contains("return=minimal")) {
         return Ok(empty(StatusCode::NO_CONTENT));
     }

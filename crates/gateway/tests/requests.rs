@@ -118,3 +118,46 @@ async fn feedback_keys_and_durability_are_taken_and_shown() {
     assert_eq!(server.json("POST", "/runs", run(json!({"durability": "never"}))).await.0, 422);
     server.stop().await;
 }
+
+#[tokio::test]
+async fn a_thread_goes_after_its_ttl_or_loses_its_old_checkpoints() {
+    let server = Server::start(Options::default()).await;
+    // 300 ms, in minutes.
+    let (status, goes) = server.json("POST", "/threads", json!({"ttl": {"ttl": 0.005}})).await;
+    assert_eq!(status, 200, "{goes}");
+    let goes = format!("/threads/{}", goes["thread_id"].as_str().unwrap());
+    let (_, told) = server.get(&format!("{goes}?include=ttl")).await;
+    assert_eq!(told["ttl"]["strategy"], "delete");
+    assert!(told["ttl"]["ttl_minutes"].as_f64().unwrap() <= 0.005);
+    let since = Instant::now();
+    let kept = format!("/threads/{}", server.thread().await);
+    server.json("POST", &format!("{kept}/runs/wait"), run(json!({}))).await;
+    let history = async || server.get(&format!("{kept}/history?limit=100")).await.1.as_array().unwrap().len();
+    assert!(history().await > 1);
+    let patch = json!({"ttl": {"ttl": 0.005, "strategy": "keep_latest"}});
+    assert_eq!(server.json("PATCH", &kept, patch).await.0, 200);
+    // One whose run is under way goes when that is over.
+    let busy = format!("/threads/{}", server.thread().await);
+    let mut slow = run(json!({}));
+    slow["input"] = count(1, 600);
+    server.json("POST", &format!("{busy}/runs"), slow).await;
+    server.json("PATCH", &busy, json!({"ttl": 0.001})).await;
+
+    let gone = async {
+        while server.get(&goes).await.0 != 404 || history().await != 1 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert!(since.elapsed() >= Duration::from_millis(300), "they went too early");
+        assert_eq!(server.get(&busy).await.1["status"], "busy");
+        while server.get(&busy).await.0 != 404 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), gone).await.expect("they do not go");
+    assert_eq!(server.get(&format!("{kept}/state")).await.1["values"]["n"], 2);
+    assert_eq!(server.get(&format!("{kept}?include=ttl")).await.1["ttl"], Json::Null);
+    for wrong in [json!(0), json!("x"), json!({"ttl": -1}), json!({"ttl": 1, "strategy": "burn"})] {
+        assert_eq!(server.json("POST", "/threads", json!({"ttl": wrong})).await.0, 422);
+    }
+    server.stop().await;
+}

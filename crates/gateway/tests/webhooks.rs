@@ -123,6 +123,27 @@ async fn a_receiver_that_fails_is_called_again() {
 }
 
 #[tokio::test]
+async fn a_receiver_without_its_certificate_is_not_told() {
+    let (server, receiver) = (server(open()).await, Receiver::start(vec![]).await);
+    let url = receiver.url("/").replace("http:", "https:");
+    server.json("POST", "/runs/wait", run("count", &url)).await;
+    let store = server.core.store();
+    let failed = async {
+        loop {
+            let (run, _) = store.waiting_deliveries(1).await.unwrap()[0];
+            match store.get_delivery(run).await.unwrap().and_then(|delivery| delivery.error) {
+                Some(why) => return why,
+                None => tokio::time::sleep(Duration::from_millis(5)).await,
+            }
+        }
+    };
+    let why = tokio::time::timeout(Duration::from_secs(20), failed).await.expect("it is not tried");
+    assert!(!why.contains("127.0.0.1"), "the address may be a secret: {why}");
+    assert!(receiver.is_quiet());
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn private_addresses_are_refused_unless_they_are_allowed() {
     let receiver = Receiver::start(vec![]).await;
     let strict = server(WebhookOptions::default()).await;

@@ -52,7 +52,7 @@ pub use runs::{
 pub use sqlite::{OpenOptions, SqliteStore};
 pub use stats::StoreStats;
 pub use threads::{
-    IfExists, LastRun, NewThread, Thread, ThreadFilter, ThreadSort, ThreadStatus, ThreadUpdate, Threads,
+    Expiry, IfExists, LastRun, NewThread, Thread, ThreadFilter, ThreadSort, ThreadStatus, ThreadUpdate, Threads,
 };
 
 /// Everything that is kept. Held as `Arc<dyn Store>`.

@@ -41,6 +41,17 @@ pub struct Thread {
     pub interrupts: Option<Value>,
     /// True for the thread of a stateless run: it is not listed, and goes some time after its run.
     pub stateless: bool,
+    /// When it goes, where it was made for a time.
+    pub expiry: Option<Expiry>,
+}
+
+/// When a thread goes, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expiry {
+    /// When.
+    pub at: SystemTime,
+    /// True where only its old checkpoints go, once: the thread and its latest state stay.
+    pub keep_latest: bool,
 }
 
 /// What a thread does.
@@ -110,6 +121,8 @@ pub struct NewThread {
     pub metadata: Object,
     /// True for the thread of a stateless run.
     pub stateless: bool,
+    /// When it goes.
+    pub expiry: Option<Expiry>,
 }
 
 /// A change to a thread. What is `None` stays.
@@ -127,6 +140,8 @@ pub struct ThreadUpdate {
     pub interrupts: Option<Value>,
     /// True where its state has changed: sets `state_updated_at`.
     pub state_changed: bool,
+    /// When it goes; or that it stays.
+    pub expiry: Option<Option<Expiry>>,
 }
 
 /// What a thread notes of the run that began last; nothing where none did.
@@ -188,6 +203,9 @@ pub trait Threads: Send + Sync {
     /// [`Superseded`](crate::Error::Superseded) at its next write.
     async fn delete_thread(&self, id: ThreadId) -> Result<()>;
 
+    /// The threads that go at a time, the soonest first.
+    async fn expiring_threads(&self, limit: usize) -> Result<Vec<(ThreadId, Expiry)>>;
+
     /// Threads by filter, a page at a time.
     async fn list_threads(
         &self,
@@ -220,11 +238,12 @@ impl Thread {
             error: None,
             interrupts: None,
             stateless: new.stateless,
+            expiry: new.expiry,
         }
     }
 
     pub(crate) fn copied(&self, id: ThreadId, now: SystemTime) -> Self {
-        let mut copy = Self { id, created_at: now, updated_at: now, stateless: false, ..self.clone() };
+        let mut copy = Self { id, created_at: now, updated_at: now, stateless: false, expiry: None, ..self.clone() };
         if copy.status == ThreadStatus::Busy {
             copy.status = ThreadStatus::Idle;
         }
@@ -254,6 +273,9 @@ impl Thread {
         }
         if let Some(interrupts) = update.interrupts {
             self.interrupts = some(interrupts);
+        }
+        if let Some(expiry) = update.expiry {
+            self.expiry = expiry;
         }
         if update.state_changed {
             self.state_updated_at = Some(now);

@@ -295,3 +295,26 @@ async fn what_was_answered_survives_a_kill() {
     let begun = store.begin_attempt(Attempt::new(run, 1), Default::default(), 0).await.unwrap();
     assert_eq!(begun.first_seq, log.len() as u64 + 1);
 }
+
+#[tokio::test]
+async fn a_file_of_the_first_schema_is_brought_up_to_date_with_what_is_in_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let old = rusqlite::Connection::open(folder.path().join("runloom.db")).unwrap();
+    old.execute_batch(include_str!("../src/sqlite/schema.sql")).unwrap();
+    old.execute_batch(
+        "INSERT INTO items (ns, key, created, updated, value) VALUES (CAST('a' || char(0) AS BLOB), 'k', 1, 2, '{\"x\":1}');
+         INSERT INTO threads (id, created, updated, state_updated, status, stateless)
+             VALUES (x'00000000000000000000000000000007', 1, 2, 3, 0, 0);
+         PRAGMA application_id = 1383427660;
+         PRAGMA user_version = 1;",
+    )
+    .unwrap();
+    drop(old);
+    let f = open(folder.path());
+    let item = f.store.items().get(&["a".to_owned()], "k").await.unwrap().unwrap();
+    assert_eq!((item.value, item.expires_at), (suite::object(value!({"x": 1})), None));
+    let thread = f.store.get_thread(runloom_engine::ThreadId(uuid::Uuid::from_u128(7))).await.unwrap();
+    assert_eq!(thread.expiry, None);
+    assert!(f.store.waiting_crons(9).await.unwrap().is_empty());
+    assert!(f.store.waiting_deliveries(9).await.unwrap().is_empty());
+}

@@ -71,8 +71,8 @@ pub struct Serve {
     /// signed. Other users of the machine see what stands on a command line: better set the variable
     #[arg(long, env = "RUNLOOM_WEBHOOK_SECRET", value_name = "SECRET", hide_env_values = true)]
     webhook_secret: Option<String>,
-    /// Call webhooks at addresses of private networks and of this machine too, which whoever makes runs could otherwise
-    /// not reach
+    /// Call webhooks at addresses of private networks and of this machine too: whoever may make runs can then have this
+    /// server call them
     #[arg(long, env = "RUNLOOM_WEBHOOK_ALLOW_PRIVATE", value_parser = clap::builder::FalseyValueParser::new())]
     webhook_allow_private: bool,
     /// How long after its run a webhook that fails is called again, ever more rarely

@@ -315,6 +315,9 @@ impl Core {
         if is_posted {
             self.inner.post.filled();
         }
+        if self.inner.overdue.lock().remove(&run.thread) {
+            self.inner.expiring.notify_one();
+        }
         log.shown(record);
         self.inner.runner.logs.close(run.id);
         self.inner.runner.logs.moved(run.thread);

@@ -102,6 +102,7 @@ impl Core {
                     owner: request.owner.clone(),
                     metadata: thread_metadata(&assistant.id.to_string(), &served.name),
                     stateless: is_stateless,
+                    expiry: None,
                 }),
             },
             owner: thread.as_ref().map_or_else(|| request.owner.clone(), |t| t.owner.clone()),

@@ -243,6 +243,7 @@ impl Core {
         self.until_draining(|core| async move { core.keep_crons().await });
         self.until_draining(|core| async move { core.keep_posting().await });
         self.until_draining(|core| async move { core.sweep_items().await });
+        self.until_draining(|core| async move { core.sweep_threads().await });
         self.until_draining(|core| async move { core.keep_clean().await });
     }
 

@@ -39,7 +39,7 @@ async fn nodes_and_faces_have_the_same_items(store: Arc<dyn Store>) {
     assert!(item.expires_at.is_some());
     let found = core.search_items(ItemQuery { filter: object(value!({"n": {"$gt": 41}})), ..Default::default() }).await;
     assert_eq!(found.unwrap().len(), 1);
-    assert_eq!(core.list_namespaces(NamespaceQuery::default()).await.unwrap(), [place.clone()]);
+    assert_eq!(core.list_namespaces(NamespaceQuery::default()).await.unwrap(), std::slice::from_ref(&place));
     core.delete_item(&place, "n").await.unwrap();
     assert_eq!(core.get_item(&place, "n", false).await.unwrap(), None);
 }

@@ -1,6 +1,6 @@
 //! The fields of a body, each read as what it has to be. Fields that are not known are passed over.
 
-use std::{ops::RangeInclusive, sync::LazyLock};
+use std::{ops::RangeInclusive, sync::LazyLock, time::Duration};
 
 use runloom_engine::{List, Object, Value};
 use uuid::Uuid;
@@ -96,6 +96,16 @@ impl<'a> Fields<'a> {
         match whole {
             Some(n) if range.contains(&n) => Ok(Some(n)),
             _ => Err(Fail::invalid(format!("{key}: must be an integer from {} to {}", range.start(), range.end()))),
+        }
+    }
+
+    /// A time in minutes, which need not be whole.
+    pub fn minutes(&self, key: &str) -> Result<Option<Duration>, Fail> {
+        let Some(value) = self.value(key) else { return Ok(None) };
+        let time = value.as_f64().and_then(|minutes| Duration::try_from_secs_f64(minutes * 60.0).ok());
+        match time.filter(|time| !time.is_zero()) {
+            None => Err(Fail::invalid(format!("{key}: must be a number of minutes, more than 0"))),
+            time => Ok(time),
         }
     }
 

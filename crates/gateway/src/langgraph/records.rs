@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use runloom_core::{
     CronRun, Error, RunSpec, Schemas, Start,
-    store::{Assistant, Cron, Run, RunStatus, Thread},
+    store::{Assistant, Cron, Expiry, Run, RunStatus, Thread},
 };
 use runloom_engine::{Object, Value, graph::Drawing, items::Item, stream::Mode};
 
@@ -213,6 +213,16 @@ pub fn thread_head(thread: &Thread) -> Object {
         "metadata" => thread.metadata.clone(),
         "status" => thread.status.name(),
         "config" => config,
+    }
+}
+
+/// When a thread goes, and how.
+pub fn expiry(expiry: &Expiry) -> Object {
+    let left = expiry.at.duration_since(SystemTime::now()).unwrap_or_default();
+    object! {
+        "strategy" => if expiry.keep_latest { "keep_latest" } else { "delete" },
+        "ttl_minutes" => left.as_secs_f64() / 60.0,
+        "expires_at" => iso(expiry.at),
     }
 }
 

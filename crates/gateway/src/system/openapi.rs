@@ -205,8 +205,10 @@ fn schemas() -> Object {
         "Latest" => object(&["version"], value!({"version": number(1, u32::MAX.into())})),
         "Thread" => object(&[], value!({
             "thread_id": {"type": ["string", "null"], "format": "uuid"}, "metadata": maybe("object"),
-            "if_exists": word(&["raise", "do_nothing"]), "graph_id": maybe("string"), "supersteps": maybe("array")})),
-        "ThreadPatch" => object(&[], value!({"metadata": maybe("object")})),
+            "if_exists": word(&["raise", "do_nothing"]), "graph_id": maybe("string"), "supersteps": maybe("array"),
+            "ttl": {"type": ["object", "number", "null"], "description": "minutes"}})),
+        "ThreadPatch" => object(&[], value!({"metadata": maybe("object"),
+            "ttl": {"type": ["object", "number", "null"], "description": "minutes"}})),
         "ThreadSearch" => object(&[], value!({
             "metadata": maybe("object"), "values": maybe("object"), "ids": strings(),
             "status": word(&["idle", "busy", "interrupted", "error"]), "limit": page().0, "offset": page().1,

@@ -71,7 +71,8 @@ async fn answer(mut socket: TcpStream, status: u16, port: u16) -> Option<Call> {
         if let Some(at) = raw.windows(4).position(|w| w == b"\r\n\r\n") {
             break at + 4;
         }
-        if socket.read_buf(&mut raw).await.ok()? == 0 {
+        // One that wants TLS is hung up on.
+        if socket.read_buf(&mut raw).await.ok()? == 0 || raw[0] == 0x16 {
             return None;
         }
     };

@@ -7,8 +7,8 @@ use runloom_engine::{RunId, ThreadId};
 
 use super::{MemoryStore, Tables, checkpoints};
 use crate::{
-    Direction, Error, IfExists, NewThread, Page, PageRequest, Result, Thread, ThreadFilter, ThreadSort, ThreadUpdate,
-    Threads, What,
+    Direction, Error, Expiry, IfExists, NewThread, Page, PageRequest, Result, Thread, ThreadFilter, ThreadSort,
+    ThreadUpdate, Threads, What,
     page::{Position, paginate},
 };
 
@@ -80,6 +80,15 @@ impl Threads for MemoryStore {
 
     async fn delete_thread(&self, id: ThreadId) -> Result<()> {
         self.write(|tables| tables.remove_thread(id))
+    }
+
+    async fn expiring_threads(&self, limit: usize) -> Result<Vec<(ThreadId, Expiry)>> {
+        let mut expiring: Vec<_> = self.read(|tables| {
+            tables.threads.values().filter_map(|row| Some((row.thread.id, row.thread.expiry?))).collect()
+        });
+        expiring.sort_by_key(|(id, expiry)| (expiry.at, *id));
+        expiring.truncate(limit);
+        Ok(expiring)
     }
 
     async fn list_threads(

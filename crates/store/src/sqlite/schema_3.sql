@@ -1,8 +1,12 @@
--- The third version of the schema: items that go after a time, crons, and what is to be posted when a run has ended.
+-- The third version of the schema: items and threads that go after a time, crons, and what is to be posted when a run has ended.
 
 ALTER TABLE items ADD COLUMN expires INTEGER;
 ALTER TABLE items ADD COLUMN ttl INTEGER; -- nanoseconds from a put or a read
 CREATE INDEX items_expires ON items (expires) WHERE expires IS NOT NULL;
+
+ALTER TABLE threads ADD COLUMN expires INTEGER;
+ALTER TABLE threads ADD COLUMN keep_latest INTEGER; -- only the old checkpoints go then
+CREATE INDEX threads_expires ON threads (expires) WHERE expires IS NOT NULL;
 
 CREATE TABLE crons (
     n         INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -13,14 +13,14 @@ use super::{
     writer::Tx,
 };
 use crate::{
-    AssistantId, Direction, Error, IfExists, NewThread, Page, PageRequest, Result, Thread, ThreadFilter, ThreadSort,
-    ThreadStatus, ThreadUpdate, Threads, What,
+    AssistantId, Direction, Error, Expiry, IfExists, NewThread, Page, PageRequest, Result, Thread, ThreadFilter,
+    ThreadSort, ThreadStatus, ThreadUpdate, Threads, What,
     page::{Key, Position},
     time::{nanos, time},
 };
 
 const COLUMNS: &str = "n, id, owner, created, updated, state_updated, status, stateless, graph, assistant, metadata, \
-    config, error, interrupts";
+    config, error, interrupts, expires, keep_latest";
 
 /// In `state_updated`.
 const NEVER: i64 = i64::MIN;
@@ -49,8 +49,14 @@ fn thread(row: &mut Columns<'_>) -> Result<(i64, Thread)> {
             config: row.object()?,
             error: row.json()?,
             interrupts: row.json()?,
+            expiry: expiry(row)?,
         },
     ))
+}
+
+fn expiry(row: &mut Columns<'_>) -> Result<Option<Expiry>> {
+    let (at, keep_latest): (_, Option<bool>) = (row.maybe_time()?, row.get()?);
+    Ok(at.map(|at| Expiry { at, keep_latest: keep_latest.unwrap_or_default() }))
 }
 
 pub(super) fn find(db: &Connection, id: ThreadId) -> Result<Option<(i64, Thread)>> {
@@ -79,7 +85,7 @@ pub(super) fn insert(tx: &Tx<'_>, thread: &Thread) -> Result<i64> {
 /// Writes all of a thread that can change.
 pub(super) fn write(tx: &Tx<'_>, n: i64, thread: &Thread) -> Result<()> {
     let sql = "UPDATE threads SET owner = ?2, created = ?3, updated = ?4, state_updated = ?5, status = ?6, graph = ?7, \
-        assistant = ?8, metadata = ?9, config = ?10, error = ?11, interrupts = ?12 WHERE n = ?1";
+        assistant = ?8, metadata = ?9, config = ?10, error = ?11, interrupts = ?12, expires = ?13, keep_latest = ?14 WHERE n = ?1";
     tx.run(
         sql,
         params![
@@ -94,7 +100,9 @@ pub(super) fn write(tx: &Tx<'_>, n: i64, thread: &Thread) -> Result<()> {
             object_text(&thread.metadata)?,
             object_text(&thread.config)?,
             value_text(thread.error.as_ref())?,
-            value_text(thread.interrupts.as_ref())?
+            value_text(thread.interrupts.as_ref())?,
+            thread.expiry.map(|expiry| nanos(expiry.at)),
+            thread.expiry.map(|expiry| expiry.keep_latest)
         ],
     )?;
     Ok(())
@@ -223,6 +231,22 @@ impl Threads for SqliteStore {
         self.write(move |tx| {
             let n = place(tx, id)?.ok_or_else(|| Error::not_found(What::Thread, id))?;
             delete(tx, n)
+        })
+        .await
+    }
+
+    async fn expiring_threads(&self, limit: usize) -> Result<Vec<(ThreadId, Expiry)>> {
+        self.read(move |db| {
+            let sql =
+                "SELECT id, expires, keep_latest FROM threads WHERE expires IS NOT NULL ORDER BY expires, id LIMIT ?1";
+            let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+            let mut expiring = Vec::new();
+            db.each(sql, [limit], |row| {
+                let id = ThreadId(row.uuid()?);
+                expiring.extend(expiry(row)?.map(|expiry| (id, expiry)));
+                Ok(ControlFlow::Continue(()))
+            })?;
+            Ok(expiring)
         })
         .await
     }

@@ -76,6 +76,7 @@ macro_rules! store_suite {
             a_token_of_another_order_or_of_none_is_refused
             deleting_a_thread_takes_all_that_is_its_own
             a_copy_has_every_checkpoint_and_no_run
+            threads_that_go_at_a_time_are_found_the_soonest_first
         }
         runs {
             a_run_keeps_all_that_it_was_made_with

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use runloom_engine::{CheckpointError, Clock, ThreadId, checkpoint::CheckpointFilter, value};
 use runloom_store::{
-    Direction, Error, IfExists, LastRun, NewThread, PageRequest, RunStatus, ThreadFilter, ThreadSort, ThreadStatus,
+    Direction, Error, Expiry, IfExists, LastRun, NewThread, PageRequest, RunStatus, ThreadFilter, ThreadSort, ThreadStatus,
     ThreadUpdate, What,
 };
 use uuid::Uuid;
@@ -32,6 +32,7 @@ pub async fn a_thread_is_made_read_changed_and_deleted(f: Fixture) {
         interrupts: Some(value!([1, 2])),
         state_changed: true,
         metadata: None,
+        expiry: None,
     };
     let changed = f.store.update_thread(made.id, update).await.unwrap();
     assert_eq!(changed.updated_at, made.created_at + Duration::from_secs(1));
@@ -242,4 +243,25 @@ pub async fn a_copy_has_every_checkpoint_and_no_run(f: Fixture) {
     let taken = f.store.copy_thread(copy.id, Some(copy.id)).await.unwrap_err();
     assert!(matches!(taken, Error::AlreadyExists { .. }), "{taken}");
     assert!(matches!(f.store.copy_thread(thread, None).await, Err(Error::NotFound { .. })));
+}
+
+pub async fn threads_that_go_at_a_time_are_found_the_soonest_first(f: Fixture) {
+    let second = Duration::from_secs(1);
+    let at = |n: u32, keep_latest| Some(Expiry { at: f.clock.now() + second * n, keep_latest });
+    let make = async |expiry| f.store.create_thread(NewThread { expiry, ..NewThread::default() }).await.unwrap().id;
+    let (late, soon, never) = (make(at(20, false)).await, make(at(10, true)).await, make(None).await);
+    assert_eq!(f.store.get_thread(soon).await.unwrap().expiry, at(10, true));
+    let expiring = async || f.store.expiring_threads(9).await.unwrap();
+    assert_eq!(expiring().await, [(soon, at(10, true).unwrap()), (late, at(20, false).unwrap())]);
+    let expire = async |id, expiry| {
+        let update = ThreadUpdate { expiry: Some(expiry), ..ThreadUpdate::default() };
+        f.store.update_thread(id, update).await.unwrap();
+    };
+    expire(soon, None).await;
+    expire(never, at(5, false)).await;
+    assert_eq!(expiring().await.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [never, late]);
+    let begun = f.running(never).await;
+    f.finish(begun.attempt, RunStatus::Succeeded).await;
+    assert_eq!(f.store.get_thread(never).await.unwrap().expiry, at(5, false), "a run changes nothing of it");
+    assert_eq!(f.store.copy_thread(late, None).await.unwrap().expiry, None, "a copy stays");
 }
