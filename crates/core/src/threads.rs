@@ -4,8 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use runloom_engine::{Object, ThreadId, Value};
 use runloom_store::{
-    CancelAction, Canceller, Direction, Expiry, NewThread, Page, PageRequest, Run, RunFilter, RunStatus, Thread, ThreadFilter,
-    ThreadSort, ThreadStatus, ThreadUpdate,
+    CancelAction, Canceller, Direction, Expiry, NewThread, Page, PageRequest, Run, RunFilter, RunStatus, Thread,
+    ThreadFilter, ThreadSort, ThreadStatus, ThreadUpdate,
 };
 
 use crate::{Core, Error, Reason, Result, timer};

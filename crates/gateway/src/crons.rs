@@ -10,7 +10,7 @@ use runloom_engine::{ThreadId, Value};
 
 use crate::{
     face::{Api, Call, Fail, Fields, Reply, empty, json, paged, selected, uuid},
-    langgraph::{read_iso, records, records::ASKED},
+    langgraph::{read_iso, records},
     runs::{Asked, made},
 };
 
@@ -139,16 +139,12 @@ pub(crate) async fn update(State(api): State<Api>, call: Call) -> Reply {
 fn overlaid(old: &Cron, new: RunSpec, fields: &Fields<'_>) -> RunSpec {
     let mut spec = CronRun::of(old).spec;
     let names = |key: &str| fields.value(key).is_some();
-    let note = if names("stream_mode") { &new.configurable } else { &spec.configurable }.get(ASKED).cloned();
     if names("config") {
         spec.recursion_limit = new.recursion_limit;
         spec.max_concurrency = new.max_concurrency;
         spec.tags = new.tags;
         spec.configurable = new.configurable;
         spec.metadata = new.metadata;
-    }
-    if let Some(note) = note {
-        spec.configurable.insert(ASKED, note);
     }
     // Settings may stand for a context.
     if names("context") || (names("config") && !new.context.is_null()) {
@@ -168,6 +164,8 @@ fn overlaid(old: &Cron, new: RunSpec, fields: &Fields<'_>) -> RunSpec {
     }
     if names("stream_mode") {
         spec.modes = new.modes;
+        // The modes by the names that the client gave them.
+        spec.noted = new.noted;
     }
     if names("stream_subgraphs") {
         spec.subgraphs = new.subgraphs;

@@ -5,8 +5,8 @@
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
 use prost::Message;
 use runloom::v1::{
-    ListAssistantVersionsRequest, ListAssistantsRequest, ListCheckpointsRequest, ListGraphsRequest, ListRunsRequest,
-    ListThreadsRequest,
+    ListAssistantVersionsRequest, ListAssistantsRequest, ListCheckpointsRequest, ListCronsRequest, ListGraphsRequest,
+    ListNamespacesRequest, ListRunsRequest, ListThreadsRequest, SearchItemsRequest,
 };
 use runloom_core::{Error, Reason, store::PageRequest};
 use sha2::{Digest, Sha256};
@@ -44,9 +44,12 @@ paged!(
     ListAssistantVersionsRequest { json_encoding },
     ListAssistantsRequest { json_encoding },
     ListCheckpointsRequest { json_encoding },
+    ListCronsRequest { json_encoding },
     ListGraphsRequest,
+    ListNamespacesRequest,
     ListRunsRequest { json_encoding },
     ListThreadsRequest { json_encoding },
+    SearchItemsRequest { json_encoding },
 );
 
 /// The pages of one list, as a request asks for them.

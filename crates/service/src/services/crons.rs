@@ -12,8 +12,9 @@ use tonic::{Request, Response, Status};
 
 use super::{Answer, Api, OrStatus, check_mask, encoding, metadata_keys};
 use crate::{
-    check::{Check, page, under},
+    check::{Check, under},
     convert::crons,
+    pages::Pages,
     requests::run_request,
     status::{status, within},
 };
@@ -144,6 +145,7 @@ impl Crons for Api {
 
     async fn list_crons(&self, request: Request<ListCronsRequest>) -> Answer<ListCronsResponse> {
         let request = request.into_inner();
+        let (pages, page) = Pages::of(&request, 50).or_status()?;
         let mut check = Check::default();
         let encoding = encoding(&mut check, request.json_encoding);
         let filter = CronFilter {
@@ -154,12 +156,8 @@ impl Crons for Api {
             metadata: check.object("metadata_filter", request.metadata_filter).unwrap_or_default(),
         };
         check.done()?;
-        let page = page(request.page_size, 50, request.page_token);
         let page = self.core.list_crons(filter, NEWEST, page).await.or_status()?;
         let crons = page.items.iter().map(|cron| crons::cron(cron, encoding)).collect::<Result<_, _>>();
-        Ok(Response::new(ListCronsResponse {
-            crons: crons.or_status()?,
-            next_page_token: page.next.unwrap_or_default(),
-        }))
+        Ok(Response::new(ListCronsResponse { crons: crons.or_status()?, next_page_token: pages.next(page.next) }))
     }
 }

@@ -1,6 +1,5 @@
 //! Service Store.
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use runloom::v1::{
     self, DeleteItemRequest, DeleteItemResponse, GetItemRequest, GetItemResponse, ListNamespacesRequest,
     ListNamespacesResponse, Namespace, PutItemRequest, PutItemResponse, SearchItemsRequest, SearchItemsResponse,
@@ -8,43 +7,23 @@ use runloom::v1::{
 };
 use runloom_core::Reason;
 use runloom_engine::items::{Item, ItemQuery, NamespaceQuery};
+use runloom_store::PageRequest;
 use tonic::{Request, Response, Status};
 
 use super::{Answer, Api, OrStatus, encoding};
-use crate::{
-    check::{Check, page},
-    convert::timestamp,
-    json::encode_object,
-    status::refuse,
-};
+use crate::{check::Check, convert::timestamp, json::encode_object, pages::Pages, status::refuse};
 
-/// What a page token begins with: of which list it is.
-const ITEMS: u8 = b'i';
-const NAMESPACES: u8 = b'n';
-
-/// How many were on the pages before the one that a token stands for.
-fn offset(list: u8, token: &str) -> Result<usize, Status> {
-    if token.is_empty() {
-        return Ok(0);
-    }
-    let raw = URL_SAFE_NO_PAD.decode(token).unwrap_or_default();
-    let read = || {
-        let (found, offset) = raw.split_first()?;
-        let offset = u64::from_be_bytes(offset.try_into().ok()?);
-        if *found == list { usize::try_from(offset).ok() } else { None }
-    };
-    read().ok_or_else(|| refuse(Reason::PageTokenInvalid, "the page token is not one that this list gave"))
+/// How many were on the pages before the one that is asked for.
+fn offset(page: &PageRequest) -> Result<usize, Status> {
+    let Some(token) = &page.token else { return Ok(0) };
+    token.parse().map_err(|_| refuse(Reason::PageTokenInvalid, "the page token is not one that a list gave"))
 }
 
 /// Of one more than a page has, the page, and the token of the next one.
-fn paged<T>(list: u8, offset: usize, size: usize, mut found: Vec<T>) -> (Vec<T>, String) {
-    if found.len() <= size {
-        return (found, String::new());
-    }
-    found.truncate(size);
-    let mut raw = vec![list];
-    raw.extend(((offset + size) as u64).to_be_bytes());
-    (found, URL_SAFE_NO_PAD.encode(raw))
+fn paged<T>(pages: &Pages, page: &PageRequest, offset: usize, mut found: Vec<T>) -> (Vec<T>, String) {
+    let next = (found.len() > page.size).then(|| (offset + page.size).to_string());
+    found.truncate(page.size);
+    (found, pages.next(next))
 }
 
 fn item(item: &Item, encoding: v1::JsonEncoding) -> Result<v1::Item, Status> {
@@ -92,31 +71,32 @@ impl Store for Api {
     async fn search_items(&self, request: Request<SearchItemsRequest>) -> Answer<SearchItemsResponse> {
         let request = request.into_inner();
         let mut check = Check::default();
+        let (pages, page) = Pages::of(&request, 10).or_status()?;
         let encoding = encoding(&mut check, request.json_encoding);
         let filter = check.object("filter", request.filter).unwrap_or_default();
         check.done()?;
-        let size = page(request.page_size, 10, String::new()).size;
-        let offset = offset(ITEMS, &request.page_token)?;
+        let offset = offset(&page)?;
         let query = ItemQuery {
             prefix: request.namespace_prefix,
             filter,
-            limit: size + 1,
+            limit: page.size + 1,
             offset,
             keep_expiry: request.keep_expire_time,
         };
         let found = self.core.search_items(query).await.or_status()?;
-        let (found, next_page_token) = paged(ITEMS, offset, size, found);
+        let (found, next_page_token) = paged(&pages, &page, offset, found);
         let items = found.iter().map(|found| item(found, encoding)).collect::<Result<_, _>>()?;
         Ok(Response::new(SearchItemsResponse { items, next_page_token }))
     }
 
     async fn list_namespaces(&self, request: Request<ListNamespacesRequest>) -> Answer<ListNamespacesResponse> {
-        let ListNamespacesRequest { prefix, suffix, max_depth, page_size, page_token } = request.into_inner();
-        let size = page(page_size, 100, String::new()).size;
-        let offset = offset(NAMESPACES, &page_token)?;
-        let query = NamespaceQuery { prefix, suffix, max_depth: max_depth as usize, limit: size + 1, offset };
+        let request = request.into_inner();
+        let (pages, page) = Pages::of(&request, 100).or_status()?;
+        let offset = offset(&page)?;
+        let ListNamespacesRequest { prefix, suffix, max_depth, .. } = request;
+        let query = NamespaceQuery { prefix, suffix, max_depth: max_depth as usize, limit: page.size + 1, offset };
         let found = self.core.list_namespaces(query).await.or_status()?;
-        let (found, next_page_token) = paged(NAMESPACES, offset, size, found);
+        let (found, next_page_token) = paged(&pages, &page, offset, found);
         let namespaces = found.into_iter().map(|names| Namespace { names }).collect();
         Ok(Response::new(ListNamespacesResponse { namespaces, next_page_token }))
     }

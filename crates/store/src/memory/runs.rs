@@ -7,8 +7,8 @@ use runloom_engine::{Object, RunId, ThreadId, Value};
 
 use super::{MemoryStore, Tables, log::Log};
 use crate::{
-    Attempt, Begun, CancelAction, Canceller, CreatedRun, Delivery, Direction, Error, Multitask, NewRun, Page, PageRequest,
-    Result, Run, RunEnd, RunFilter, RunStatus, RunThread, Runs, Swept, ThreadStatus, ThreadUpdate, What,
+    Attempt, Begun, CancelAction, Canceller, CreatedRun, Delivery, Direction, Error, Multitask, NewRun, Page,
+    PageRequest, Result, Run, RunEnd, RunFilter, RunStatus, RunThread, Runs, Swept, ThreadStatus, ThreadUpdate, What,
     log::check_order,
     page::{Key, Position, paginate},
     runs::order_of_runs,

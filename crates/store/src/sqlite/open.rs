@@ -21,8 +21,7 @@ const APPLICATION: i64 = 0x5275_6e4c;
 /// How long to wait for another program that holds the file.
 pub(super) const BUSY: Duration = Duration::from_secs(5);
 /// What brings a file from each version of the schema to the next.
-const MIGRATIONS: [&str; 3] =
-    [include_str!("schema.sql"), include_str!("schema_2.sql"), include_str!("schema_3.sql")];
+const MIGRATIONS: [&str; 3] = [include_str!("schema.sql"), include_str!("schema_2.sql"), include_str!("schema_3.sql")];
 
 /// How to open a [`SqliteStore`](crate::SqliteStore).
 #[derive(Clone)]

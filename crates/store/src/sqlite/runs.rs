@@ -14,8 +14,8 @@ use super::{
     writer::Tx,
 };
 use crate::{
-    Attempt, Begun, CancelAction, Canceller, CreatedRun, Delivery, Direction, Error, Multitask, NewRun, Page, PageRequest,
-    Result, Run, RunEnd, RunFilter, RunThread, Runs, Swept, Thread, ThreadStatus, ThreadUpdate, What,
+    Attempt, Begun, CancelAction, Canceller, CreatedRun, Delivery, Direction, Error, Multitask, NewRun, Page,
+    PageRequest, Result, Run, RunEnd, RunFilter, RunThread, Runs, Swept, Thread, ThreadStatus, ThreadUpdate, What,
     log::check_order,
     page::{Key, Position},
     runs::order_of_runs,

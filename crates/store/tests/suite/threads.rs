@@ -4,8 +4,8 @@ use std::{collections::BTreeSet, time::Duration};
 
 use runloom_engine::{CheckpointError, Clock, ThreadId, checkpoint::CheckpointFilter, value};
 use runloom_store::{
-    Direction, Error, Expiry, IfExists, LastRun, NewThread, PageRequest, RunStatus, ThreadFilter, ThreadSort, ThreadStatus,
-    ThreadUpdate, What,
+    Direction, Error, Expiry, IfExists, LastRun, NewThread, PageRequest, RunStatus, ThreadFilter, ThreadSort,
+    ThreadStatus, ThreadUpdate, What,
 };
 use uuid::Uuid;
 
