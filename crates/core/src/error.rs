@@ -116,7 +116,7 @@ impl Reason {
 
 /// The keys of [`Error::metadata`], for errors that are read back.
 pub(crate) fn known_key(key: &str) -> Option<&'static str> {
-    const KEYS: [&str; 34] = [
+    const KEYS: &[&str] = &[
         "graph",
         "node",
         "channel",
@@ -153,7 +153,7 @@ pub(crate) fn known_key(key: &str) -> Option<&'static str> {
         "timeout",
         "cron_id",
     ];
-    KEYS.into_iter().find(|k| *k == key)
+    KEYS.iter().copied().find(|k| *k == key)
 }
 
 /// An error of an operation, or of a run.
