@@ -123,7 +123,7 @@ def test_events_are_those_of_astream_events(api):
         assert wanted in names, f"{wanted} is missing in {sorted(set(names))}"
     root = events[0].run_id
     model = next(e for e in events if e.kind == K.Value("EVENT_KIND_CHAT_MODEL_START"))
-    agent = next(e for e in events if e.kind == K.Value("EVENT_KIND_CHAIN_START") and e.name == "agent")
+    agent = next(e for e in events if e.kind == K.Value("EVENT_KIND_CHAIN_START") and e.name == "agent" and e.parent_ids)
     assert list(agent.parent_ids) == [root] and "graph:step:1" in agent.tags
     assert list(model.parent_ids) == [root, agent.run_id] and model.node == "agent"
     tokens = [e for e in events if e.kind == K.Value("EVENT_KIND_CHAT_MODEL_STREAM") and e.run_id == model.run_id]
