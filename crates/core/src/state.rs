@@ -301,7 +301,8 @@ fn checked(served: &Served, inner: &Graph, request: &StateUpdateRequest) -> Resu
     Ok(updates)
 }
 
-fn no_checkpoint(thread: ThreadId, id: CheckpointId) -> Error {
+/// A thread has no such checkpoint.
+pub(crate) fn no_checkpoint(thread: ThreadId, id: CheckpointId) -> Error {
     let message = format!("thread {thread} has no checkpoint {id}; it may have been pruned, or be of another thread");
     Error::new(Reason::CheckpointNotFound, message).with("thread_id", thread).with("checkpoint_id", id)
 }

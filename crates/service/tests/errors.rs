@@ -96,12 +96,9 @@ async fn what_is_not_there_is_not_found() {
     assert_eq!(test.client.wait_run(made).await.unwrap().run.unwrap().thread_id, NOBODY);
     let mut old = run(json!([])).with_thread(NOBODY);
     old.checkpoint_id = NOBODY.into();
-    let ended = test.client.wait_run(old).await;
-    let reason = match ended {
-        Err(error) => error.reason(),
-        Ok(answer) => answer.end.unwrap().into_result().unwrap_err().reason(),
-    };
-    assert_eq!(reason.unwrap().name(), "CHECKPOINT_NOT_FOUND");
+    let status = of(old).await;
+    assert_eq!(said(&status), (Code::NotFound, "CHECKPOINT_NOT_FOUND".into()));
+    assert_eq!((&*details(&status).1["checkpoint_id"], &*details(&status).1["thread_id"]), (NOBODY, NOBODY));
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use super::{
     nearest::{nearest, or_known, some},
     served::Served,
 };
-use crate::{Core, Error, Reason, Result};
+use crate::{Core, Error, Reason, Result, runs::CommandSpec};
 
 impl Core {
     /// Checks a run's input against its graph, and gives it with its numbers as the channels have them.
@@ -19,6 +19,30 @@ impl Core {
         self.check_size("input", input)?;
         served.check_input(input)
     }
+
+    /// Refuses a command of which a part is larger than the server takes.
+    pub(crate) fn check_command_sizes(&self, command: &CommandSpec) -> Result<()> {
+        if let Some(answer) = &command.resume {
+            self.check_size("command.resume", answer)?;
+        }
+        for (id, answer) in &command.resume_by_id {
+            self.check_size(&format!("command.resume_by_id[{id}]"), answer)?;
+        }
+        for (at, fields) in command.update.iter().enumerate() {
+            self.check_size(&update_path(&command.update, at), &fields.clone().into())?;
+        }
+        for (at, (_, input)) in command.goto.iter().enumerate() {
+            if let Some(input) = input {
+                self.check_size(&format!("command.goto[{at}].input"), input)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where one of a command's updates stands in the request.
+fn update_path(updates: &[Object], at: usize) -> String {
+    if updates.len() > 1 { format!("command.update[{at}]") } else { "command.update".to_owned() }
 }
 
 impl Served {
@@ -67,11 +91,25 @@ impl Served {
     /// Checks what is written to the state past the input: every channel has to be one of the graph's.
     pub fn check_update(&self, update: &Object, path: &str) -> Result<Object> {
         let mut faults = Vec::new();
+        let fitted = self.fit_update(update, path, &mut faults);
+        if faults.is_empty() { Ok(fitted) } else { Err(self.refused(Reason::InvalidUpdate, "the update", faults)) }
+    }
+
+    /// Checks what a run's command writes to the state.
+    pub fn check_command(&self, updates: &[Object]) -> Result<Vec<Object>> {
+        let mut faults = Vec::new();
+        let fitted = updates.iter().enumerate();
+        let fitted =
+            fitted.map(|(at, update)| self.fit_update(update, &update_path(updates, at), &mut faults)).collect();
+        if faults.is_empty() { Ok(fitted) } else { Err(self.refused(Reason::InputInvalid, "the command", faults)) }
+    }
+
+    fn fit_update(&self, update: &Object, path: &str, faults: &mut Vec<Fault>) -> Object {
         let mut fitted = update.clone();
         for (name, value) in update.iter() {
             let path = format!("{path}.{name}");
             match self.graph.channels().iter().find(|channel| channel.name == *name) {
-                Some(channel) => fitted.insert(name.clone(), self.check_write(channel, &path, value, &mut faults)),
+                Some(channel) => fitted.insert(name.clone(), self.check_write(channel, &path, value, faults)),
                 None => {
                     let known = self.graph.channels().iter().map(|channel| &*channel.name);
                     let what = match nearest(name, known.clone()) {
@@ -82,7 +120,7 @@ impl Served {
                 }
             }
         }
-        if faults.is_empty() { Ok(fitted) } else { Err(self.refused(Reason::InvalidUpdate, "the update", faults)) }
+        fitted
     }
 
     /// Checks one write to a channel, and gives it with its numbers as the channel has them.

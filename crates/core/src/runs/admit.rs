@@ -9,28 +9,32 @@ use super::request::{RunRequest, Start};
 use crate::{
     Core, Error, Reason, Result,
     graphs::Served,
-    state::{check_expected, told},
+    state::{check_expected, no_checkpoint, told},
 };
 
 impl Core {
-    /// Whether the thread can take the run: its latest checkpoint is the one the caller saw, and fits the graph.
+    /// Whether the thread can take the run: its latest checkpoint is the one the caller saw, and the one to start from is
+    /// there and fits the graph.
     pub(super) async fn check_thread(&self, thread: &Thread, served: &Arc<Served>, request: &RunRequest) -> Result<()> {
+        let (at, expected) = (request.spec.checkpoint_id, request.expected_checkpoint_id);
         let has_run = thread.graph.is_some() || thread.state_updated_at.is_some();
         let is_known = self.inner.runner.fits.lock().get(&thread.id).is_some_and(|r| **r == *served.revision);
-        if request.expected_checkpoint_id.is_none() && (!has_run || is_known) {
-            return Ok(());
+        let mut from = match at {
+            Some(at) => Some(self.saved(thread.id, Some(at)).await?.ok_or_else(|| no_checkpoint(thread.id, at))?),
+            None if expected.is_none() && (!has_run || is_known) => return Ok(()),
+            None => None,
+        };
+        if at.is_none() || expected.is_some() {
+            let latest = self.saved(thread.id, None).await?;
+            if let Some(expected) = expected {
+                check_expected(thread.id, expected, latest.as_ref().map(|l| l.checkpoint.id))?;
+            }
+            from = from.or(latest);
         }
-        let latest = self.saved(thread.id, None).await?;
-        let latest_id = latest.as_ref().map(|l| l.checkpoint.id);
-        if let Some(expected) = request.expected_checkpoint_id {
-            check_expected(thread.id, expected, latest_id)?;
+        match from {
+            Some(saved) => self.fits(&saved.checkpoint, &served.graph),
+            None => Ok(()),
         }
-        if let Some(saved) = latest
-            && *saved.checkpoint.revision != *served.revision
-        {
-            self.fits(&saved.checkpoint, &served.graph)?;
-        }
-        Ok(())
     }
 
     /// Whether a run that brings no input can go on where its thread stands. While another run of the thread is active that
@@ -58,10 +62,6 @@ impl Core {
                 Err(error) => return Err(error),
             }
             let saved = self.saved(id, request.spec.checkpoint_id).await?;
-            if saved.is_none() && request.spec.checkpoint_id.is_some() {
-                // That there is no such checkpoint says more.
-                return Ok(());
-            }
             checked = check(saved.as_ref());
             if checked.is_ok() {
                 break;

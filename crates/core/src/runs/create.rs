@@ -14,6 +14,7 @@ use super::{
 use crate::{
     Core, Error, Reason, Result,
     log::{Body, Cancellation, Codec, End, Outcome, ReadOptions},
+    state::no_checkpoint,
 };
 
 /// A run that was checked and is to be made.
@@ -69,15 +70,25 @@ impl Core {
         let mut spec = self.effective(request, thread.as_ref(), &assistant)?;
         // Looked at again when the run begins: it may have to wait for its thread.
         spec.expected_checkpoint_id = request.expected_checkpoint_id;
-        if let Start::Input(input) = &spec.start {
-            spec.start = Start::Input(self.check_input(&served, input)?);
+        match &mut spec.start {
+            Start::Resume => {}
+            Start::Input(input) => *input = self.check_input(&served, input)?,
+            Start::Command(command) => {
+                self.check_command_sizes(command)?;
+                // LangGraph makes such a run, and has it fail.
+                if spec.strict {
+                    command.update = served.check_command(&command.update)?;
+                }
+            }
         }
         spec.filter.compile()?;
         self.check_webhook(&spec)?;
         spec.durability()?;
         served.check_nodes(&named_nodes(&spec))?;
-        if let Some(thread) = &thread {
-            self.check_thread(thread, &served, request).await?;
+        match (&thread, request.thread_id, request.spec.checkpoint_id) {
+            (Some(thread), ..) => self.check_thread(thread, &served, request).await?,
+            (None, Some(id), Some(at)) => return Err(no_checkpoint(id, at)),
+            (None, ..) => {}
         }
         self.check_start(thread.as_ref(), &served, request).await?;
 

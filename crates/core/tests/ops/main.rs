@@ -5,6 +5,7 @@ mod assistants;
 mod crons;
 mod graphs;
 mod items;
+mod start;
 mod state;
 mod threads;
 mod webhooks;
@@ -16,8 +17,8 @@ use std::{
 };
 
 use runloom_core::{
-    Core, CoreOptions, Error, GraphSource, Reason, RunRequest, RunSpec, Start, StateQuery, StateUpdateRequest, Target,
-    default_assistant_id,
+    CommandSpec, Core, CoreOptions, Error, GraphSource, Reason, RunRequest, RunSpec, Start, StateQuery,
+    StateUpdateRequest, Target, default_assistant_id,
     engine::{
         ChannelSpec, Graph, GraphBuilder, Object, Reducer, START, StateUpdate, StateView, ThreadId, Update, Value,
         checkpoint::CheckpointFilter, node, value,
