@@ -17,7 +17,8 @@ use runloom_engine::{
     *,
 };
 use runloom_store::{
-    CancelAction, Canceller, MemoryStore, Multitask, NewThread, RunStatus, SqliteStore, Store, ThreadStatus,
+    CancelAction, Canceller, MemoryStore, Multitask, NewThread, PageRequest, RunFilter, RunStatus, SqliteStore, Store,
+    ThreadStatus,
 };
 use tokio::sync::{Notify, Semaphore};
 
@@ -127,6 +128,20 @@ async fn log_of(core: &Core, thread: ThreadId) -> Value {
 
 async fn soon<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(20), what).await.expect("it takes too long")
+}
+
+/// Waits for a run's end without being a reader of it.
+async fn over(core: &Core, run: RunId) -> runloom_store::Run {
+    soon(async {
+        loop {
+            let run = core.get_run(run).await.unwrap();
+            if run.status.is_end() {
+                return run;
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
 }
 
 async fn all(core: &Core, run: RunId, after: u64) -> Vec<Arc<Record>> {
@@ -332,18 +347,36 @@ async fn a_run_whose_readers_leave_is_cancelled_after_the_grace_unless_one_comes
     soon(reader.next()).await.unwrap().unwrap();
     soon(gates.arrived("b")).await;
     drop(reader);
-    let ended = soon(async {
-        loop {
-            let run = core.get_run(run).await.unwrap();
-            if run.status.is_end() {
-                return run;
-            }
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    let ended = over(&core, run).await;
     assert_eq!(ended.status, RunStatus::Cancelled);
     assert_eq!(ended.cancel.unwrap().by, Canceller::Readers);
+}
+
+#[tokio::test]
+async fn a_reader_that_leaves_while_its_run_is_made_has_left() {
+    let (core, gates, thread) = start().await;
+    let mut asked = request(thread, "a");
+    asked.spec.cancel_on_disconnect = true;
+    asked.spec.disconnect_grace_ms = 20;
+    // The call is cut off where the run is made and its reader is not there yet.
+    drop(core.create_run_to_read(asked.clone()).await.unwrap());
+    let run = core.list_runs(RunFilter::default(), PageRequest::first(1)).await.unwrap().items.remove(0);
+    let ended = over(&core, run.id).await;
+    assert_eq!((ended.status, ended.cancel.unwrap().by), (RunStatus::Cancelled, Canceller::Readers));
+    // And before its caller was told of it.
+    let made = core.create_run_to_read(RunRequest { request_id: Some("r".into()), ..asked.clone() });
+    assert!(futures_util::FutureExt::now_or_never(made).is_none(), "it is being made");
+    let run = core.create_run(RunRequest { request_id: Some("r".into()), ..asked.clone() }).await.unwrap().0;
+    assert_eq!(over(&core, run.id).await.status, RunStatus::Cancelled);
+    // Who only makes a run need not read it.
+    let run = core.create_run(RunRequest {
+        spec: RunSpec { start: Start::Input(value!({"at": "b"})), ..asked.spec.clone() },
+        ..asked
+    });
+    let run = run.await.unwrap().0;
+    soon(gates.arrived("b")).await;
+    gates.let_through("b");
+    assert_eq!(soon(core.wait_run(run.id)).await.unwrap().end.status, RunStatus::Succeeded);
 }
 
 #[tokio::test]

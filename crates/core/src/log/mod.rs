@@ -13,7 +13,7 @@ mod thread;
 mod write;
 
 pub(crate) use codec::Codec;
-pub(crate) use live::{Live, Logs};
+pub(crate) use live::{Live, Logs, Reading};
 pub use read::RunReader;
 pub use record::{Body, Cancellation, End, Opening, Outcome, ReadOptions, Record};
 pub use thread::ThreadReader;

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     Core, Error, Reason, Result,
-    log::{Body, Cancellation, Codec, End, Outcome, ReadOptions},
+    log::{Body, Cancellation, Codec, End, Outcome, ReadOptions, Reading},
     state::no_checkpoint,
 };
 
@@ -25,10 +25,35 @@ pub(crate) struct Prepared {
     pub spec: RunSpec,
 }
 
+/// Counts as a reader of a run that was made to be read, until it is dropped.
+#[must_use = "dropped, it is a reader that left"]
+pub struct Attending {
+    _reading: Option<Reading>,
+}
+
+/// A run that was asked for.
+struct Made {
+    run: Run,
+    is_new: bool,
+    reading: Option<Reading>,
+}
+
 impl Core {
     /// Makes a run. It is on disk when this answers, and begins when its thread is free. `false` where the same request
     /// had made it before.
     pub async fn create_run(&self, request: RunRequest) -> Result<(Run, bool)> {
+        let made = self.create(request, false).await?;
+        Ok((made.run, made.is_new))
+    }
+
+    /// Makes a run for a caller who is to read it, and counts as a reader from the moment it is made: a caller that goes
+    /// away before it reads has left. Hold what comes with the run until its reader is there.
+    pub async fn create_run_to_read(&self, request: RunRequest) -> Result<(Run, Attending)> {
+        let made = self.create(request, true).await?;
+        Ok((made.run, Attending { _reading: made.reading }))
+    }
+
+    async fn create(&self, request: RunRequest, is_read: bool) -> Result<Made> {
         if self.inner.draining.is_cancelled() {
             return Err(Error::new(
                 Reason::ServerDraining,
@@ -38,12 +63,12 @@ impl Core {
         }
         check_shape(&request)?;
         if let Some(run) = self.made_before(&request).await? {
-            return Ok((run, false));
+            return Ok(Made { run, is_new: false, reading: None });
         }
         let prepared = self.prepare(&request).await?;
         // A caller that goes away now must not leave a run that is kept and never begins.
         let core = self.clone();
-        let made = tokio::spawn(async move { core.make_run(prepared).await });
+        let made = tokio::spawn(async move { core.make_run(prepared, is_read).await });
         made.await.map_err(|_| Error::new(Reason::Internal, "the run was not made: the server is going down"))?
     }
 
@@ -129,16 +154,22 @@ impl Core {
         Ok(Prepared { new, mark, spec })
     }
 
-    async fn make_run(&self, prepared: Prepared) -> Result<(Run, bool)> {
+    async fn make_run(&self, prepared: Prepared, is_read: bool) -> Result<Made> {
         let Prepared { new, mark, spec } = prepared;
         let (made, ()) = tokio::join!(self.inner.store.create_run(new), self.mark_thread(mark));
         let made = made?;
+        let run = made.run;
+        let mut reading = None;
         if made.new {
-            self.begin_made(&made.run, &spec).await;
+            // Before the run is watched, so that the reader is never missed.
+            if is_read && spec.cancel_on_disconnect {
+                reading = Some(self.inner.runner.logs.open(run.id).reading());
+            }
+            self.begin_made(&run, &spec).await;
         } else {
-            self.begin_in_time(&made.run);
+            self.begin_in_time(&run);
         }
-        Ok((made.run, made.new))
+        Ok(Made { run, is_new: made.new, reading })
     }
 
     /// Notes on a thread of which graph it is.

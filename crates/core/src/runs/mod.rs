@@ -12,5 +12,6 @@ mod takeup;
 mod usage;
 
 pub(crate) use attempt::open_questions;
+pub use create::Attending;
 pub use request::{CommandSpec, FilterSpec, RunRequest, RunSpec, Selector, Start, Target};
 pub(crate) use runner::Runner;

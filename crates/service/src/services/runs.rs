@@ -9,7 +9,7 @@ use runloom::v1::{
     RunState, StreamRunRequest, StreamRunResponse, WaitRunRequest, WaitRunResponse, runs_server::Runs,
     wait_run_request,
 };
-use runloom_core::{Error, Outcome, ReadOptions, Reason, RunRequest, RunSpec, store};
+use runloom_core::{Attending, Error, Outcome, ReadOptions, Reason, RunRequest, RunSpec, store};
 use runloom_engine::{Object, RunId, ThreadId, Value};
 use runloom_store::{CancelAction, Page, RunFilter, RunStatus};
 use tonic::{Request, Response, Status};
@@ -40,7 +40,8 @@ impl Api {
             Wants { encoding: encoding(&mut check, request.json_encoding), max_part_bytes: request.max_part_bytes };
         let asked = asked(check, request.run)?;
         let permit = call.connection.stream()?;
-        let run = self.create(asked).await?.0;
+        // Held until the reader counts.
+        let (run, _attending) = self.create_to_read(asked).await?;
         let id = run.id;
         let options = ReadOptions { opening: true, ..ReadOptions::default() };
         let reader =
@@ -82,8 +83,9 @@ impl Api {
         status_of(error, Scope::Run(id), None)
     }
 
-    async fn create(&self, asked: RunRequest) -> Result<(store::Run, bool), Status> {
-        let created = self.core.create_run(asked).await;
+    /// Makes a run whose caller waits for it.
+    async fn create_to_read(&self, asked: RunRequest) -> Result<(store::Run, Attending), Status> {
+        let created = self.core.create_run_to_read(asked).await;
         created.map_err(|error| status(within(error, |field| under("run", field))))
     }
 
@@ -164,7 +166,8 @@ impl Runs for Api {
         let request = request.into_inner();
         let mut check = Check::default();
         let encoding = encoding(&mut check, request.json_encoding);
-        let (run, _) = self.create(asked(check, request.run)?).await?;
+        let created = self.core.create_run(asked(check, request.run)?).await;
+        let (run, _) = created.map_err(|error| status(within(error, |field| under("run", field))))?;
         Ok(Response::new(CreateRunResponse { run: Some(resources::run(&run, encoding).or_status()?) }))
     }
 
@@ -187,9 +190,11 @@ impl Runs for Api {
             }
         };
         let _permit = call.connection.stream()?;
-        let id = match target {
-            Either::Left(asked) => self.create(asked).await?.0.id,
-            Either::Right(id) => id,
+        let (id, _attending) = match target {
+            Either::Left(asked) => {
+                self.create_to_read(asked).await.map(|(run, attending)| (run.id, Some(attending)))?
+            }
+            Either::Right(id) => (id, None),
         };
         let came = tokio::select! {
             came = self.core.wait_run(id) => came.or_status()?,
