@@ -1,6 +1,7 @@
 //! `runloom serve`: the server.
 
 mod banner;
+mod limits;
 mod logging;
 mod watch;
 
@@ -14,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::logging::quiet as log_if_asked;
 use self::{
     banner::Banner,
+    limits::Limits,
     logging::{LogFormat, init},
 };
 use crate::{
@@ -58,15 +60,8 @@ pub struct Serve {
     /// How long running runs have to end when the server stops
     #[arg(long, env = "RUNLOOM_DRAIN_TIMEOUT", value_name = "TIME", default_value = "30s", value_parser = options::duration)]
     drain_timeout: Duration,
-    /// How many steps a run may take, where it names no limit itself
-    #[arg(long, env = "RUNLOOM_RECURSION_LIMIT", value_name = "N", default_value_t = runloom_engine::DEFAULT_RECURSION_LIMIT, value_parser = clap::value_parser!(u32).range(1..))]
-    recursion_limit: u32,
-    /// How long a run may take, where it names no limit itself: 10m. Without it: as long as it wants
-    #[arg(long, env = "RUNLOOM_RUN_TIMEOUT", value_name = "TIME", value_parser = options::duration)]
-    run_timeout: Option<Duration>,
-    /// How many runs may be under way at once; the others wait
-    #[arg(long, env = "RUNLOOM_MAX_RUNNING", value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
-    max_running: u32,
+    #[command(flatten)]
+    limits: Limits,
     /// What calls of webhooks are signed with (Standard Webhooks): whsec_ and base64, or any text. Without it they are not
     /// signed. Other users of the machine see what stands on a command line: better set the variable
     #[arg(long, env = "RUNLOOM_WEBHOOK_SECRET", value_name = "SECRET", hide_env_values = true)]
@@ -95,14 +90,12 @@ impl Serve {
             address => Some(listen(address).await?),
         };
         let webhooks = Arc::new(self.webhooks()?);
-        let Self { drain_timeout, recursion_limit, run_timeout, max_running, webhook_patience, .. } = self;
-        let builder = builder(self.graphs.as_deref(), Some(&self.data))?.core(move |core| {
+        let (drain_timeout, webhook_patience, limits) = (self.drain_timeout, self.webhook_patience, self.limits.clone());
+        let builder = builder(self.graphs.as_deref(), Some(&self.data))?.options(limits.server()).core(move |core| {
             core.drain_timeout = drain_timeout;
-            core.recursion_limit = recursion_limit;
-            core.run_timeout = run_timeout;
-            core.max_running = max_running as usize;
             core.webhooks = Some(webhooks);
             core.webhook_patience = webhook_patience;
+            limits.set(core);
         });
         let server = tokio::select! {
             server = builder.start() => server.map_err(|error| self.why_not(error.into()))?,
@@ -125,7 +118,7 @@ impl Serve {
         let http = async {
             match http {
                 None => Ok(()),
-                Some(http) => serve_http(http, core, stop.clone()).await,
+                Some(http) => serve_http(http, core, self.limits.request_bytes(), stop.clone()).await,
             }
         };
         let mut serving = std::pin::pin!(async { tokio::try_join!(grpc, http) });
@@ -178,11 +171,14 @@ impl Serve {
 async fn serve_http(
     listener: tokio::net::TcpListener,
     core: runloom_core::Core,
+    request_bytes: usize,
     stop: CancellationToken,
 ) -> Result<(), Failure> {
     let is_local = listener.local_addr()?.ip().is_loopback();
     let cors = if is_local { runloom_gateway::Cors::Loopback } else { runloom_gateway::Cors::Closed };
-    let options = runloom_gateway::Options { cors, ..runloom_gateway::Options::default() };
+    let default = runloom_gateway::Options::default();
+    let max_body_bytes = default.max_body_bytes.max(request_bytes);
+    let options = runloom_gateway::Options { cors, max_body_bytes, ..default };
     let served = runloom_gateway::serve(listener, core, options, stop.cancelled_owned()).await;
     served.map_err(|error| Failure::failed(error.to_string()))
 }

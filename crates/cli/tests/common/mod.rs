@@ -78,8 +78,14 @@ pub struct Server {
 impl Server {
     /// Starts one on a free port.
     pub fn start(args: &[&str]) -> Self {
+        Self::start_in(args, &[])
+    }
+
+    /// The same, with variables of the environment.
+    pub fn start_in(args: &[&str], environment: &[(&str, &str)]) -> Self {
         let mut command = runloom(&["serve", "--grpc", "127.0.0.1:0"]);
-        let mut child = command.args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let command = command.args(args).envs(environment.iter().copied());
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (tell, log) = channel();
         let err = child.stderr.take().unwrap();
         std::thread::spawn(move || {

@@ -18,7 +18,7 @@ use runloom_store::{ReadLimit, Run};
 use super::{
     codec::Codec,
     live::{Found, Live, Reading},
-    record::{Body, Opening, ReadOptions, Record},
+    record::{Body, End, Opening, ReadOptions, Record},
 };
 use crate::{Core, Error, Reason, Result};
 
@@ -154,18 +154,15 @@ impl Cursor {
         let is_late = run.status.is_end();
         let bounds = core.inner.store.log_bounds(run.id).await?;
         if after + 1 < bounds.oldest {
-            return Err(Error::new(
-                Reason::CursorExpired,
-                format!("the log of run {} begins at {}; what came before has been removed", run.id, bounds.oldest),
-            )
-            .with("run_id", run.id)
-            .with("oldest_seq", bounds.oldest.saturating_sub(1)));
+            return Err(expired(&run, bounds.oldest));
         }
         // A number past what is kept is one that a crash lost: the next attempt's numbers are higher. Past the end of
         // a run there is nothing, and its end is told again.
         after = after.min(bounds.next.max(1) - 1);
         if is_late {
-            after = after.min(bounds.last.max(1) - 1);
+            // Of a log that is gone as a whole the place after it is left.
+            let end = if bounds.last == 0 { bounds.oldest } else { bounds.last };
+            after = after.min(end.max(1) - 1);
             core.inner.runner.logs.close(run.id);
         }
         let codec = core.codec_of(&run).await?;
@@ -239,7 +236,7 @@ impl Cursor {
     async fn fill(&mut self) -> Result<()> {
         if self.is_late {
             if !self.read_disk(u64::MAX).await? {
-                self.done = true;
+                self.end_of_kept().await?;
             }
             return Ok(());
         }
@@ -264,6 +261,20 @@ impl Cursor {
             .with("run_id", self.live.run)
             .retry_after(Duration::from_secs(1))),
         }
+    }
+
+    /// Where the log of a run that is over holds nothing more, the run itself says how it ended.
+    async fn end_of_kept(&mut self) -> Result<()> {
+        let store = &self.core.inner.store;
+        let (run, bounds) = tokio::try_join!(store.get_run(self.live.run), store.log_bounds(self.live.run))?;
+        if self.after + 1 < bounds.oldest {
+            return Err(expired(&run, bounds.oldest));
+        }
+        let at = run.ended_at.unwrap_or(run.created_at);
+        let mut end = self.codec.unlogged(at, run.attempt, End::kept(&run).into());
+        end.seq = self.after.max(1);
+        self.ready.push_back(Arc::new(end));
+        Ok(())
     }
 
     /// Looks for what follows. Says whether there is more to be done than to wait.
@@ -338,6 +349,13 @@ impl Cursor {
             }
         }
     }
+}
+
+/// The log of a run does not hold the place any more.
+fn expired(run: &Run, oldest: u64) -> Error {
+    let message = format!("the log of run {} begins at {oldest}; what came before has been removed", run.id);
+    let error = Error::new(Reason::CursorExpired, message).with("run_id", run.id);
+    error.with("oldest_seq", oldest.saturating_sub(1))
 }
 
 /// Whether the modes asked for are among those recorded; `debug` holds tasks and checkpoints, and the two make `debug`.

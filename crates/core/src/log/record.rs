@@ -113,6 +113,21 @@ pub struct End {
     pub values: Option<Value>,
 }
 
+impl End {
+    /// What the run itself still says of its end, where its log has been removed.
+    pub(crate) fn kept(run: &Run) -> Self {
+        Self {
+            status: run.status,
+            error: run.error.as_ref().map(Error::from_value),
+            usage: run.usage.as_ref().and_then(|usage| runloom_engine::from_value(usage).ok()).unwrap_or_default(),
+            interrupts: Vec::new(),
+            cancellation: Cancellation::of(run),
+            checkpoint_id: None,
+            values: None,
+        }
+    }
+}
+
 /// Who cancelled a run, and what becomes of what it did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cancellation {

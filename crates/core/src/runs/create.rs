@@ -7,13 +7,10 @@ use runloom_store::{
     IfExists, NewRun, NewThread, Page, PageRequest, RequestKey, Run, RunFilter, RunThread, ThreadUpdate,
 };
 
-use super::{
-    request::{RunRequest, RunSpec, Start},
-    usage::kept_usage,
-};
+use super::request::{RunRequest, RunSpec, Start};
 use crate::{
     Core, Error, Reason, Result,
-    log::{Body, Cancellation, Codec, End, Outcome, ReadOptions, Reading},
+    log::{Body, Codec, End, Outcome, ReadOptions, Reading},
     state::no_checkpoint,
 };
 
@@ -237,23 +234,20 @@ impl Core {
         use futures_util::StreamExt;
         let options = ReadOptions { modes: Some(runloom_engine::stream::Modes::NONE), ..ReadOptions::default() };
         let before = self.inner.store.get_run(id).await?;
-        let mut reader = self.read_run(id, options).await?;
         let mut end = None;
-        while let Some(record) = reader.next().await {
-            if let Body::End(e) = &record?.body {
-                end = Some(End::clone(e));
+        match self.read_run(id, options).await {
+            Ok(mut reader) => {
+                while let Some(record) = reader.next().await {
+                    if let Body::End(e) = &record?.body {
+                        end = Some(End::clone(e));
+                    }
+                }
             }
+            // The run itself still says how it ended.
+            Err(error) if error.reason == Reason::CursorExpired => {}
+            Err(error) => return Err(error),
         }
-        // Where the log has been removed, the run itself still says how it ended.
-        let end = end.unwrap_or_else(|| End {
-            status: before.status,
-            error: before.error.as_ref().map(Error::from_value),
-            usage: kept_usage(&before),
-            interrupts: Vec::new(),
-            cancellation: Cancellation::of(&before),
-            checkpoint_id: None,
-            values: None,
-        });
+        let end = end.unwrap_or_else(|| End::kept(&before));
         let run = match self.inner.store.get_run(id).await {
             Ok(run) => run,
             // Rolled back: as it was last.

@@ -293,7 +293,9 @@ impl Core {
     }
 
     async fn keep_clean(&self) {
-        let mut every = tokio::time::interval(Duration::from_secs(30));
+        let (stateless_ttl, log_ttl) = (self.inner.options.stateless_ttl, self.inner.options.log_ttl);
+        let shortest = log_ttl.map_or(stateless_ttl, |ttl| ttl.min(stateless_ttl));
+        let mut every = tokio::time::interval(shortest.clamp(Duration::from_millis(100), Duration::from_secs(30)));
         every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             every.tick().await;
@@ -308,10 +310,16 @@ impl Core {
                     }
                 }
             }
-            if let Some(before) = self.inner.options.log_ttl.and_then(|ttl| now.checked_sub(ttl))
-                && let Err(error) = self.inner.store.drop_logs(before, 1000).await
-            {
-                tracing::warn!(%error, "cannot drop old logs");
+            let Some(before) = log_ttl.and_then(|ttl| now.checked_sub(ttl)) else { continue };
+            loop {
+                match self.inner.store.drop_logs(before, SWEEP).await {
+                    Ok(runs) if runs as usize == SWEEP => tokio::task::yield_now().await,
+                    Ok(_) => break,
+                    Err(error) => {
+                        tracing::warn!(%error, "cannot drop old logs");
+                        break;
+                    }
+                }
             }
         }
     }

@@ -104,12 +104,25 @@ fn detailed(status: &Status, path: &str) -> Option<Status> {
         Code::OutOfRange | Code::ResourceExhausted
             if text.contains("length too large") || text.contains("size limit") =>
         {
-            let message = format!("the request is larger than the server takes: {text}");
-            plain(Code::ResourceExhausted, ErrorReason::InputTooLarge, &message, None)
+            too_large(text)
         }
         Code::Unimplemented if text.is_empty() => refuse(Reason::NotSupported, format!("this server has no {path}")),
         Code::Unimplemented => plain(Code::Unimplemented, ErrorReason::NotSupported, text, None),
         code => plain(code, ErrorReason::Internal, text, None),
+    })
+}
+
+/// A request past the limit of the transport: which and how large it was, as far as the transport says.
+fn too_large(text: &str) -> Status {
+    let numbers: Vec<_> = text.split(|c: char| !c.is_ascii_digit()).filter(|digits| !digits.is_empty()).collect();
+    let error = |message: String| Error::new(Reason::InputTooLarge, message);
+    crate::status::status(match *numbers {
+        [size, most] => error(format!("the request is {size} bytes, and the server takes {most}; send less"))
+            .with("size_bytes", size)
+            .with("maximum_bytes", most),
+        [most] => error(format!("the request is more than {most} bytes, which is what the server takes; send less"))
+            .with("maximum_bytes", most),
+        _ => error(format!("the request is larger than the server takes: {text}")),
     })
 }
 
