@@ -152,6 +152,8 @@ pub(crate) fn known_key(key: &str) -> Option<&'static str> {
         "column",
         "timeout",
         "cron_id",
+        "task_id",
+        "namespace",
     ];
     KEYS.iter().copied().find(|k| *k == key)
 }
@@ -294,6 +296,7 @@ impl From<store::Error> for Error {
                 .with("run_id", run)
                 .retry_after(Duration::from_secs(1)),
             E::InUse { id, .. } => new(Reason::GraphInUse).with("id", id),
+            E::Invalid(text) if text.contains("nested deeper than") => new(Reason::JsonTooDeep),
             E::Invalid(text) if text.contains("page token") => new(Reason::PageTokenInvalid),
             E::Invalid(_) => new(Reason::FieldInvalid),
             E::Unavailable(_) => new(Reason::StoreUnavailable).retry_after(Duration::from_secs(1)),

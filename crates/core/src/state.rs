@@ -118,6 +118,14 @@ impl Core {
         Ok(page)
     }
 
+    /// Refuses a checkpoint that a thread, or a subgraph of it, does not have.
+    pub async fn check_checkpoint(&self, thread: ThreadId, namespace: &str, id: CheckpointId) -> Result<()> {
+        self.inner.store.get_thread(thread).await?;
+        let saved = self.inner.store.checkpointer_by_hand().get(thread, namespace, Some(id)).await;
+        let saved = saved.map_err(|e| Error::new(Reason::StoreUnavailable, e.to_string()))?;
+        saved.map(drop).ok_or_else(|| no_checkpoint(thread, id))
+    }
+
     /// Writes to a thread's state, as if nodes had: their edges and routes decide what runs next. Gives the checkpoint
     /// made. Refused while a run of the thread is active.
     pub async fn update_state(&self, request: StateUpdateRequest) -> Result<CheckpointConfig> {
@@ -283,6 +291,17 @@ fn checked(served: &Served, inner: &Graph, request: &StateUpdateRequest) -> Resu
     check_nodes(inner, &nodes)?;
     let mut updates = request.updates.clone();
     for (at, update) in updates.iter_mut().enumerate() {
+        let node = update.as_node.as_deref().unwrap_or_default();
+        if [END, "END"].contains(&node) && update.values.as_ref().is_some_and(|values| !values.is_null()) {
+            let what = format!(
+                "graph `{}` has no node `{node}`: nothing is written as the end. Leave the values out to end what is pending, \
+                 or name the node that wrote them",
+                inner.name()
+            );
+            let mut error = Error::field(path(at, "as_node"), what).with("graph", inner.name()).with("node", node);
+            error.reason = Reason::NodeUnknown;
+            return Err(error);
+        }
         match &update.values {
             None | Some(Value::Null) => {}
             // A subgraph's channels are known to the engine, which checks by them.

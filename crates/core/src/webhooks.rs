@@ -125,7 +125,7 @@ impl Core {
         let left = match &end.values {
             Some(values) => Some(values.clone()),
             None => {
-                self.view_of_thread(run).await.ok().filter(|v| v.config.is_some()).map(|v| v.values.to_object().into())
+                self.view_of_thread(run, false).await.ok().filter(|v| v.config.is_some()).map(|v| v.values.to_object().into())
             }
         };
         Some(NewDelivery { url, body: webhooks.body(&ended, left.as_ref(), end.error.as_ref()) })

@@ -77,7 +77,7 @@ pub(crate) fn run_request(check: &mut Check, path: &str, spec: Option<v1::RunSpe
             recursion_limit: config.recursion_limit,
             max_concurrency: config.max_concurrency,
             tags: texts(check, &at("config.tags"), config.tags, MAX_PATTERN),
-            configurable: check.object(&at("config.configurable"), config.configurable).unwrap_or_default(),
+            configurable: configurable(check, &at("config.configurable"), config.configurable).unwrap_or_default(),
             metadata: check.object(&at("metadata"), spec.metadata).unwrap_or_default(),
             modes: modes(check, &at("stream_modes"), &spec.stream_modes).map_or(0, Modes::bits),
             subgraphs: spec.stream_subgraphs,
@@ -125,6 +125,24 @@ fn run_timeout(check: &mut Check, path: &str, timeout: Option<prost_types::Durat
         }
         millis => millis.unwrap_or(0),
     }
+}
+
+/// What LangGraph's clients put beside a graph's own settings; here each of them has its field.
+const RESERVED: [&str; 7] =
+    ["thread_id", "checkpoint_id", "checkpoint_ns", "checkpoint_map", "run_id", "assistant_id", "graph_id"];
+
+/// Settings for the graph's nodes.
+pub(crate) fn configurable(check: &mut Check, path: &str, json: Option<v1::Json>) -> Option<Object> {
+    let settings = check.object(path, json)?;
+    for key in settings.keys().filter(|key| RESERVED.contains(&&***key) || key.starts_with("__")) {
+        let field = match &**key {
+            "thread_id" | "checkpoint_id" => "; it has a field of its own in the run",
+            "assistant_id" | "graph_id" => "; a run names what it runs in `target`",
+            _ => "",
+        };
+        check.fail(under(path, key), format!("`{key}` is a key of LangGraph's own{field}"));
+    }
+    Some(settings)
 }
 
 /// Null is no context.

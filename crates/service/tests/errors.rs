@@ -6,9 +6,9 @@ mod support;
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
 use runloom::v1::{
-    Command, CreateRunRequest, GetRunRequest, GetThreadRequest, Goto, IfThreadNotExists, JoinRunRequest, Json,
-    ListRunsRequest, RunConfig, RunSpec, RunState, StreamMode, StreamRunRequest, WaitRunRequest, Webhook,
-    json::Encoding, run_spec,
+    Command, CreateAssistantRequest, CreateRunRequest, GetRunRequest, GetStateRequest, GetThreadRequest, Goto,
+    IfThreadNotExists, JoinRunRequest, Json, ListCheckpointsRequest, ListRunsRequest, RunConfig, RunSpec, RunState,
+    StreamMode, StreamRunRequest, UpdateStateRequest, WaitRunRequest, Webhook, json::Encoding, run_spec,
 };
 use serde_json::json;
 use support::*;
@@ -167,8 +167,124 @@ async fn json_is_checked_and_bounded() {
     }
     let status = refused(&test, with(Json::from_text("{\"do\": [}"))).await;
     assert!(status.message().contains("line 1 column 9"), "{}", status.message());
-    let deepest = Json::from_text("{\"value\":".repeat(126) + "1" + &"}".repeat(126));
-    test.client.create_run(with(deepest)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_failure_says_where_in_its_graphs_it_happened() {
+    let outer = "runloom: v1\nname: outer\nstate:\n  x: {}\nnodes:\n  sub: { subgraph: inner }\nedges:\n  - { from: START, to: sub }\n";
+    let inner = "runloom: v1\nname: inner\nstate:\n  x: {}\nnodes:\n  bad: { update: { x: 'state.x.no' } }\nedges:\n  - { from: START, to: bad }\n";
+    let test = start_with(|builder| builder.document("outer.yaml", outer).document("inner.yaml", inner)).await;
+    let spec = RunSpec::graph("outer").with_input(json!({"x": 1})).with_modes([StreamMode::Tasks]);
+    let parts = read(test.client.stream_run(RunSpec { stream_subgraphs: true, ..spec })).await;
+    let error = end(&parts).clone().into_result().unwrap_err();
+    let (reason, metadata) = (error.reason().unwrap(), error.metadata());
+    assert_eq!((reason.name(), &*metadata["graph"], &*metadata["node"]), ("NODE_FAILED", "inner", "bad"));
+    let task = parts.iter().rfind(|part| !part.namespace.is_empty()).unwrap();
+    assert_eq!((&metadata["task_id"], &metadata["namespace"]), (&task.task_id, &task.namespace.join("|")));
+    assert!(metadata["namespace"].starts_with("sub:"), "{metadata:?}");
+
+    let test = start().await;
+    let parts = read(test.client.stream_run(run(json!([{"fail": "no"}])).with_modes([StreamMode::Tasks]))).await;
+    let error = end(&parts).clone().into_result().unwrap_err();
+    let metadata = error.metadata();
+    let task = parts.iter().find(|part| !part.task_id.is_empty()).unwrap();
+    assert_eq!((&metadata["task_id"], &*metadata["namespace"]), (&task.task_id, ""));
+}
+
+#[tokio::test]
+async fn what_is_written_as_the_end_and_listed_before_nothing_is_refused() {
+    let test = start().await;
+    let thread = test.thread().await;
+    read(test.client.stream_run(run(json!([{"ask": 1}])).with_thread(&thread))).await;
+    for node in ["END", "__end__"] {
+        let update = UpdateStateRequest {
+            thread_id: thread.clone(),
+            values: Some(Json::text(&json!({"value": 1}))),
+            as_node: node.into(),
+            ..Default::default()
+        };
+        let status = test.threads().update_state(update.clone()).await.unwrap_err();
+        let (reason, metadata, fields) = details(&status);
+        assert_eq!((reason.as_str(), fields, &*metadata["node"]), ("NODE_UNKNOWN", vec!["as_node".to_owned()], node));
+    }
+    let list = |before: &str| ListCheckpointsRequest {
+        thread_id: thread.clone(),
+        before_checkpoint_id: before.into(),
+        ..Default::default()
+    };
+    let status = test.threads().list_checkpoints(list(NOBODY)).await.unwrap_err();
+    assert_eq!(said(&status), (Code::NotFound, "CHECKPOINT_NOT_FOUND".into()));
+    let all = test.threads().list_checkpoints(list("")).await.unwrap().into_inner().checkpoints;
+    let older = list(&all[0].checkpoint_id);
+    let older = test.threads().list_checkpoints(older).await.unwrap().into_inner().checkpoints;
+    assert_eq!(older.len(), all.len() - 1);
+    let end = UpdateStateRequest { thread_id: thread.clone(), as_node: "END".into(), ..Default::default() };
+    test.threads().update_state(end).await.unwrap();
+}
+
+#[tokio::test]
+async fn keys_of_langgraphs_own_are_no_settings() {
+    let test = start().await;
+    let of = |settings: serde_json::Value| {
+        Some(RunConfig { configurable: Some(Json::text(&settings)), ..Default::default() })
+    };
+    let settings = json!({"thread_id": 1, "checkpoint_ns": "", "__pregel_send": 1, "mine": 1, "graph_id": "g"});
+    let status = refused(&test, RunSpec { config: of(settings.clone()), ..run(json!([])) }).await;
+    let (reason, _, mut fields) = details(&status);
+    fields.sort();
+    let wrong = ["__pregel_send", "checkpoint_ns", "graph_id", "thread_id"];
+    let under = |prefix: &str| wrong.iter().map(|key| format!("{prefix}.{key}")).collect::<Vec<_>>();
+    assert_eq!((reason.as_str(), fields), ("FIELD_INVALID", under("run.config.configurable")));
+    let made = CreateAssistantRequest { graph_name: "work".into(), config: of(settings), ..Default::default() };
+    let mut fields = details(&test.assistants().create_assistant(made).await.unwrap_err()).2;
+    fields.sort();
+    assert_eq!(fields, under("config.configurable"));
+    let plain = RunSpec { config: of(json!({"mine": 1, "_own": 2})), ..run(json!([])) };
+    test.client.create_run(plain).await.unwrap();
+}
+
+#[tokio::test]
+async fn json_is_as_deep_as_the_contract_says_wherever_it_is_given() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().to_owned();
+    let test = start_with(|builder| builder.data(place)).await;
+    let deep =
+        |key: &str, depth: usize| Json::from_text(format!("{{\"{key}\":").repeat(depth) + "1" + &"}".repeat(depth));
+    let thread = test.thread().await;
+    let mut first = run(json!([{"ask": 1}])).with_thread(&thread).with_modes(all_modes());
+    for (depth, is_taken) in [(127, true), (128, false)] {
+        let mut given = first.clone();
+        given.start = Some(run_spec::Start::Input(deep("value", depth)));
+        given.context = Some(deep("k", depth));
+        given.metadata = Some(deep("k", depth));
+        given.config = Some(RunConfig { configurable: Some(deep("k", depth)), ..Default::default() });
+        if is_taken {
+            let parts = read(test.client.stream_run(given)).await;
+            assert_eq!(end(&parts).state(), RunState::Succeeded, "{:?}", end(&parts).error);
+            let state = GetStateRequest { thread_id: thread.clone(), ..Default::default() };
+            let state = test.client.get_state(state).await.unwrap().checkpoint.unwrap();
+            let held = state.values.unwrap().decode().unwrap();
+            assert_eq!(json!({"value": held["value"]}).to_string(), deep("value", depth).decode().unwrap().to_string());
+            continue;
+        }
+        let (reason, _, mut fields) = details(&refused(&test, given).await);
+        fields.sort();
+        let all = ["run.config.configurable", "run.context", "run.input", "run.metadata"];
+        assert_eq!((reason.as_str(), fields), ("JSON_TOO_DEEP", all.map(str::to_owned).to_vec()));
+    }
+    read(test.client.stream_run(first.clone())).await;
+    for (depth, is_taken) in [(128, false), (127, true)] {
+        first.start = Some(run_spec::Start::Command(Command { resume: Some(deep("k", depth)), ..Default::default() }));
+        if is_taken {
+            let end = soon(test.client.wait_run(first.clone())).await.unwrap().end.unwrap();
+            // The answer stands in a list of the state, one level further in: the graph's own write, which is refused.
+            assert_ne!(end.state(), RunState::Succeeded);
+            assert!(end.error.unwrap().message.contains("127"));
+        } else {
+            let (reason, _, fields) = details(&refused(&test, first.clone()).await);
+            assert_eq!((reason.as_str(), fields), ("JSON_TOO_DEEP", vec!["run.command.resume".to_owned()]));
+        }
+    }
 }
 
 /// A `google.protobuf.Value` of lists within lists, as bytes that no library here would make.
@@ -251,7 +367,10 @@ async fn large_inputs_are_refused_and_the_connection_lives() {
     assert_eq!(metadata["maximum_bytes"], (16 << 20).to_string());
     for _ in 0..3 {
         let status = refused(&test, of(40 << 20)).await;
-        assert_eq!(said(&status), (Code::ResourceExhausted, "INPUT_TOO_LARGE".into()), "{status:?}");
+        assert_eq!(said(&status), (Code::InvalidArgument, "INPUT_TOO_LARGE".into()), "{status:?}");
+        let (_, metadata, _) = details(&status);
+        assert!(metadata["size_bytes"].parse::<usize>().unwrap() > 40 << 20);
+        assert_eq!(metadata["maximum_bytes"], (32 << 20).to_string());
     }
     test.client.create_run(of(10 << 20)).await.unwrap();
 }
@@ -262,7 +381,8 @@ async fn a_bomb_of_gzip_is_no_bomb() {
     let mut runs = test.runs().send_compressed(tonic::codec::CompressionEncoding::Gzip);
     let spec = RunSpec::graph("work").with_input(json!({"value": "x".repeat(40 << 20)}));
     let status = runs.create_run(CreateRunRequest { run: Some(spec), ..Default::default() }).await.unwrap_err();
-    assert_eq!(said(&status), (Code::ResourceExhausted, "INPUT_TOO_LARGE".into()), "{status:?}");
+    assert_eq!(said(&status), (Code::InvalidArgument, "INPUT_TOO_LARGE".into()), "{status:?}");
+    assert_eq!(details(&status).1["maximum_bytes"], (32 << 20).to_string());
     test.thread().await;
 }
 

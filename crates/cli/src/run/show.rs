@@ -63,7 +63,7 @@ impl Show {
             Payload::Event(event) => self.event(part, event)?,
             Payload::Custom(custom) => {
                 let payload = custom.payload.as_ref().and_then(|p| p.decode().ok()).unwrap_or_default();
-                self.custom(&custom.name, &payload)?;
+                self.custom(None, &payload)?;
             }
             _ => {}
         }
@@ -140,14 +140,14 @@ impl Show {
             }
             EventKind::Custom => {
                 let payload = data.custom.and_then(|c| c.decode().ok()).unwrap_or_default();
-                self.custom(name, &payload)
+                self.custom(Some(name), &payload)
             }
             _ => Ok(()),
         }
     }
 
-    fn custom(&mut self, name: &str, payload: &serde_json::Value) -> io::Result<()> {
-        let name = if name.is_empty() { String::new() } else { format!("{name}: ") };
+    fn custom(&mut self, name: Option<&str>, payload: &serde_json::Value) -> io::Result<()> {
+        let name = name.map(|name| format!("{name}: ")).unwrap_or_default();
         self.screen.note(&format!("{DIM}•{DIM:#} {name}{}", report(payload)))
     }
 
@@ -160,7 +160,7 @@ impl Show {
                 ("updates", update.node.clone(), to_json("Update", update)["interrupts"].clone())
             }
             Payload::Update(update) => ("updates", update.node.clone(), json(&update.update)),
-            Payload::Custom(custom) => ("custom", custom.name.clone(), json(&custom.payload)),
+            Payload::Custom(custom) => ("custom", custom.node.clone(), json(&custom.payload)),
             Payload::Task(task) => ("tasks", task.node.clone(), to_json("Task", task)),
             Payload::Checkpoint(checkpoint) => ("checkpoints", String::new(), to_json("Checkpoint", checkpoint)),
             Payload::Event(event) => {

@@ -300,6 +300,9 @@ impl Core {
         log.flush().await?;
         log.settle().await?;
         let (mut end, state) = if is_rollback { (cancelled(&latest, end.usage), None) } else { (end, state) };
+        if let Some(error) = &mut end.error {
+            self.place(run, error).await;
+        }
         let thread = if is_rollback { ThreadUpdate::default() } else { self.thread_after(run, &mut end).await };
         let (status, usage) = (end.status, runloom_engine::to_value(&end.usage).ok());
         let error = end.error.as_ref().map(Error::to_value);
@@ -331,7 +334,7 @@ impl Core {
 
     /// What the thread is after the run: what stands open on it, and what its users see.
     pub(super) async fn thread_after(&self, run: &Run, end: &mut End) -> ThreadUpdate {
-        let view = match self.view_of_thread(run).await {
+        let view = match self.view_of_thread(run, false).await {
             Ok(view) => Some(view),
             Err(error) => {
                 tracing::warn!(thread = %run.thread, %error, "cannot look at the thread after its run");
@@ -355,11 +358,23 @@ impl Core {
         }
     }
 
-    pub(crate) async fn view_of_thread(&self, run: &Run) -> Result<CheckpointView> {
+    /// Where in its graphs a task failed: its id and namespace, the innermost that is known.
+    async fn place(&self, run: &Run, error: &mut Error) {
+        if !matches!(error.reason, Reason::NodeFailed | Reason::NodeTimeout) {
+            return;
+        }
+        let Ok(view) = self.view_of_thread(run, true).await else { return };
+        if let Some((task, namespace)) = failed_task(&view) {
+            error.metadata.insert("task_id", task);
+            error.metadata.insert("namespace", namespace);
+        }
+    }
+
+    pub(crate) async fn view_of_thread(&self, run: &Run, subgraphs: bool) -> Result<CheckpointView> {
         let served = self.inner.registry.revision(&run.graph, &run.revision, &self.inner.store).await;
         let served = served.ok_or_else(|| Error::new(Reason::GraphUnknown, "the graph is not served any more"))?;
         let graph = served.graph.with_checkpointer(self.inner.store.checkpointer_by_hand());
-        Ok(crate::state::latest_state(&graph, run.thread, "", false).await?)
+        Ok(crate::state::latest_state(&graph, run.thread, "", subgraphs).await?)
     }
 }
 
@@ -370,6 +385,13 @@ pub(crate) fn open_questions(view: &CheckpointView) -> Value {
         (t.id.to_string(), Value::from(questions))
     });
     Value::Object(by_task.collect::<Object>())
+}
+
+/// The task that failed, and the namespace it is in.
+fn failed_task(view: &CheckpointView) -> Option<(String, String)> {
+    let task = view.tasks.iter().find(|task| task.error.is_some())?;
+    let within = task.state.as_ref().and_then(|state| failed_task(state));
+    within.or_else(|| Some((task.id.to_string(), view.config.as_ref()?.ns.to_string())))
 }
 
 fn failed(error: Error, usage: Usage) -> End {

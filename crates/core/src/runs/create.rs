@@ -344,9 +344,10 @@ fn check_shape(request: &RunRequest) -> Result<()> {
 fn hash_of(request: &RunRequest) -> Vec<u8> {
     use sha2::{Digest, Sha256};
     let mut hash = Sha256::new();
-    let spec = runloom_engine::to_value(&request.spec).unwrap_or_default();
+    // As text of any depth: a value that is part of it may be as deep as values may be.
+    let spec = serde_json::to_string(&request.spec).unwrap_or_default();
     for text in [
-        spec.to_string(),
+        spec,
         format!("{:?}", request.thread_id),
         format!("{:?}", request.create_thread),
         format!("{:?}", request.target),

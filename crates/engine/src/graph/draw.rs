@@ -23,6 +23,8 @@ pub struct DrawnNode {
     pub subgraph: Option<Arc<str>>,
     /// Waits until nothing else is left.
     pub defer: bool,
+    /// Its tags.
+    pub tags: Vec<Arc<str>>,
 }
 
 /// An edge of a drawing.
@@ -54,7 +56,7 @@ impl Graph {
         let id = |name: &str| -> Arc<str> {
             if prefix.is_empty() { name.into() } else { format!("{prefix}:{name}").into() }
         };
-        let plain = |name: &str| DrawnNode { id: id(name), subgraph: None, defer: false };
+        let plain = |name: &str| DrawnNode { id: id(name), subgraph: None, defer: false, tags: Vec::new() };
         *left = left.saturating_sub(g.nodes.len());
         // Where a node that is drawn out is entered and left.
         let mut doors: BTreeMap<Arc<str>, (Arc<str>, Arc<str>)> = BTreeMap::new();
@@ -63,7 +65,8 @@ impl Graph {
             let inner = node.spec.node.subgraphs();
             if depth == 0 || *left == 0 || inner.is_empty() {
                 let subgraph = inner.first().map(|g| g.name().clone());
-                d.nodes.push(DrawnNode { id: id(&node.name), subgraph, defer: node.spec.defer });
+                let tags = node.spec.tags.clone();
+                d.nodes.push(DrawnNode { id: id(&node.name), subgraph, defer: node.spec.defer, tags });
                 continue;
             }
             let mut door: Option<(Arc<str>, Arc<str>)> = None;

@@ -14,6 +14,9 @@ pub use ser::to_value;
 /// freeing them recurses.
 pub const MAX_DEPTH: usize = 127;
 
+/// How much deeper what is kept and told may be: a value that is as deep as it may be, within what wraps it.
+pub(crate) const MAX_WRAPPED: usize = MAX_DEPTH + 32;
+
 /// How heavy a channel's value may get, in bytes of JSON: 256 MiB. Parts are shared, so a graph that doubles a value at
 /// each step would otherwise hold one that no disk could.
 pub const MAX_WEIGHT: u64 = 256 << 20;
@@ -190,7 +193,7 @@ impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match serde_json::to_string(self) {
             Ok(json) => f.write_str(&json),
-            Err(_) => write!(f, "(a value nested deeper than {MAX_DEPTH})"),
+            Err(_) => write!(f, "(a value nested deeper than {MAX_WRAPPED})"),
         }
     }
 }
@@ -286,10 +289,10 @@ mod tests {
         let deep = "[".repeat(10_000) + &"]".repeat(10_000);
         assert!(Value::parse(&deep).unwrap_err().to_string().contains("recursion"));
         let mut v = Value::Null;
-        for _ in 0..MAX_DEPTH + 1 {
+        for _ in 0..MAX_WRAPPED + 1 {
             v = Value::from(vec![v]);
         }
-        assert_eq!(v.depth(), MAX_DEPTH + 1);
+        assert_eq!(v.depth(), MAX_WRAPPED + 1);
         assert!(serde_json::to_string(&v).unwrap_err().to_string().contains("deeper"));
     }
 

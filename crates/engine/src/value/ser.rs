@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use serde::ser::{self, Error as _, Serialize, SerializeMap, SerializeSeq, Serializer};
 
-use super::{List, MAX_DEPTH, Object, Value};
+use super::{List, MAX_WRAPPED, Object, Value};
 
 /// The name under which a [`Value`] passes through serde whole, when both ends are ours.
 pub(super) const SHARED: &str = "$runloom::Value";
@@ -63,8 +63,8 @@ impl Serialize for Top<'_> {
         if wanted {
             return s.serialize_unit();
         }
-        if self.0.depth() > MAX_DEPTH {
-            return Err(S::Error::custom(format_args!("a value nested deeper than {MAX_DEPTH} levels")));
+        if self.0.depth() > MAX_WRAPPED {
+            return Err(S::Error::custom(format_args!("a value nested deeper than {MAX_WRAPPED} levels")));
         }
         Plain(self.0).serialize(s)
     }

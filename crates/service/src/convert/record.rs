@@ -52,7 +52,7 @@ pub(crate) fn payload(record: &Record, before: Before, encoding: Option<JsonEnco
             Payload::Update(v1::Update { node: node(), interrupts: asked(questions)?, ..v1::Update::default() })
         }
         Body::Part(stream::Payload::Custom(value)) => {
-            Payload::Custom(v1::Custom { name: String::new(), payload: json(value)?, node: node() })
+            Payload::Custom(v1::Custom { payload: json(value)?, node: node() })
         }
         Body::Part(stream::Payload::TaskStart(start)) => Payload::Task(v1::Task {
             phase: TaskPhase::Started.into(),

@@ -185,7 +185,12 @@ pub(crate) fn drawing(drawing: &Drawing) -> v1::GetAssistantGraphResponse {
             _ if node.subgraph.is_some() => v1::GraphNodeKind::Subgraph,
             _ => v1::GraphNodeKind::Node,
         };
-        v1::GraphNode { id: node.id.to_string(), name: name.to_owned(), kind: kind.into(), tags: Vec::new() }
+        v1::GraphNode {
+            id: node.id.to_string(),
+            name: name.to_owned(),
+            kind: kind.into(),
+            tags: node.tags.iter().map(ToString::to_string).collect(),
+        }
     };
     let edges = drawing.edges.iter().map(|edge| v1::GraphEdge {
         source: edge.source.to_string(),

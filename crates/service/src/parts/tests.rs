@@ -108,11 +108,7 @@ fn read(projector: &mut Projector, record: &Record, shared: Option<&Arc<Shared>>
 fn the_envelope_is_whole() {
     let mut projector = projector(1 << 20);
     let part = read(&mut projector, &record(300, part(stream::Payload::Custom(value!({"a": 1})))), None);
-    let custom = runloom::v1::Custom {
-        payload: Some(runloom::v1::Json::from_text("{\"a\":1}")),
-        node: "n".into(),
-        ..Default::default()
-    };
+    let custom = runloom::v1::Custom { payload: Some(runloom::v1::Json::from_text("{\"a\":1}")), node: "n".into() };
     let whole = StreamRunResponse {
         seq: 300,
         cursor: RunCursors::of(run()).at(300).to_string(),

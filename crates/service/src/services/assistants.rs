@@ -17,6 +17,7 @@ use crate::{
     check::{Check, under},
     convert::resources,
     pages::Pages,
+    requests::configurable,
     status::{status, within},
 };
 
@@ -39,7 +40,7 @@ fn config(check: &mut Check, path: &str, config: Option<v1::RunConfig>) -> Objec
     if !config.tags.is_empty() {
         kept.insert("tags", config.tags);
     }
-    if let Some(configurable) = check.object(&under(path, "configurable"), config.configurable) {
+    if let Some(configurable) = configurable(check, &under(path, "configurable"), config.configurable) {
         kept.insert("configurable", configurable);
     }
     kept

@@ -253,6 +253,9 @@ impl Threads for Api {
             limit: Some(page.size),
         };
         check.done()?;
+        if let Some(before) = filter.before {
+            self.core.check_checkpoint(thread, &namespace, before).await.or_status()?;
+        }
         let found = self.core.list_checkpoints(thread, &namespace, filter, page.token.as_deref()).await.or_status()?;
         let told = |view| checkpoint::checkpoint(view, request.include_values, Some(encoding));
         let checkpoints = found.items.iter().map(told).collect::<Result<_, _>>();
