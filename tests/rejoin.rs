@@ -202,6 +202,7 @@ async fn parts(client: &Client, spec: runloom::v1::RunSpec) -> Vec<(u64, &'stati
     seen
 }
 
+// G9, G11
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_part_is_missing_or_comes_twice_wherever_the_connection_is_cut() {
     let server = Server::builder()

@@ -56,6 +56,7 @@ async fn join(client: &Client, run: &str, cursor: &str) -> Vec<StreamRunResponse
     parts
 }
 
+// G9, G13, G14, G15, G16, G17, G20
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_is_lost_by_a_killed_server() {
     let folder = folder(&[("count.yaml", GRAPH)]);

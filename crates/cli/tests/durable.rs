@@ -125,6 +125,7 @@ impl Setup {
     }
 }
 
+// G17
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_acknowledgement_waits_for_the_disk() {
     let s = setup().await;
@@ -185,6 +186,7 @@ async fn until(stream: &mut runloom::RunStream, what: impl Fn(&Payload) -> bool)
     }
 }
 
+// G17, G18, G19
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_end_waits_for_the_disk_and_what_streams_does_not() {
     let s = setup().await;

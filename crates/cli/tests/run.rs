@@ -110,6 +110,7 @@ fn modes_that_are_named_are_shown_as_data() {
     assert!(wrong.err.contains("values"), "{}", wrong.err);
 }
 
+// G30
 #[test]
 fn numbers_stay_what_they_are() {
     let graphs = folder(&[(

@@ -77,6 +77,7 @@ fn shown(record: &Record) -> String {
     format!("{seq} {time} {run_id} {attempt} {namespace} {step:?} {task:?} {body:#?}")
 }
 
+// G4
 #[tokio::test]
 async fn pieces_are_the_same_from_the_disk_from_any_cursor() {
     let folder = tempfile::tempdir().unwrap();

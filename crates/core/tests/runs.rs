@@ -149,6 +149,7 @@ async fn all(core: &Core, run: RunId, after: u64) -> Vec<Arc<Record>> {
     soon(core.read_run(run, options).await.unwrap().map(Result::unwrap).collect()).await
 }
 
+// G22
 #[tokio::test]
 async fn runs_of_a_thread_go_one_after_the_other() {
     let (core, gates, thread) = start().await;
@@ -201,6 +202,7 @@ async fn a_second_run_is_refused_or_takes_the_place_of_the_first() {
     assert_eq!(log_of(&core, thread).await, value!(["first a", "first d", "done d"]));
 }
 
+// G23
 #[tokio::test]
 async fn a_cancel_ends_what_runs_and_what_waits_and_twice_is_once() {
     let (core, gates, thread) = start().await;
@@ -223,6 +225,7 @@ async fn a_cancel_ends_what_runs_and_what_waits_and_twice_is_once() {
     assert_eq!(thread.status, ThreadStatus::Interrupted, "what the run had begun is still to do");
 }
 
+// G24
 #[tokio::test]
 async fn a_rollback_leaves_the_thread_as_it_was() {
     let gates: Arc<Gates> = Arc::default();
@@ -277,6 +280,7 @@ async fn a_thread_that_stopped_at_conflicting_writes_is_told_as_it_was_before_th
     assert_eq!(end.checkpoint_id, view.config.unwrap().id);
 }
 
+// G21
 #[tokio::test]
 async fn the_same_request_is_the_same_run() {
     let (core, gates, thread) = start().await;
@@ -290,6 +294,7 @@ async fn the_same_request_is_the_same_run() {
     soon(core.wait_run(first.id)).await.unwrap();
 }
 
+// G4, G9
 #[tokio::test]
 async fn readers_see_the_same_parts_live_late_and_from_any_cursor() {
     let (core, gates, thread) = start().await;
@@ -322,6 +327,7 @@ async fn readers_see_the_same_parts_live_late_and_from_any_cursor() {
     assert_eq!(core.read_run(a, more).await.err().unwrap().reason, Reason::ModesNotRecorded);
 }
 
+// G25
 #[tokio::test]
 async fn a_run_whose_readers_leave_is_cancelled_after_the_grace_unless_one_comes_back() {
     let (core, gates, thread) = start().await;
@@ -352,6 +358,7 @@ async fn a_run_whose_readers_leave_is_cancelled_after_the_grace_unless_one_comes
     assert_eq!(ended.cancel.unwrap().by, Canceller::Readers);
 }
 
+// G25
 #[tokio::test]
 async fn a_reader_that_leaves_while_its_run_is_made_has_left() {
     let (core, gates, thread) = start().await;
@@ -398,6 +405,7 @@ async fn an_interrupting_run_ends_all_before_it_however_many_wait() {
     }
 }
 
+// G13
 #[tokio::test]
 async fn a_drain_does_not_use_up_an_attempt() {
     let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
@@ -444,6 +452,7 @@ impl ChatModel for Counts {
     }
 }
 
+// G13
 #[tokio::test]
 async fn what_a_run_used_counts_through_crashes_and_drains() {
     let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
@@ -495,6 +504,7 @@ async fn what_a_run_used_counts_through_crashes_and_drains() {
     assert_eq!(log_of(&core, thread).await, value!(["talked"]), "it talked once");
 }
 
+// G2
 #[tokio::test]
 async fn a_run_that_takes_too_long_is_timed_out_and_says_so() {
     let (core, _gates, thread) = start().await;
@@ -506,6 +516,7 @@ async fn a_run_that_takes_too_long_is_timed_out_and_says_so() {
     assert_eq!(ended.end.error.unwrap().reason, Reason::RunTimeout);
 }
 
+// G13
 #[tokio::test]
 async fn a_drained_core_gives_its_runs_back_and_the_next_one_ends_them() {
     let folder = tempfile::tempdir().unwrap();

@@ -128,6 +128,7 @@ async fn no_more_tasks_run_at_once_than_allowed() {
     assert_eq!(most.load(Ordering::SeqCst), 2);
 }
 
+// G18
 #[tokio::test]
 async fn durability_exit_keeps_one_checkpoint_and_the_same_state() {
     let mut b = builder("row");
@@ -143,6 +144,7 @@ async fn durability_exit_keeps_one_checkpoint_and_the_same_state() {
     assert_eq!(history[0].values_object().get("log"), Some(&value!(["a", "b"])));
 }
 
+// G14
 #[tokio::test]
 async fn one_failing_task_cancels_its_siblings_and_keeps_the_finished() {
     struct Dropped(Arc<AtomicUsize>);
@@ -384,6 +386,7 @@ async fn a_cancelled_run_with_durability_exit_keeps_what_it_did() {
     assert_eq!(&*state.next[0], "b");
 }
 
+// G15
 #[tokio::test]
 async fn a_step_made_again_has_the_same_checkpoint_and_its_tasks_the_same_ids() {
     let mut b = builder("again");

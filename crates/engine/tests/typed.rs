@@ -44,6 +44,7 @@ async fn a_graph_runs_to_its_end() {
     assert_eq!(Value::Object(out.values), value!({"topic": "tea!", "log": ["plan tea"], "count": 3}));
 }
 
+// G6
 #[tokio::test]
 async fn updates_come_in_order_and_the_stream_is_pulled() {
     let mut stream = linear().stream(value!({"topic": "tea"}), RunConfig::default());

@@ -398,6 +398,7 @@ async fn cursors_that_are_none_are_refused() {
     }
 }
 
+// G10
 #[tokio::test]
 async fn a_log_that_is_gone_says_where_it_begins() {
     let test = start().await;

@@ -193,6 +193,7 @@ async fn state_is_read_written_and_listed() {
     assert_eq!(still.checkpoint_id, made.checkpoint_id);
 }
 
+// G30
 #[tokio::test]
 async fn answers_keep_to_the_encoding_that_was_asked_for() {
     let test = start().await;
@@ -278,6 +279,7 @@ async fn runs_are_waited_for_listed_cancelled_and_deleted() {
     );
 }
 
+// G21
 #[tokio::test]
 async fn a_request_id_is_one_run() {
     let test = start().await;

@@ -77,6 +77,7 @@ async fn health_is_not_serving_while_the_store_takes_no_writes() {
     assert!(status.get_error_details().retry_info().is_some());
 }
 
+// G11
 #[tokio::test]
 async fn a_drain_tells_everybody_where_to_go_on() {
     let folder = tempfile::tempdir().unwrap();
@@ -225,6 +226,7 @@ async fn streams_on_a_connection_are_limited_while_they_are_open() {
     soon(again).await;
 }
 
+// G11
 #[tokio::test]
 async fn an_old_connection_hands_its_streams_on() {
     let test = start_with(|b| {

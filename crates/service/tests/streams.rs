@@ -44,6 +44,7 @@ fn bare(mut part: StreamRunResponse) -> StreamRunResponse {
     part
 }
 
+// G1, G3
 #[tokio::test]
 async fn a_run_is_streamed_to_its_end() {
     let test = start().await;
@@ -81,6 +82,7 @@ async fn a_run_is_streamed_to_its_end() {
     assert_eq!(custom.unwrap().node, "act");
 }
 
+// G4
 #[tokio::test]
 async fn what_does_not_change_comes_once_in_each_stream() {
     let test = start().await;
@@ -127,6 +129,7 @@ async fn what_does_not_change_comes_once_in_each_stream() {
     assert!(seen.len() > 2);
 }
 
+// G9
 #[tokio::test]
 async fn joining_anywhere_goes_on_with_the_next_part() {
     let test = start().await;
@@ -150,6 +153,7 @@ async fn joining_anywhere_goes_on_with_the_next_part() {
     );
 }
 
+// G4
 #[tokio::test]
 async fn live_and_late_readers_see_the_same() {
     let test = start().await;
@@ -175,6 +179,7 @@ async fn live_and_late_readers_see_the_same() {
     }
 }
 
+// G12
 #[tokio::test]
 async fn a_join_may_ask_for_less_and_not_for_more() {
     let test = start().await;
@@ -227,6 +232,7 @@ async fn a_join_may_narrow_events_and_chunks() {
     }
 }
 
+// G8
 #[tokio::test]
 async fn a_part_that_is_too_large_comes_as_a_reference() {
     let test = start().await;
@@ -261,6 +267,7 @@ async fn a_part_that_is_too_large_comes_as_a_reference() {
     assert_eq!(held["value"], "x".repeat(5000));
 }
 
+// G30
 #[tokio::test]
 async fn each_reader_chooses_its_json() {
     let test = start().await;
@@ -298,6 +305,7 @@ async fn each_reader_chooses_its_json() {
     assert_eq!(end(&parts).state(), RunState::Succeeded);
 }
 
+// G5
 #[tokio::test]
 async fn a_silent_stream_shows_that_it_lives() {
     let test = start_with(|b| b.options(options(|o| o.progress_interval = Duration::from_millis(20)))).await;
@@ -352,6 +360,7 @@ async fn questions_stop_a_run_and_answers_go_on() {
     assert_eq!(value.state.unwrap().decode().unwrap()["log"], json!(["yes", "acted", "noted"]));
 }
 
+// G2
 #[tokio::test]
 async fn a_run_that_fails_is_data() {
     let test = start().await;
@@ -373,6 +382,7 @@ async fn a_run_that_fails_is_data() {
     assert_eq!(support::end(&panics).state(), RunState::Failed, "a node that panics fails, and nothing else does");
 }
 
+// G23
 #[tokio::test]
 async fn a_cancel_says_who_asked() {
     let test = start().await;
@@ -391,6 +401,7 @@ async fn a_cancel_says_who_asked() {
     assert_eq!(again.state(), RunState::Cancelled, "asking twice is no error");
 }
 
+// G25
 #[tokio::test]
 async fn a_deadline_is_a_reader_that_leaves() {
     let test = start().await;
@@ -408,6 +419,7 @@ async fn a_deadline_is_a_reader_that_leaves() {
     assert_eq!(end(&rest).state(), RunState::Succeeded);
 }
 
+// G25
 #[tokio::test]
 async fn a_run_can_end_with_its_last_reader() {
     let test = start().await;
@@ -437,6 +449,7 @@ async fn a_run_can_end_with_its_last_reader() {
     }
 }
 
+// G7
 #[tokio::test]
 async fn a_slow_reader_holds_nobody_up_and_misses_nothing() {
     let test = start().await;

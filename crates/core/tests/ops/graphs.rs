@@ -55,6 +55,7 @@ async fn graphs_are_listed_in_pages_without_the_hidden_ones(store: Arc<dyn Store
     assert_eq!(echo.description, "Says what it was told.");
 }
 
+// G29
 async fn a_document_is_registered_revised_and_deleted(store: Arc<dyn Store>) {
     let core = start(store, documents(&[("echo", ECHO)])).await;
     let checked = core.register_graph(STEPS, true).await.unwrap();
@@ -149,6 +150,7 @@ async fn a_watched_folder_serves_what_holds_and_keeps_what_breaks(store: Arc<dyn
     assert_eq!(core.get_graph("steps").await.unwrap_err().reason, Reason::GraphUnknown);
 }
 
+// G27
 #[tokio::test]
 async fn a_run_keeps_its_revision_through_a_restart_and_a_deployment() {
     let folder = Folder::new();

@@ -126,6 +126,7 @@ async fn the_state_of_a_subgraph_is_read_and_written_where_it_stopped(store: Arc
     assert_eq!(named(&core.get_state(wrong).await.unwrap_err()), (Reason::FieldInvalid, vec!["namespace"]));
 }
 
+// G28
 async fn a_thread_that_does_not_fit_the_new_revision_says_what_changed(store: Arc<dyn Store>) {
     let core = start(store, Vec::new()).await;
     core.register_graph(STEPS, false).await.unwrap();

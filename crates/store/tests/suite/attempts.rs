@@ -30,6 +30,7 @@ pub async fn of_two_that_begin_the_same_attempt_one_does(f: Fixture) {
     assert_eq!(all.iter().filter(|begun| begun.is_ok()).count(), 1);
 }
 
+// G22
 pub async fn a_thread_has_one_running_run(f: Fixture) {
     let thread = f.thread().await;
     let (first, second) = (f.run(thread).await, f.run(thread).await);
@@ -43,6 +44,7 @@ pub async fn a_thread_has_one_running_run(f: Fixture) {
     f.begin(second.current()).await;
 }
 
+// G3
 pub async fn every_write_of_an_old_attempt_is_refused(f: Fixture) {
     let thread = f.thread().await;
     let old = f.running(thread).await.attempt;
@@ -99,6 +101,7 @@ pub async fn a_run_that_is_given_back_is_held_by_nobody(f: Fixture) {
     assert_eq!(again.run.started_at, begun.run.started_at, "it started when it first did");
 }
 
+// G17
 pub async fn an_end_is_kept_whole_or_not_at_all(f: Fixture) {
     let thread = f.thread().await;
     let attempt = f.running(thread).await.attempt;

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::{Fixture, Line, asked, done, object};
 
+// G20
 pub async fn a_checkpoint_reads_back_as_it_was(f: Fixture) {
     let thread = f.thread().await;
     let attempt = f.running(thread).await.attempt;
@@ -50,6 +51,7 @@ pub async fn a_checkpoint_reads_back_as_it_was(f: Fixture) {
     assert_eq!(f.store.stats().checkpoints, lines.len() as u64);
 }
 
+// G30
 pub async fn numbers_and_depth_come_back_as_they_went_in(f: Fixture) {
     let thread = f.thread().await;
     let mut deep = value!(null);

@@ -30,6 +30,7 @@ pub async fn the_last_registered_revision_is_the_latest(f: Fixture) {
     }
 }
 
+// G29
 pub async fn a_graph_in_use_is_not_deleted(f: Fixture) {
     f.store.put_graph("graph", "r1", "text").await.unwrap();
     f.store.put_graph("graph", "r2", "text").await.unwrap();

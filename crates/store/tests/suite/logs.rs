@@ -54,6 +54,7 @@ pub async fn records_out_of_order_are_refused_whole(f: Fixture) {
     assert_eq!(all, [record(5, "a"), record(MAX_SEQ, "the highest")]);
 }
 
+// G19
 pub async fn appends_keep_the_order_of_the_calls(f: Fixture) {
     let attempt = f.running(f.thread().await).await.attempt;
     let other = f.running(f.thread().await).await.attempt;
@@ -76,6 +77,7 @@ pub async fn appends_keep_the_order_of_the_calls(f: Fixture) {
     assert_eq!(f.store.read_log(other.run, 1, limit).await.unwrap().len(), 500);
 }
 
+// G3, G16
 pub async fn a_later_attempt_never_gets_a_number_that_was_reserved(f: Fixture) {
     let run = f.run(f.thread().await).await;
     let first = f.store.begin_attempt(run.current(), Default::default(), 100).await.unwrap();

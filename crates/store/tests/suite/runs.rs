@@ -62,6 +62,7 @@ pub async fn a_run_makes_its_thread_or_asks_for_it(f: Fixture) {
     assert!(f.store.get_thread(made).await.is_ok());
 }
 
+// G21
 pub async fn the_same_request_is_the_same_run(f: Fixture) {
     let thread = f.thread().await;
     let ask = |owner: Option<&str>, id, hash| NewRun {
@@ -130,6 +131,7 @@ pub async fn cancelling_is_asked_once_and_only_grows(f: Fixture) {
     }
 }
 
+// G22
 pub async fn pending_runs_come_in_the_order_of_making_when_their_time_has_come(f: Fixture) {
     let thread = f.thread().await;
     let now = f.clock.now();

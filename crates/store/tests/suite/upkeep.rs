@@ -14,6 +14,7 @@ async fn ids(f: &Fixture, line: &Line) -> Vec<CheckpointId> {
     listed.iter().rev().map(|saved| saved.checkpoint.id).collect()
 }
 
+// G24
 pub async fn a_rollback_takes_back_checkpoints_and_records(f: Fixture) {
     let thread = f.thread().await;
     let first = f.running(thread).await.attempt;
