@@ -1,5 +1,5 @@
 //! The limits that an operator sets of `runloom serve`, as a client finds them.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 mod common;
 

@@ -124,9 +124,12 @@ impl Core {
         let ended = Run { status: end.status, ended_at: Some(now), updated_at: now, ..run.clone() };
         let left = match &end.values {
             Some(values) => Some(values.clone()),
-            None => {
-                self.view_of_thread(run, false).await.ok().filter(|v| v.config.is_some()).map(|v| v.values.to_object().into())
-            }
+            None => self
+                .view_of_thread(run, false)
+                .await
+                .ok()
+                .filter(|v| v.config.is_some())
+                .map(|v| v.values.to_object().into()),
         };
         Some(NewDelivery { url, body: webhooks.body(&ended, left.as_ref(), end.error.as_ref()) })
     }

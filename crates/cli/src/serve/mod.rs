@@ -90,7 +90,8 @@ impl Serve {
             address => Some(listen(address).await?),
         };
         let webhooks = Arc::new(self.webhooks()?);
-        let (drain_timeout, webhook_patience, limits) = (self.drain_timeout, self.webhook_patience, self.limits.clone());
+        let (drain_timeout, webhook_patience, limits) =
+            (self.drain_timeout, self.webhook_patience, self.limits.clone());
         let builder = builder(self.graphs.as_deref(), Some(&self.data))?.options(limits.server()).core(move |core| {
             core.drain_timeout = drain_timeout;
             core.webhooks = Some(webhooks);
