@@ -379,6 +379,7 @@ async fn graphs_are_drawn_and_described() {
     );
     let drawn = GetAssistantGraphRequest { assistant_id: graph.default_assistant_id.clone(), ..Default::default() };
     let drawn = test.client.get_assistant_graph(drawn).await.unwrap();
+    assert_eq!(drawn.nodes.iter().find(|node| node.name == "act").unwrap().tags, ["busy"]);
     let kinds: Vec<_> = drawn.nodes.iter().map(|node| (node.name.as_str(), node.kind())).collect();
     use GraphNodeKind as K;
     assert_eq!(kinds, [("__start__", K::Start), ("act", K::Node), ("note", K::Node), ("__end__", K::End)]);
