@@ -239,7 +239,7 @@ impl From<engine::Error> for Error {
             E::InvalidStateUpdate { graph, .. } => new(Reason::InvalidUpdate).with("graph", graph),
             E::RecursionLimit { graph, limit } => new(Reason::RecursionLimit).with("graph", graph).with("limit", limit),
             E::Node { graph, node, error } => {
-                let reason = if &*error.kind == "TimeoutError" { Reason::NodeTimeout } else { Reason::NodeFailed };
+                let reason = if &*error.kind == "NodeTimeoutError" { Reason::NodeTimeout } else { Reason::NodeFailed };
                 let new = new(reason).with("graph", graph).with("node", node).with("type", &error.kind);
                 error.timeout.iter().fold(new, |new, limit| new.with("timeout", seconds(*limit)))
             }

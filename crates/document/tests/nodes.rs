@@ -195,7 +195,7 @@ async fn policies_are_those_of_the_engine() {
     assert_eq!(start.elapsed().as_millis(), 100 + 300 + 500);
 
     let late = node("{ a: {} }", "{ timeout_ms: 50, sleep_ms: 100 }");
-    assert_eq!(&*run(&late, value!({}), Modes::NONE).await.failure().kind, "TimeoutError");
+    assert_eq!(&*run(&late, value!({}), Modes::NONE).await.failure().kind, "NodeTimeoutError");
 }
 
 #[tokio::test]

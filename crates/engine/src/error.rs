@@ -124,7 +124,7 @@ pub enum CheckpointError {
 /// Why a node failed, as it is recorded and shown.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct NodeFailure {
-    /// The error's type: `ValueError`, `TimeoutError`, the name of a Rust type.
+    /// The error's type: `ValueError`, `NodeTimeoutError`, the name of a Rust type.
     pub kind: Arc<str>,
     /// What went wrong.
     pub message: Arc<str>,

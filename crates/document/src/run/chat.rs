@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use runloom_engine::{
     List, NodeError, Object, Value,
-    channel::coerce_messages,
+    channel::coerce_prompt,
     model::{ChatModel, ChatRequest, ToolSpec},
 };
 
@@ -61,7 +61,7 @@ impl Chat {
                 Ok(list)
             }
             (given, _) => {
-                coerce_messages(&given).map_err(|m| NodeError::msg(format!("`messages` of `chat_model`: {m}")))
+                coerce_prompt(&given).map_err(|m| NodeError::msg(format!("`messages` of `chat_model`: {m}")))
             }
         }
     }

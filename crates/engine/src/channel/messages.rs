@@ -37,6 +37,15 @@ fn id(message: &Value) -> Option<&Arc<str>> {
 /// A message in LangChain's JSON from any of the forms in which one is written: a text, `[role, content]`, an object
 /// with `role` or `type`. It is given an id if it has none.
 pub fn coerce_message(message: &Value) -> Result<Value, String> {
+    coerce(message, || Value::from(Uuid::new_v4().to_string()))
+}
+
+/// The same for a prompt, which nobody keeps: a message without an id stays without.
+pub fn coerce_prompt(value: &Value) -> Result<List, String> {
+    coerce_all(value, |message| coerce(message, || Value::Null))
+}
+
+fn coerce(message: &Value, new_id: impl FnOnce() -> Value) -> Result<Value, String> {
     let plain = |kind: &str, content: Value| {
         let mut o = Object::default();
         o.insert("type", kind);
@@ -88,7 +97,7 @@ pub fn coerce_message(message: &Value) -> Result<Value, String> {
     o.insert(
         "id",
         match given.get("id") {
-            None | Some(Value::Null) => Value::from(Uuid::new_v4().to_string()),
+            None | Some(Value::Null) => new_id(),
             Some(id) => id.clone(),
         },
     );
@@ -151,10 +160,14 @@ fn tool_calls(message: &Object) -> Result<Value, String> {
 
 /// Messages from a list, or from one message.
 pub fn coerce_messages(value: &Value) -> Result<List, String> {
+    coerce_all(value, coerce_message)
+}
+
+fn coerce_all(value: &Value, coerce: impl Fn(&Value) -> Result<Value, String>) -> Result<List, String> {
     match value {
-        Value::List(list) => list.iter().map(coerce_message).collect::<Result<Vec<_>, _>>().map(List::from),
+        Value::List(list) => list.iter().map(coerce).collect::<Result<Vec<_>, _>>().map(List::from),
         Value::Null => Ok(List::default()),
-        one => Ok([coerce_message(one)?].into_iter().collect()),
+        one => Ok([coerce(one)?].into_iter().collect()),
     }
 }
 

@@ -6,7 +6,7 @@ mod reducer;
 use std::sync::Arc;
 
 pub(crate) use messages::MessageIndex;
-pub use messages::{coerce_message, coerce_messages};
+pub use messages::{coerce_message, coerce_messages, coerce_prompt};
 pub(crate) use reducer::Undo;
 pub use reducer::{Reducer, ReducerFn};
 

@@ -163,7 +163,18 @@ impl Context {
         let wants_tokens = level.wants(Mode::Messages) && !is_quiet && admits;
         let wants_stream = wants(EventKind::ChatModelStream);
         let input = (wants(EventKind::ChatModelStart) || wants(EventKind::ChatModelEnd)).then(|| {
-            let messages = request.messages.clone();
+            let mut messages = List::default();
+            if let Some(text) = &request.system {
+                messages.push(value!({
+                    "content": text.as_str(), "additional_kwargs": {}, "response_metadata": {}, "type": "system", "name": null, "id": null,
+                }));
+            }
+            let messages = if messages.is_empty() {
+                request.messages.clone()
+            } else {
+                messages.extend(request.messages.iter().cloned());
+                messages
+            };
             Value::Object([("messages", Value::from(vec![Value::List(messages)]))].into_iter().collect())
         });
         if wants(EventKind::ChatModelStart) {

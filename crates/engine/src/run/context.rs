@@ -274,7 +274,7 @@ impl Context {
     pub fn event(&self, name: impl Into<Arc<str>>, data: impl Into<Value>) {
         let task = &self.task;
         let name = name.into();
-        if !task.wants_event(EventKind::Custom, &name, StepTag::None, &[]) {
+        if !task.wants_event(EventKind::Custom, &name, StepTag::Part(1), &[]) {
             return;
         }
         // A custom event is the node's own: its id is the node's, its parents are the node's.
@@ -283,7 +283,7 @@ impl Context {
             name,
             run_id: task.event_id,
             parent_ids: task.level.parents.clone(),
-            tags: task.tags().cloned().collect(),
+            tags: task.child_tags(&[]),
             meta: task.meta(),
             model: None,
             data: EventData { custom: Some(data.into()), ..EventData::default() },

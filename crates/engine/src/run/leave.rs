@@ -68,7 +68,8 @@ fn routes(scope: &Arc<TaskScope>, out: &Out, state: &StateView, writes: &mut Tas
     let graph = &scope.level.graph;
     let cx = Context { task: scope.clone() };
     for route in &out.routes {
-        let wants = |kind| scope.wants_event(kind, &route.name, StepTag::Part(3), &[]);
+        // What leads in from START is nobody's.
+        let wants = |kind| scope.node.is_some() && scope.wants_event(kind, &route.name, StepTag::Part(3), &[]);
         let (starts, ends) = (wants(EventKind::ChainStart), wants(EventKind::ChainEnd));
         let id = if starts || ends { scope.level.run.clock.uuid() } else { Uuid::nil() };
         let input = (starts || ends).then(|| state.to_value());
@@ -108,14 +109,18 @@ fn routes(scope: &Arc<TaskScope>, out: &Out, state: &StateView, writes: &mut Tas
 
 /// Where a route leads, as its event shows it.
 pub(super) fn goto_value(to: &[Goto]) -> Value {
-    let one = |goto: &Goto| match goto {
+    match to {
+        [only @ Goto::Node(_)] => goto_one(only),
+        many => Value::from(many.iter().map(goto_one).collect::<Vec<_>>()),
+    }
+}
+
+/// One place that is led to.
+pub(super) fn goto_one(goto: &Goto) -> Value {
+    match goto {
         Goto::Node(name) if &**name == "END" => Value::from(END),
         Goto::Node(name) => Value::from(name),
         Goto::Send(send) => send_value(send),
-    };
-    match to {
-        [only @ Goto::Node(_)] => one(only),
-        many => Value::from(many.iter().map(one).collect::<Vec<_>>()),
     }
 }
 

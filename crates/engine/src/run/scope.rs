@@ -137,12 +137,17 @@ impl Level {
         self.run.queue.push(Part { namespace: self.ns.clone(), step, task, base, payload });
     }
 
+    /// Whether an event of this graph itself is wanted.
+    pub fn wants_chain(&self, kind: EventKind) -> bool {
+        let node = self.within.as_ref().and_then(|m| m.task.as_ref()).map(|t| t.node.clone());
+        let part = if self.within.is_some() { StepTag::Part(1) } else { StepTag::None };
+        self.wants_event(kind, self.graph.name(), node.as_deref(), part, [&[], &[]])
+    }
+
     /// Tells an event of this graph itself, where it is wanted.
     pub fn tell_chain(&self, kind: EventKind, step: i64, base: Option<&SnapshotRef>, data: impl FnOnce() -> EventData) {
         let name = self.graph.name();
-        let node = self.within.as_ref().and_then(|m| m.task.as_ref()).map(|t| t.node.clone());
-        let part = if self.within.is_some() { StepTag::Part(1) } else { StepTag::None };
-        if !self.wants_event(kind, name, node.as_deref(), part, [&[], &[]]) {
+        if !self.wants_chain(kind) {
             return;
         }
         let parents = self.parents[..self.parents.len() - 1].into();

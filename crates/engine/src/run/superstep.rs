@@ -11,14 +11,16 @@ use super::{
     finish::Saver,
     scope::{Level, Questions},
     task::{Ended, Task},
+    leave::goto_one,
     writes::TaskWrites,
 };
 use crate::{
-    Breakpoints, Error, Graph, Input, NodeError, Object, START, TaskId, Value,
+    Answer, Breakpoints, Error, Graph, Input, NodeError, Object, START, TaskId, Value,
     checkpoint::{CheckpointView, Outcome, Source, TaskRecord},
     command::Command,
     graph::StateView,
     stream::{EventData, EventKind, Mode, Modes, Payload, UpdatePart, ValuesPart},
+    value,
 };
 
 /// One graph on its way through its supersteps.
@@ -61,12 +63,11 @@ impl Superstep {
     pub async fn run(mut self, input: Input) -> (Result<Stopped, NodeError>, Channels, Option<Object>) {
         let level = self.level.clone();
         level.tell_chain(EventKind::ChainStart, self.step, None, || EventData {
-            input: Some(match &input {
-                Input::Values(v) => v.clone(),
-                Input::Resume | Input::Command(_) => Value::Null,
-            }),
+            input: Some(input_value(&input)),
             ..EventData::default()
         });
+        // The end of a graph inside another has its input too, as that of a node.
+        let given = (level.depth > 0 && level.wants_chain(EventKind::ChainEnd)).then(|| input_value(&input));
         let stopped = self.bounded(input).await;
         let kept = self.saver.finish(&self.level, &self.channels, &self.next, &stopped).await;
         let stopped = match (stopped, kept) {
@@ -85,7 +86,7 @@ impl Superstep {
                 return (stopped, self.channels, None);
             }
             Err(_) => return (stopped, self.channels, None),
-            Ok(_) => || EventData { output: Some(Value::Object(self.output())), ..EventData::default() },
+            Ok(_) => || EventData { input: given, output: Some(Value::Object(self.output())), ..EventData::default() },
         };
         level.tell_chain(EventKind::ChainEnd, self.step, Some(self.channels.snapshot()), data);
         (stopped, self.channels, self.shown)
@@ -167,7 +168,7 @@ impl Superstep {
         }
     }
 
-    /// The task `__start__`: applies the input, and goes where START leads.
+    /// The task `__start__`: applies the input, and goes where START leads. What comes then is nobody's stopped step.
     fn enter(&mut self, input: Value) -> Result<(), NodeError> {
         let graph = self.level.graph.clone();
         let Value::Object(fields) = &input else {
@@ -204,7 +205,10 @@ impl Superstep {
             tries: 0,
         };
         self.saver.put_task(&self.level, record);
+        self.records.clear();
         self.finish_step(applied, Source::Loop);
+        self.resuming = false;
+        self.replaying = false;
         Ok(())
     }
 
@@ -451,6 +455,30 @@ impl Superstep {
     fn tell_view(&self, view: CheckpointView) {
         let base = Some(self.channels.snapshot().clone());
         self.level.tell(self.step - 1, None, base, Payload::Checkpoint(Arc::new(view)));
+    }
+}
+
+/// A run's input, as the event of its beginning shows it.
+fn input_value(input: &Input) -> Value {
+    match input {
+        Input::Values(values) => values.clone(),
+        Input::Resume => Value::Null,
+        Input::Command(command) => {
+            let answer = command.resume.as_ref().map_or(Value::Null, |answer| match answer {
+                Answer::One(value) => value.clone(),
+                Answer::ById(all) => Value::Object(all.iter().cloned().collect()),
+            });
+            let goto = match &command.goto[..] {
+                [] => Value::Null,
+                some => Value::from(some.iter().map(goto_one).collect::<Vec<_>>()),
+            };
+            value!({
+                "graph": null,
+                "update": command.update.as_ref().map_or(Value::Null, crate::Update::to_value),
+                "resume": answer,
+                "goto": goto,
+            })
+        }
     }
 }
 

@@ -247,7 +247,7 @@ async fn awake<T>(
 }
 
 fn timed_out(limit: Duration, text: String) -> NodeError {
-    NodeError::Failed(NodeFailure { timeout: Some(limit), ..NodeFailure::new("TimeoutError", text) })
+    NodeError::Failed(NodeFailure { timeout: Some(limit), ..NodeFailure::new("NodeTimeoutError", text) })
 }
 
 pub(super) fn panic_text(panic: &(dyn Any + std::marker::Send)) -> &str {

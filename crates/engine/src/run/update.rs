@@ -21,12 +21,15 @@ use crate::{
     ids::later,
 };
 
+/// The node that an update is taken as which waits to be applied as an input.
+const INPUT: &str = "__input__";
+
 /// An update of a thread's state by hand.
 #[derive(Clone, Debug, Default)]
 pub struct StateUpdate {
     /// What to write: an object by channel. None, as [`END`], only drops what was to run.
     pub values: Option<Value>,
-    /// As which node; left out, as the one that wrote last.
+    /// As which node; left out, as the one that ran last. As [`INPUT`], the values are the input of the run that comes next.
     pub as_node: Option<String>,
 }
 
@@ -57,7 +60,7 @@ impl Graph {
         let is_first = saved.is_none();
         let level = by_hand(&graph, thread, &ns, metadata);
         let at = saved.as_ref().map(|s| s.checkpoint.id);
-        let step = saved.as_ref().map_or(-1, |s| s.checkpoint.step) + 1;
+        let mut step = saved.as_ref().map_or(-1, |s| s.checkpoint.step) + 1;
         let (mut channels, mut next) = match &saved {
             Some(s) => (Channels::restore(&graph, &s.checkpoint), Next::restore(&graph, &s.checkpoint.control)?),
             None => (Channels::start(&graph), Next::new(&graph)),
@@ -65,12 +68,24 @@ impl Graph {
         let records = saved.as_ref().map(|s| s.tasks.clone()).unwrap_or_default();
         let identity = at.map_or_else(|| level.event_id, |c| c.0);
 
+        // Updates by hand do not count as having run; a thread that never ran was entered.
+        let ran = if next.last.is_empty() { vec![None] } else { next.last.clone() };
+        let mut source = Source::Update;
         let mut changes = Vec::new();
         let mut kept: Vec<TaskRecord> = Vec::new();
         let is_clear =
             matches!(&updates[..], [StateUpdate { values: None, as_node: Some(n) }] if n == END || n == "END");
         if is_clear {
             finish_pending(&graph, &ns, identity, step, &records, &mut channels, &mut next, &mut changes)?;
+        } else if let Some(input) = graph.as_input(&updates)? {
+            let mut applied = super::channels::Applied::default();
+            channels.expire(&graph, &mut applied);
+            changes = applied.changes;
+            next.begin_step();
+            next.deferred.clear();
+            next.input = Some(input);
+            source = Source::Input;
+            step -= i64::from(is_first);
         } else {
             let mut ended = Vec::new();
             for update in &updates {
@@ -97,12 +112,12 @@ impl Graph {
             channels.expire(&graph, &mut applied);
             changes = applied.changes;
             next.begin_step();
-            for (node, _, leaves) in &ended {
+            for (_, _, leaves) in &ended {
                 next.follow(&graph, leaves);
-                next.last.push(*node);
             }
             next.settle();
         }
+        next.last = ran;
         let latest = match checkpoint {
             None => at,
             Some(_) => saver.get(thread, &ns, None).await.map_err(fail)?.map(|s| s.checkpoint.id),
@@ -120,7 +135,7 @@ impl Graph {
             ns: ns.clone(),
             parent: at,
             step,
-            source: Source::Update,
+            source,
             created_at: level.run.clock.now(),
             run_id: None,
             metadata,
@@ -153,11 +168,28 @@ impl Graph {
         Error::InvalidStateUpdate { graph: self.name().to_string(), message }
     }
 
+    /// The input, where the updates are one as [`INPUT`].
+    fn as_input(&self, updates: &[StateUpdate]) -> Result<Option<Value>, Error> {
+        if updates.iter().all(|u| u.as_node.as_deref() != Some(INPUT)) {
+            return Ok(None);
+        }
+        match updates {
+            [StateUpdate { values: Some(input @ Value::Object(_)), .. }] => Ok(Some(input.clone())),
+            [StateUpdate { values: None | Some(Value::Null), .. }] => {
+                Err(self.refuse(format!("an update as {INPUT} needs values: an object by channel")))
+            }
+            [StateUpdate { values: Some(other), .. }] => {
+                Err(self.refuse(format!("an update is an object by channel, not {}", other.kind())))
+            }
+            _ => Err(self.refuse(format!("an update as {INPUT} stands alone in its superstep"))),
+        }
+    }
+
     /// The node an update is taken as; `None` is `__start__`.
     fn as_node(&self, update: &StateUpdate, next: &Next, is_first: bool, of: usize) -> Result<Option<usize>, Error> {
         let inner = &self.inner;
         match &update.as_node {
-            Some(name) if name == START || name == "START" || name == "__input__" => Ok(None),
+            Some(name) if name == START || name == "START" => Ok(None),
             Some(name) => inner.node_ids.get(&**name).copied().map(Some).ok_or_else(|| {
                 let near = crate::graph::nearest(name, inner.node_ids.keys());
                 self.refuse(format!("Node {name} does not exist{near}"))

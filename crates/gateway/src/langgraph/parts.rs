@@ -111,7 +111,9 @@ impl Dialect {
         let mut out = Vec::new();
         let ns = &record.namespace;
         let mut tell = |name: &str, data: Value| {
-            let name = if ns.is_empty() { name.to_owned() } else { format!("{name}|{ns}") };
+            // LangGraph puts the messages of all places together: their ids tell them apart.
+            let is_apart = ns.is_empty() || name.starts_with("messages/");
+            let name = if is_apart { name.to_owned() } else { format!("{name}|{ns}") };
             out.push(Event { name, data });
         };
         match &record.body {
@@ -156,7 +158,7 @@ impl Dialect {
                     }
                 }
                 Payload::Message(m) => {
-                    for (name, data) in self.message(m) {
+                    for (name, data) in self.message(m, ns) {
                         tell(name, data);
                     }
                 }
@@ -170,7 +172,7 @@ impl Dialect {
                     }
                 }
                 Payload::Checkpoint(view) => {
-                    let o = state::streamed(view, &self.configurable);
+                    let o = state::streamed(view, record.run_id, &self.configurable);
                     if self.has(StreamMode::Debug) {
                         let o = state::with_places(o.clone(), view);
                         tell("debug", debug(record, "checkpoint", o));
@@ -182,7 +184,7 @@ impl Dialect {
                 // Events of subgraphs have their place in their metadata, not in their name.
                 Payload::Event(e) => {
                     if self.has(StreamMode::Events) {
-                        out.push(Event { name: "events".to_owned(), data: event(e) });
+                        out.push(Event { name: "events".to_owned(), data: event(e, ns) });
                     }
                 }
             },
@@ -190,9 +192,9 @@ impl Dialect {
         out
     }
 
-    fn message(&mut self, m: &MessagePart) -> Vec<(&'static str, Value)> {
+    fn message(&mut self, m: &MessagePart, ns: &str) -> Vec<(&'static str, Value)> {
         let mut out = Vec::new();
-        let meta = || Value::Object(metadata(&m.meta, m.model.as_ref(), &m.tags));
+        let meta = || Value::Object(metadata(&m.meta, m.model.as_ref(), &m.tags, ns));
         if self.has(StreamMode::MessagesTuple) {
             out.push(("messages", Value::from(vec![messages::chunk(&m.chunk), meta()])));
         }
@@ -262,7 +264,8 @@ fn task(payload: &Payload) -> (&'static str, Object) {
         }
         Payload::TaskEnd(t) => {
             name(&t.meta, &mut o);
-            o.insert("error", t.error.as_ref().map_or(Value::Null, |e: &NodeFailure| state::repr(e).into()));
+            let error = |e: &NodeFailure| Value::Object(object! { "error" => &*e.kind, "message" => &*e.message });
+            o.insert("error", t.error.as_ref().map_or(Value::Null, error));
             o.insert("result", t.result.clone());
             o.insert("interrupts", interrupts(&t.interrupts));
             ("task_result", o)
@@ -280,8 +283,14 @@ fn debug(record: &Record, kind: &str, payload: Object) -> Value {
     Value::Object(o)
 }
 
+/// `checkpoint_ns` of what a task made in a graph with namespace `ns`: LangGraph hands down the first that it meets, which is
+/// the outermost subgraph's, or else the task's own.
+fn place<'a>(ns: &'a str, meta: &'a TaskMeta) -> &'a str {
+    if ns.is_empty() { &meta.checkpoint_ns } else { state::outermost(ns) }
+}
+
 /// The metadata of a message or an event: the run's, and where in the graph it was made.
-fn metadata(meta: &TaskMeta, model: Option<&Arc<ModelInfo>>, tags: &[Arc<str>]) -> Object {
+fn metadata(meta: &TaskMeta, model: Option<&Arc<ModelInfo>>, tags: &[Arc<str>], ns: &str) -> Object {
     let mut o = meta.metadata.clone();
     if let Some(task) = &meta.task {
         o.insert("langgraph_step", meta.step);
@@ -291,7 +300,7 @@ fn metadata(meta: &TaskMeta, model: Option<&Arc<ModelInfo>>, tags: &[Arc<str>]) 
         o.insert("langgraph_checkpoint_ns", &meta.checkpoint_ns);
     }
     if let Some(info) = model {
-        o.insert("checkpoint_ns", &meta.checkpoint_ns);
+        o.insert("checkpoint_ns", place(ns, meta));
         o.insert("ls_provider", &info.provider);
         o.insert("ls_model_name", &info.model);
         o.insert("ls_model_type", "chat");
@@ -304,11 +313,12 @@ fn metadata(meta: &TaskMeta, model: Option<&Arc<ModelInfo>>, tags: &[Arc<str>]) 
 }
 
 /// An event of `astream_events` version 2.
-fn event(e: &EngineEvent) -> Value {
-    let mut meta = metadata(&e.meta, e.model.as_ref(), &[]);
+fn event(e: &EngineEvent, ns: &str) -> Value {
+    let mut meta = metadata(&e.meta, e.model.as_ref(), &[], ns);
     meta.remove("tags");
-    if matches!(e.kind, EventKind::ToolStart | EventKind::ToolEnd | EventKind::ToolError) {
-        meta.insert("checkpoint_ns", &e.meta.checkpoint_ns);
+    // Graphs, nodes and routes of the outermost graph are nowhere within.
+    if !ns.is_empty() || !e.kind.name().starts_with("on_chain") {
+        meta.insert("checkpoint_ns", place(ns, &e.meta));
     }
     let mut data = Object::default();
     let d = &e.data;

@@ -1,7 +1,7 @@
 //! States and checkpoints as LangGraph shows them.
 
 use runloom_engine::{
-    Object, Value,
+    Object, RunId, Value,
     checkpoint::{CheckpointConfig, CheckpointView, TaskView},
     stream::Interrupt,
     value,
@@ -67,7 +67,22 @@ pub fn history(views: &[CheckpointView]) -> Vec<Value> {
     all
 }
 
+/// The namespace of the outermost subgraph on the way to a namespace: `child:T` of `child:T|say:S`. A number after it tells
+/// it from others of the same task.
+pub(super) fn outermost(ns: &str) -> &str {
+    let mut ends = ns.match_indices('|').map(|(at, _)| at).chain([ns.len()]);
+    let first = ends.next().unwrap_or(ns.len());
+    match ends.next() {
+        Some(second) if second > first + 1 && ns[first + 1..second].bytes().all(|b| b.is_ascii_digit()) => &ns[..second],
+        _ => &ns[..first],
+    }
+}
+
 fn metadata(view: &CheckpointView) -> Value {
+    // A thread that never ran has none.
+    if view.config.is_none() {
+        return Value::Null;
+    }
     let mut metadata = view.metadata.clone();
     if let Some(source) = view.source {
         metadata.insert("source", source.name());
@@ -75,7 +90,7 @@ fn metadata(view: &CheckpointView) -> Value {
         metadata.insert("parents", view.parents.clone());
     }
     if let (Some(at), false) = (&view.config, view.parents.is_empty()) {
-        metadata.insert("checkpoint_ns", &at.ns);
+        metadata.insert("checkpoint_ns", outermost(&at.ns));
         metadata.insert("checkpoint_map", view.parents.clone());
     }
     Value::Object(metadata)
@@ -101,7 +116,7 @@ fn task(task: &TaskView) -> Value {
 }
 
 /// A checkpoint as mode `checkpoints` streams it. `configurable` is the run's own, which the server adds.
-pub(super) fn streamed(view: &CheckpointView, configurable: &Object) -> Object {
+pub(super) fn streamed(view: &CheckpointView, run: RunId, configurable: &Object) -> Object {
     let config = |c: &Option<CheckpointConfig>| match c {
         None => Value::Null,
         Some(c) => {
@@ -112,10 +127,12 @@ pub(super) fn streamed(view: &CheckpointView, configurable: &Object) -> Object {
             Value::Object([("configurable", all)].into_iter().collect())
         }
     };
-    let mut meta = Object::default();
-    meta.insert("source", Value::from(view.source.map(|s| s.name().to_owned())));
-    meta.insert("step", view.step);
-    meta.insert("parents", view.parents.clone());
+    // One that an earlier run left comes with what is kept with it; a new one is told before it is kept.
+    let meta = if view.run_id == Some(run) {
+        value!({"source": view.source.map(|s| s.name().to_owned()), "step": view.step, "parents": view.parents.clone()})
+    } else {
+        metadata(view)
+    };
     let tasks = view.tasks.iter().map(|t| {
         let mut o = Object::default();
         o.insert("id", t.id.to_string());
@@ -152,5 +169,17 @@ pub(super) fn with_places(mut o: Object, view: &CheckpointView) -> Object {
     let at = |c: &Option<CheckpointConfig>| c.as_ref().map_or(Value::Null, |c| checkpoint(c, &view.parents));
     o.insert("checkpoint", at(&view.config));
     o.insert("parent_checkpoint", at(&view.parent));
+    if let Some(Value::List(shown)) = o.get("tasks") {
+        let with_place = |(task, t): (&Value, &TaskView)| {
+            let mut task = task.as_object().cloned().unwrap_or_default();
+            if let Some(at) = &t.checkpoint {
+                task.insert("checkpoint", checkpoint(at, &Object::default()));
+                task.remove("state");
+            }
+            Value::Object(task)
+        };
+        let tasks: Vec<Value> = shown.iter().zip(&view.tasks).map(with_place).collect();
+        o.insert("tasks", tasks);
+    }
     o
 }
