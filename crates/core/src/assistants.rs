@@ -43,10 +43,19 @@ impl Core {
     pub async fn get_assistant(&self, id: AssistantId) -> Result<Assistant> {
         match (self.inner.store.get_assistant(id).await, self.inner.registry.is_default(id)) {
             (Err(runloom_store::Error::NotFound { .. }), Some(graph)) => {
-                self.inner.registry.default_of(&self.inner.store, &graph).await
+                self.inner.registry.default_of(&self.inner.store, &graph).await.map(|made| self.described(made))
             }
-            (found, _) => Ok(found?),
+            (found, _) => Ok(self.described(found?)),
         }
+    }
+
+    /// A default assistant that nobody has described is described by its graph, as the graph is now.
+    fn described(&self, mut assistant: Assistant) -> Assistant {
+        let is_plain = assistant.description.is_none() && assistant.id == default_assistant_id(&assistant.graph);
+        if is_plain && let Ok(served) = self.inner.registry.latest(&assistant.graph) {
+            assistant.description = Some(served.graph.description().to_owned()).filter(|text| !text.is_empty());
+        }
+        assistant
     }
 
     /// Makes a version after the highest, and makes it the latest. Metadata is merged; a null takes a key away.
@@ -73,7 +82,7 @@ impl Core {
         if update.name.as_ref().is_some_and(|name| name.trim().is_empty()) {
             update.name = Some("Untitled".to_owned());
         }
-        Ok(self.inner.store.update_assistant(id, update).await?)
+        Ok(self.described(self.inner.store.update_assistant(id, update).await?))
     }
 
     /// The same, but the metadata given, if any, is put in place of the assistant's.
@@ -103,7 +112,8 @@ impl Core {
         sort: (AssistantSort, Direction),
         page: PageRequest,
     ) -> Result<Page<Assistant>> {
-        Ok(self.inner.store.list_assistants(filter, sort, page).await?)
+        let found = self.inner.store.list_assistants(filter, sort, page).await?;
+        Ok(Page { items: found.items.into_iter().map(|a| self.described(a)).collect(), ..found })
     }
 
     /// How many assistants a filter holds for.
@@ -119,7 +129,8 @@ impl Core {
         page: PageRequest,
     ) -> Result<Page<Assistant>> {
         self.get_assistant(id).await?;
-        Ok(self.inner.store.list_versions(id, metadata, page).await?)
+        let found = self.inner.store.list_versions(id, metadata, page).await?;
+        Ok(Page { items: found.items.into_iter().map(|a| self.described(a)).collect(), ..found })
     }
 
     /// Makes a version the latest, whole: name, config, context and metadata.
@@ -134,7 +145,7 @@ impl Core {
                     .with("assistant_id", id)
                     .with("version", version))
             }
-            done => Ok(done?),
+            done => Ok(self.described(done?)),
         }
     }
 

@@ -128,6 +128,11 @@ fn filter(fields: &Fields<'_>) -> Result<AssistantFilter, Fail> {
 pub(crate) async fn search(State(api): State<Api>, call: Call) -> Reply {
     let fields = call.fields()?;
     let filter = filter(&fields)?;
+    if let Some(graph) = &filter.graph
+        && api.core.get_graph(graph).await.ok().is_none_or(|known| known.hidden)
+    {
+        return Err(Fail::not_found(format!("Graph '{graph}' not found")));
+    }
     let (limit, offset) = fields.page(10)?;
     let sort = match fields.word("sort_by", &["assistant_id", "graph_id", "name", "created_at", "updated_at"])? {
         Some("assistant_id") => AssistantSort::Id,
@@ -208,6 +213,7 @@ pub(crate) async fn subgraphs(State(api): State<Api>, call: Call) -> Reply {
     let only = call.param("namespace");
     let all = api.core.subgraph_schemas(&target, call.query_flag("recurse")? || only.contains('|')).await?;
     let shown = all.iter().filter(|(name, _)| only.is_empty() || *name == only);
-    let shown: Object = shown.map(|(name, s)| (std::sync::Arc::from(name.as_str()), records::schemas(s))).collect();
+    let shown: Object =
+        shown.map(|(name, s)| (std::sync::Arc::from(name.as_str()), records::inner_schemas(s))).collect();
     Ok(json(StatusCode::OK, shown))
 }

@@ -2,7 +2,7 @@
 
 use axum::extract::State;
 use http::StatusCode;
-use runloom_core::{StateQuery, StateUpdateRequest};
+use runloom_core::{Reason, StateQuery, StateUpdateRequest};
 use runloom_engine::{CheckpointId, Object, StateUpdate, ThreadId, Value, checkpoint::CheckpointFilter};
 
 use crate::{
@@ -48,6 +48,9 @@ pub(crate) async fn at(State(api): State<Api>, call: Call) -> Reply {
 /// The state at a checkpoint that is named in the body.
 pub(crate) async fn at_place(State(api): State<Api>, call: Call) -> Reply {
     let fields = call.fields()?;
+    if fields.value("checkpoint").is_none() {
+        return Err(Fail::invalid("checkpoint: is required"));
+    }
     let (checkpoint_id, namespace) = place(&fields)?;
     let subgraphs = fields.flag("subgraphs")?;
     answer(&api, StateQuery { thread: call.thread()?, checkpoint_id, namespace, subgraphs }).await
@@ -58,12 +61,19 @@ pub(crate) async fn update(State(api): State<Api>, call: Call) -> Reply {
     let fields = call.fields()?;
     let (checkpoint, namespace) = place(&fields)?;
     let as_node = fields.text("as_node")?.map(str::to_owned);
-    let updates = match fields.value("values") {
-        Some(Value::List(all)) => {
-            all.iter().map(|values| StateUpdate { values: Some(values.clone()), as_node: as_node.clone() }).collect()
+    let values = fields.value("values").cloned();
+    match &values {
+        None | Some(Value::Object(_)) => {}
+        Some(Value::List(_)) => {
+            let detail =
+                "values: must be an object by channel, not a list; many updates are supersteps of a new thread";
+            return Err(Fail::new(StatusCode::BAD_REQUEST, detail));
         }
-        one => vec![StateUpdate { values: one.cloned(), as_node }],
-    };
+        Some(other) => {
+            return Err(Fail::invalid(format!("values: must be an object by channel, not {}", other.kind())));
+        }
+    }
+    let updates = vec![StateUpdate { values, as_node }];
     let thread = find(&api, id).await?;
     if thread.graph.is_none() && !thread.metadata.contains_key("graph_id") {
         let detail = format!(
@@ -81,7 +91,10 @@ pub(crate) async fn update(State(api): State<Api>, call: Call) -> Reply {
         expected_checkpoint_id: None,
         graph: None,
     };
-    let made = api.core.update_state(request).await?;
+    let made = api.core.update_state(request).await.map_err(|error| match error.reason {
+        Reason::InvalidUpdate | Reason::NodeUnknown => Fail::from(error).with_status(StatusCode::BAD_REQUEST),
+        _ => error.into(),
+    })?;
     let checkpoint = object! {
         "thread_id" => id.to_string(),
         "checkpoint_ns" => &made.ns,

@@ -14,6 +14,9 @@ use crate::{
 
 fn place(fields: &Fields<'_>) -> Result<(Vec<String>, String), Fail> {
     let namespace = fields.texts("namespace")?.ok_or_else(|| Fail::invalid("namespace: is required"))?;
+    if namespace.is_empty() {
+        return Err(Fail::new(StatusCode::BAD_REQUEST, "namespace: must have at least one part"));
+    }
     let key = fields.text("key")?.ok_or_else(|| Fail::invalid("key: is required"))?;
     Ok((namespace, key.to_owned()))
 }
@@ -29,7 +32,7 @@ pub(crate) async fn put(State(api): State<Api>, call: Call) -> Reply {
 
 pub(crate) async fn get(State(api): State<Api>, call: Call) -> Reply {
     let namespace: Vec<String> = call.query("namespace").unwrap_or_default().split('.').map(str::to_owned).collect();
-    let key = call.query("key").ok_or_else(|| Fail::invalid("key: is required"))?;
+    let key = call.query("key").ok_or_else(|| Fail::new(StatusCode::BAD_REQUEST, "key: is required"))?;
     let refresh = call.query("refresh_ttl").is_none() || call.query_flag("refresh_ttl")?;
     let found = api.core.get_item(&namespace, key, refresh).await?;
     Ok(json(StatusCode::OK, found.as_ref().map(records::item)))

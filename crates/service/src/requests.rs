@@ -52,6 +52,7 @@ pub(crate) fn run_request(check: &mut Check, path: &str, spec: Option<v1::RunSpe
         }
     }
     let spec = RunRequest {
+        thread_metadata: Object::default(),
         run_id: None,
         thread_id,
         create_thread: check.one_of::<IfThreadNotExists>(at("if_not_exists"), spec.if_not_exists)

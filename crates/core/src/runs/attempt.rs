@@ -83,6 +83,10 @@ impl Core {
             }
         };
         self.inner.runner.deactivate(now.id);
+        if result.is_err() {
+            // Who waits for a run to be taken back looks again: it was not.
+            self.inner.runner.logs.moved(now.thread);
+        }
         match result {
             Err(error) if error.reason == Reason::RunActive || error.reason == Reason::RunNotFound => {
                 // Superseded or deleted: whoever did it tells its readers.

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use runloom_engine::{Object, RunId, ThreadId, Value};
 use runloom_store::{
-    IfExists, NewRun, NewThread, Page, PageRequest, RequestKey, Run, RunFilter, RunThread, ThreadUpdate,
+    CancelAction, IfExists, NewRun, NewThread, Page, PageRequest, RequestKey, Run, RunFilter, RunThread, Thread,
+    ThreadUpdate,
 };
 
 use super::request::{RunRequest, RunSpec, Start};
@@ -114,8 +115,8 @@ impl Core {
         }
         self.check_start(thread.as_ref(), &served, request).await?;
 
-        // A thread says of which graph it is, from its first run on; both writes go to the disk together.
-        let mark = thread.as_ref().filter(|t| t.metadata.get_str("graph_id") != Some(&*served.name)).map(|thread| {
+        // A thread says of which graph and assistant its last run is; both writes go to the disk together.
+        let mark = thread.as_ref().filter(|t| !is_marked(t, &assistant.id.to_string(), &served.name)).map(|thread| {
             let mark = thread_metadata(&assistant.id.to_string(), &served.name);
             let before = |key: &Arc<str>| (key.clone(), thread.metadata.get(key).cloned().unwrap_or_default());
             spec.marked_over = Some(mark.keys().map(before).collect());
@@ -133,7 +134,14 @@ impl Core {
                     id,
                     if_exists: IfExists::Keep,
                     owner: request.owner.clone(),
-                    metadata: thread_metadata(&assistant.id.to_string(), &served.name),
+                    metadata: {
+                        let mut metadata = thread_metadata(&assistant.id.to_string(), &served.name);
+                        request
+                            .thread_metadata
+                            .iter()
+                            .for_each(|(key, value)| metadata.insert(key.clone(), value.clone()));
+                        metadata
+                    },
                     stateless: is_stateless,
                     expiry: None,
                 }),
@@ -248,13 +256,25 @@ impl Core {
             Err(error) => return Err(error),
         }
         let end = end.unwrap_or_else(|| End::kept(&before));
-        let run = match self.inner.store.get_run(id).await {
+        let run = match self.taken_back(&before).await {
             Ok(run) => run,
             // Rolled back: as it was last.
             Err(runloom_store::Error::NotFound { .. }) => Run { status: end.status, ..before },
             Err(error) => return Err(error.into()),
         };
         Ok(Outcome { run, end })
+    }
+
+    /// A run that has ended: where it is to be taken back, once that is done. Its end is on disk before.
+    async fn taken_back(&self, run: &Run) -> runloom_store::Result<Run> {
+        let mut moved = self.inner.runner.logs.follow(run.thread);
+        loop {
+            let now = self.inner.store.get_run(run.id).await?;
+            let is_rollback = now.cancel.as_ref().is_some_and(|c| c.action == CancelAction::Rollback);
+            if !is_rollback || self.inner.runner.active(run.id).is_none() || moved.changed().await.is_err() {
+                return Ok(now);
+            }
+        }
     }
 
     /// What is needed to read and write a run's log.
@@ -290,6 +310,12 @@ pub(crate) fn engine_metadata(run: &Run, spec: &RunSpec) -> Object {
     metadata
 }
 
+/// Whether a thread says of which graph and assistant it is.
+fn is_marked(thread: &Thread, assistant: &str, graph: &str) -> bool {
+    let has = |key: &str, value: &str| thread.metadata.get_str(key) == Some(value);
+    has("graph_id", graph) && has("assistant_id", assistant)
+}
+
 fn thread_metadata(assistant: &str, graph: &str) -> Object {
     [("graph_id", Value::from(graph)), ("assistant_id", Value::from(assistant))].into_iter().collect()
 }
@@ -322,7 +348,7 @@ fn check_shape(request: &RunRequest) -> Result<()> {
         Start::Command(c) if c.resume.is_some() && !c.resume_by_id.is_empty() => {
             wrong("command", "has both one answer and answers by question id; give one of them");
         }
-        Start::Resume if stateless => wrong("input", "a stateless run needs an input"),
+        Start::Resume if stateless && request.spec.strict => wrong("input", "a stateless run needs an input"),
         _ => {}
     }
     if stateless && request.spec.checkpoint_id.is_some() {

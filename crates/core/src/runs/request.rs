@@ -24,6 +24,8 @@ pub struct RunRequest {
     pub create_thread: bool,
     /// What to run.
     pub target: Target,
+    /// What a thread that is made has in its metadata, over the graph's and the assistant's.
+    pub thread_metadata: Object,
     /// The owner of a thread that is made.
     pub owner: Option<String>,
     /// All that the run itself needs: what is kept.

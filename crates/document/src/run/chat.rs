@@ -60,9 +60,7 @@ impl Chat {
             (Value::List(list), None) if self.is_normal && matches!(run.state, runloom_engine::StateView::State(_)) => {
                 Ok(list)
             }
-            (given, _) => {
-                coerce_prompt(&given).map_err(|m| NodeError::msg(format!("`messages` of `chat_model`: {m}")))
-            }
+            (given, _) => coerce_prompt(&given).map_err(|m| NodeError::msg(format!("`messages` of `chat_model`: {m}"))),
         }
     }
 }

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::{channels::Channels, control::Next, scope::Level, superstep::Stopped};
 use crate::{
-    CheckpointError, CheckpointId, Error, List, NodeError, RunId, ThreadId,
+    CheckpointError, CheckpointId, Error, List, NodeError, RunId, ThreadId, Value,
     channel::Reducer,
     checkpoint::{Ack, Change, Checkpoint, CheckpointWrite, Durability, ListEdit, Source, TaskRecord},
     graph::ChannelId,
@@ -16,6 +16,9 @@ use crate::{
 
 /// How many writes may be under way before the loop waits for the oldest.
 const MOST_UNDER_WAY: usize = 32;
+
+/// Settings that say where a run stands, and not what it was set to.
+const PLACE: [&str; 4] = ["thread_id", "checkpoint_id", "checkpoint_ns", "checkpoint_map"];
 
 /// Keeps one graph's checkpoints.
 pub(crate) struct Saver {
@@ -152,6 +155,13 @@ impl Saver {
         parent: Option<CheckpointId>,
     ) -> Checkpoint {
         let mut metadata = level.metadata.clone();
+        // What the run was set to is found again by it, as with LangGraph; what is private to a server is not.
+        for (key, value) in level.run.config.configurable.iter() {
+            let is_plain = !key.starts_with("__") && !matches!(value, Value::Null | Value::List(_) | Value::Object(_));
+            if is_plain && !PLACE.contains(&&**key) && !metadata.contains_key(key) {
+                metadata.insert(key.clone(), value.clone());
+            }
+        }
         if let Some(within) = &level.within
             && let Some(task) = &within.task
         {
@@ -159,7 +169,7 @@ impl Saver {
             metadata.insert("langgraph_node", &task.node);
             metadata.insert("langgraph_step", within.step);
             metadata.insert("langgraph_path", within.path.clone());
-            metadata.insert("langgraph_triggers", within.triggers.iter().map(crate::Value::from).collect::<Vec<_>>());
+            metadata.insert("langgraph_triggers", within.triggers.iter().map(Value::from).collect::<Vec<_>>());
             metadata.insert("langgraph_checkpoint_ns", &within.checkpoint_ns);
         }
         if !level.parent_checkpoints.is_empty() {

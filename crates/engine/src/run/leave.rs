@@ -29,10 +29,7 @@ pub(crate) fn leave(
     if out.routes.is_empty() {
         return Ok(writes);
     }
-    let scope = Arc::new(TaskScope {
-        event_id: level.parents.last().copied().unwrap_or_default(),
-        ..TaskScope::new(level, (id, None, TaskPath::Pull(usize::MAX)), step, state)
-    });
+    let scope = Arc::new(TaskScope::new(level, (id, None, TaskPath::Pull(usize::MAX)), step, state));
     routes(&scope, out, &StateView::State(state.clone()), &mut writes)?;
     Ok(writes)
 }
@@ -67,15 +64,16 @@ pub(crate) fn leave_task(
 fn routes(scope: &Arc<TaskScope>, out: &Out, state: &StateView, writes: &mut TaskWrites) -> Result<(), NodeError> {
     let graph = &scope.level.graph;
     let cx = Context { task: scope.clone() };
-    for route in &out.routes {
+    for (at, route) in out.routes.iter().enumerate() {
         // What leads in from START is nobody's.
-        let wants = |kind| scope.node.is_some() && scope.wants_event(kind, &route.name, StepTag::Part(3), &[]);
+        let step = StepTag::Part(3 + at);
+        let wants = |kind| scope.node.is_some() && scope.wants_event(kind, &route.name, step, &[]);
         let (starts, ends) = (wants(EventKind::ChainStart), wants(EventKind::ChainEnd));
         let id = if starts || ends { scope.level.run.clock.uuid() } else { Uuid::nil() };
         let input = (starts || ends).then(|| state.to_value());
         if starts {
             let data = EventData { input: input.clone(), ..EventData::default() };
-            scope.route_event(EventKind::ChainStart, &route.name, id, data);
+            scope.route_event(EventKind::ChainStart, (step, &route.name), id, data);
         }
         let decide = AssertUnwindSafe(|| route.route.call(state, &cx));
         let to = std::panic::catch_unwind(decide).unwrap_or_else(|panic| {
@@ -84,7 +82,7 @@ fn routes(scope: &Arc<TaskScope>, out: &Out, state: &StateView, writes: &mut Tas
         })?;
         if ends {
             let data = EventData { input, output: Some(goto_value(&to)), ..EventData::default() };
-            scope.route_event(EventKind::ChainEnd, &route.name, id, data);
+            scope.route_event(EventKind::ChainEnd, (step, &route.name), id, data);
         }
         for goto in to {
             if let (Goto::Node(name), Some(targets)) = (&goto, &route.targets) {

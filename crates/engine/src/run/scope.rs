@@ -54,8 +54,8 @@ pub(crate) enum StepTag {
     None,
     /// A node, by its superstep.
     Step(i64),
-    /// A part of what LangGraph makes of a node: 1 its work, 2 its writes, 3 its routes.
-    Part(u8),
+    /// A part of what LangGraph makes of a node: 1 its work, 2 its writes, from 3 on its routes.
+    Part(usize),
 }
 
 impl StepTag {

@@ -9,9 +9,9 @@ use super::{
     context::TaskPath,
     control::Next,
     finish::Saver,
+    leave::goto_one,
     scope::{Level, Questions},
     task::{Ended, Task},
-    leave::goto_one,
     writes::TaskWrites,
 };
 use crate::{

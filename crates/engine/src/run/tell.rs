@@ -42,14 +42,13 @@ impl TaskScope {
         }
     }
 
-    pub(super) fn route_event(&self, kind: EventKind, name: &Arc<str>, id: Uuid, data: EventData) {
-        let parent_ids = if self.node.is_none() { self.level.parents.clone() } else { self.child_parents() };
+    pub(super) fn route_event(&self, kind: EventKind, (step, name): (StepTag, &Arc<str>), id: Uuid, data: EventData) {
         self.tell(Payload::from(Event {
             kind,
             name: name.clone(),
             run_id: id,
-            parent_ids,
-            tags: StepTag::Part(3).with(self.tags()),
+            parent_ids: self.child_parents(),
+            tags: step.with(self.tags()),
             meta: self.meta(),
             model: None,
             data,

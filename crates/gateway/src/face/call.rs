@@ -128,9 +128,12 @@ impl Call {
         }
     }
 
-    /// The body, which has to be an object, or nothing.
+    /// The body, which has to be an object.
     pub fn fields(&self) -> Result<Fields<'_>, Fail> {
-        Fields::of(&self.body)
+        match &self.body {
+            Value::Null => Err(Fail::invalid("the body must be a JSON object; there is none")),
+            body => Fields::of(body),
+        }
     }
 
     /// A header as text.

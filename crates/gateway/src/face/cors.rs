@@ -39,7 +39,7 @@ pub(crate) async fn guard(State(api): State<Api>, request: Request, next: Next) 
         request.method() == Method::OPTIONS && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
     let is_harmless = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
     let mut response = if is_preflight {
-        empty(if allowed { StatusCode::NO_CONTENT } else { StatusCode::FORBIDDEN })
+        empty(if allowed { StatusCode::OK } else { StatusCode::FORBIDDEN })
     } else if !allowed && !is_harmless {
         let detail = "pages of this origin may not use this server; allow it in the server's options";
         Fail::new(StatusCode::FORBIDDEN, detail).into_response()

@@ -7,6 +7,6 @@ mod state;
 mod time;
 
 pub use messages::{chunk, partial};
-pub use parts::{CANCEL_CALL, Dialect, Event, StreamMode, error_object};
+pub use parts::{CANCEL_CALL, CANCEL_MANY, Dialect, Event, StreamMode, error_object};
 pub use state::{history, interrupts as state_interrupts, state};
 pub use time::{iso, read_iso};

@@ -94,12 +94,29 @@ pub struct Dialect {
     /// What the server adds to a run's configuration.
     configurable: Object,
     messages: HashMap<Arc<str>, Partial>,
+    tells_openings: bool,
+    tells_checkpoints: bool,
 }
 
 impl Dialect {
     /// For a reader of these modes. `configurable` is what streamed checkpoints show beside the place.
     pub fn new(modes: Vec<StreamMode>, configurable: Object) -> Self {
-        Self { modes, configurable, messages: HashMap::new() }
+        Self { modes, configurable, messages: HashMap::new(), tells_openings: true, tells_checkpoints: true }
+    }
+
+    /// For a run without a thread of its own: there is no checkpoint to go back to, so none is told.
+    #[must_use]
+    pub fn without_checkpoints(mut self) -> Self {
+        self.modes.retain(|mode| *mode != StreamMode::Checkpoints);
+        self.tells_checkpoints = false;
+        self
+    }
+
+    /// For a reader who named what it wants: attempts are not told.
+    #[must_use]
+    pub fn without_openings(mut self) -> Self {
+        self.tells_openings = false;
+        self
     }
 
     fn has(&self, mode: StreamMode) -> bool {
@@ -118,7 +135,7 @@ impl Dialect {
         };
         match &record.body {
             // One for each attempt; how a waiting run stands is told by the head of the answer.
-            Body::Opening(_) if record.seq == 0 => {}
+            Body::Opening(_) if record.seq == 0 || !self.tells_openings => {}
             Body::Opening(_) => {
                 let mut o = Object::default();
                 o.insert("run_id", record.run_id.to_string());
@@ -173,7 +190,7 @@ impl Dialect {
                 }
                 Payload::Checkpoint(view) => {
                     let o = state::streamed(view, record.run_id, &self.configurable);
-                    if self.has(StreamMode::Debug) {
+                    if self.has(StreamMode::Debug) && self.tells_checkpoints {
                         let o = state::with_places(o.clone(), view);
                         tell("debug", debug(record, "checkpoint", o));
                     }
@@ -230,13 +247,18 @@ fn failure(end: &End) -> Option<&Error> {
 /// How a cancel by LangGraph's API is called in what it leaves behind.
 pub const CANCEL_CALL: &str = "POST /threads/{thread_id}/runs/{run_id}/cancel";
 
+/// And a cancel of many.
+pub const CANCEL_MANY: &str = "POST /runs/cancel";
+
 /// `{error: type, message}`.
 pub fn error_object(error: &Error) -> Value {
     let mut o = Object::default();
     o.insert("error", error.kind.clone().unwrap_or_else(|| format!("{:?}", error.reason)));
     // Who cancelled by LangGraph's API is told in that server's words.
     let message = match error.metadata.get("requester") {
-        Some(by) if error.reason == Reason::Cancelled && by == CANCEL_CALL => format!("interrupt requested via {by}"),
+        Some(by) if error.reason == Reason::Cancelled && [CANCEL_CALL, CANCEL_MANY].contains(&by.as_str()) => {
+            format!("interrupt requested via {by}")
+        }
         _ => error.message.clone(),
     };
     o.insert("message", message);

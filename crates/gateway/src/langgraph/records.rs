@@ -290,6 +290,16 @@ pub fn schemas(schemas: &Schemas) -> Object {
     }
 }
 
+/// What a graph inside another takes and gives.
+pub fn inner_schemas(inner: &Schemas) -> Object {
+    let mut o = schemas(inner);
+    o.remove("graph_id");
+    if inner.context.is_none() {
+        o.insert("config_schema", Value::object());
+    }
+    o
+}
+
 /// An item of the store.
 pub fn item(item: &Item) -> Object {
     object! {

@@ -73,7 +73,9 @@ pub(super) fn outermost(ns: &str) -> &str {
     let mut ends = ns.match_indices('|').map(|(at, _)| at).chain([ns.len()]);
     let first = ends.next().unwrap_or(ns.len());
     match ends.next() {
-        Some(second) if second > first + 1 && ns[first + 1..second].bytes().all(|b| b.is_ascii_digit()) => &ns[..second],
+        Some(second) if second > first + 1 && ns[first + 1..second].bytes().all(|b| b.is_ascii_digit()) => {
+            &ns[..second]
+        }
         _ => &ns[..first],
     }
 }

@@ -131,13 +131,18 @@ impl Asked {
                 }
             }
         };
+        // The one stands for the other: clients of old look for a context among the settings.
+        let configurable = match &context {
+            Value::Object(context) if settings.is_empty() => context.clone(),
+            _ => settings.clone(),
+        };
         let spec = RunSpec {
             start,
             context,
             recursion_limit: number("recursion_limit")?,
             max_concurrency: number("max_concurrency")?,
             tags: config.texts("tags")?.unwrap_or_default(),
-            configurable: settings.clone(),
+            configurable,
             noted,
             metadata,
             modes: modes.iter().fold(Modes::NONE, |all, m| all.with(m.records())).bits(),
@@ -155,6 +160,7 @@ impl Asked {
         let wait = fields.value("after_seconds").map(seconds).transpose()?.filter(|wait| !wait.is_zero());
         let request = RunRequest {
             thread_id: thread,
+            thread_metadata: spec.metadata.clone(),
             create_thread: fields.word("if_not_exists", &["create", "reject"])? == Some("create"),
             target,
             spec,

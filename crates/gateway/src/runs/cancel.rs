@@ -11,7 +11,7 @@ use runloom_engine::{RunId, ThreadId, Value};
 use super::find;
 use crate::{
     face::{Api, Call, Fail, Reply, empty, until_told, uuid, with_location},
-    langgraph::CANCEL_CALL,
+    langgraph::{CANCEL_CALL, CANCEL_MANY},
 };
 
 fn action(call: &Call) -> Result<CancelAction, Fail> {
@@ -92,7 +92,7 @@ pub(crate) async fn cancel_many(State(api): State<Api>, call: Call) -> Reply {
         return Err(none_to_cancel());
     }
     for run in runs {
-        match api.core.cancel_run(run.id, action, "POST /runs/cancel".into(), false).await {
+        match api.core.cancel_run(run.id, action, CANCEL_MANY.into(), false).await {
             Ok(_) => {}
             Err(error) if error.reason == Reason::RunNotFound => {}
             Err(error) => return Err(error.into()),

@@ -89,8 +89,17 @@ impl Feed {
         let options = ReadOptions { after, modes: Some(wanted), filter: filter.compile()?, opening: false };
         // A run that has just been made may be over by now: it is looked up like any other.
         let reader = core.read_run(run.id, options).await?;
-        let dialect = Dialect::new(modes, records::configurable(run, &spec));
+        let mut dialect = Dialect::new(modes, records::configurable(run, &spec));
+        if run.stateless {
+            dialect = dialect.without_checkpoints();
+        }
         Ok(Self { reader, dialect, place, ready: VecDeque::new(), guard: None })
+    }
+
+    /// Leaves the openings of attempts out.
+    pub fn without_openings(mut self) -> Self {
+        self.dialect = self.dialect.without_openings();
+        self
     }
 
     /// Cancels the run when this reader leaves before the run's end.

@@ -158,8 +158,8 @@ pub(crate) async fn batch(State(api): State<Api>, call: Call) -> Reply {
     let Some(bodies) = call.body.as_list() else {
         return Err(Fail::invalid(format!("the body must be a list of runs, not {}", call.body.kind())));
     };
-    if bodies.len() > 1000 {
-        return Err(Fail::invalid("a batch has at most 1000 runs"));
+    if bodies.is_empty() || bodies.len() > 1000 {
+        return Err(Fail::invalid("a batch has 1 to 1000 runs"));
     }
     let mut all = Vec::with_capacity(bodies.len());
     for (i, body) in bodies.iter().enumerate() {

@@ -101,8 +101,12 @@ pub(crate) async fn join_stream_stateless(State(api): State<Api>, call: Call) ->
 async fn joined(api: &Api, call: &Call, run: Run) -> Reply {
     let place = Place::read(call.header("last-event-id").or(call.query("last_event_id")))?;
     let asked = stream_modes(&call.query_all(&["stream_mode", "stream_modes"]))?;
-    let modes: Vec<StreamMode> = if asked.is_empty() { modes(&RunSpec::of(&run)) } else { asked };
-    let feed = Feed::open(&api.core, &run, modes, place, &event_filter(call)?).await?;
+    let has_named = !asked.is_empty();
+    let modes: Vec<StreamMode> = if has_named { asked } else { modes(&RunSpec::of(&run)) };
+    let mut feed = Feed::open(&api.core, &run, modes, place, &event_filter(call)?).await?;
+    if has_named {
+        feed = feed.without_openings();
+    }
     let feed = match call.query_flag("cancel_on_disconnect")? {
         true if !run.status.is_end() => feed.cancelling(api.core.clone(), &run),
         _ => feed,
