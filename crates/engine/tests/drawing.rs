@@ -115,7 +115,7 @@ fn a_graph_drawn_within_another_is_entered_and_left_at_its_own_nodes() {
     );
     assert_eq!(
         drawn.nodes.iter().map(|n| &*n.id).collect::<Vec<_>>(),
-        ["__start__", "in:one", "in:two", "post", "pre", "__end__"]
+        ["__start__", "pre", "post", "__end__", "in:one", "in:two"]
     );
     let drawn = edges(&around("outer", subgraph(fork("fork"))).draw(1));
     for edge in [

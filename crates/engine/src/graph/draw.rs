@@ -3,14 +3,16 @@
 use std::{collections::BTreeMap, fmt::Write, sync::Arc};
 
 use super::{Graph, compiled::Out};
-use crate::{END, START};
+use crate::{Breakpoints, END, Object, START};
 
 /// A graph as a picture of nodes and edges.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Drawing {
-    /// The nodes, `__start__` first and `__end__` last.
+    /// The nodes: `__start__`, those of the graph in the order in which they were added, `__end__`, then those of graphs that
+    /// are drawn out.
     pub nodes: Vec<DrawnNode>,
-    /// The edges.
+    /// The edges: those of the graph by source and target, those to the end that nobody wrote, then those of graphs that are
+    /// drawn out.
     pub edges: Vec<DrawnEdge>,
 }
 
@@ -25,6 +27,10 @@ pub struct DrawnNode {
     pub defer: bool,
     /// Its tags.
     pub tags: Vec<Arc<str>>,
+    /// The node's own metadata.
+    pub metadata: Object,
+    /// Whether the graph stops before it, and after it.
+    pub stops: (bool, bool),
 }
 
 /// An edge of a drawing.
@@ -53,33 +59,47 @@ impl Graph {
     fn drawn(&self, prefix: &str, depth: usize, left: &mut usize) -> Drawing {
         let g = &self.inner;
         let mut d = Drawing { nodes: Vec::new(), edges: Vec::new() };
+        let mut within = Drawing { nodes: Vec::new(), edges: Vec::new() };
         let id = |name: &str| -> Arc<str> {
             if prefix.is_empty() { name.into() } else { format!("{prefix}:{name}").into() }
         };
-        let plain = |name: &str| DrawnNode { id: id(name), subgraph: None, defer: false, tags: Vec::new() };
+        let plain = |name: &str| DrawnNode {
+            id: id(name),
+            subgraph: None,
+            defer: false,
+            tags: Vec::new(),
+            metadata: Object::default(),
+            stops: (false, false),
+        };
         *left = left.saturating_sub(g.nodes.len());
         // Where a node that is drawn out is entered and left.
         let mut doors: BTreeMap<Arc<str>, (Arc<str>, Arc<str>)> = BTreeMap::new();
         d.nodes.push(plain(START));
-        for node in &g.nodes {
+        let mut nodes: Vec<_> = g.nodes.iter().collect();
+        nodes.sort_by_key(|node| node.rank);
+        for node in nodes {
             let inner = node.spec.node.subgraphs();
             if depth == 0 || *left == 0 || inner.is_empty() {
                 let subgraph = inner.first().map(|g| g.name().clone());
-                let tags = node.spec.tags.clone();
-                d.nodes.push(DrawnNode { id: id(&node.name), subgraph, defer: node.spec.defer, tags });
+                let (tags, metadata) = (node.spec.tags.clone(), node.spec.metadata.clone());
+                let is_among = |points: &Breakpoints| matches!(points, Breakpoints::Nodes(_)) && points.has(&node.name);
+                let stops = (is_among(&g.interrupt_before), is_among(&g.interrupt_after));
+                let defer = node.spec.defer;
+                d.nodes.push(DrawnNode { id: id(&node.name), subgraph, defer, tags, metadata, stops });
                 continue;
             }
             let mut door: Option<(Arc<str>, Arc<str>)> = None;
             for (at, graph) in inner.iter().enumerate() {
                 // As their namespaces: the second graph of a node stands under a number.
                 let under = if at == 0 { id(&node.name) } else { id(&format!("{}:{at}", node.name)) };
-                let (inside, enter, leave) = graph.drawn(&under, depth - 1, left).trimmed();
+                let ends = [START, END].map(|end| format!("{under}:{end}").into());
+                let (inside, enter, leave) = graph.drawn(&under, depth - 1, left).trimmed(ends);
                 if let Some((_, before)) = &door {
-                    d.edges.push(edge(before, &enter, false, None));
+                    within.edges.push(edge(before, &enter, false, None));
                 }
                 door = Some((door.map_or(enter, |(first, _)| first), leave));
-                d.nodes.extend(inside.nodes);
-                d.edges.extend(inside.edges);
+                within.nodes.extend(inside.nodes);
+                within.edges.extend(inside.edges);
             }
             doors.extend(door.map(|door| (id(&node.name), door)));
         }
@@ -96,7 +116,9 @@ impl Graph {
                 edge.target = enter.clone();
             }
         }
+        d.nodes.extend(within.nodes);
         d.edges.extend(own);
+        d.edges.extend(within.edges);
         d
     }
 
@@ -104,7 +126,7 @@ impl Graph {
     fn own_edges(&self, id: &impl Fn(&str) -> Arc<str>) -> Vec<DrawnEdge> {
         let g = &self.inner;
         let named = |to: &Arc<str>| if &**to == "END" { Arc::from(END) } else { to.clone() };
-        let mut edges = Vec::new();
+        let (mut edges, mut implied) = (Vec::new(), Vec::new());
         let mut leave = |from: &str, out: &Out, destinations: &[Arc<str>]| {
             let before = edges.len();
             let joined = out.joins.iter().map(|join| g.joins[*join].to);
@@ -120,7 +142,7 @@ impl Graph {
             }
             edges.extend(destinations.iter().map(|to| edge(&id(from), &id(&named(to)), true, None)));
             if edges.len() == before && from != START {
-                edges.push(edge(&id(from), &id(END), false, None));
+                implied.push(edge(&id(from), &id(END), false, None));
             }
         };
         leave(START, &g.start, &[]);
@@ -131,6 +153,8 @@ impl Graph {
                 all.iter().filter(|to| &*named(to) == END || g.node_ids.contains_key(*to)).cloned().collect();
             leave(&node.name, &node.out, &here);
         }
+        edges.sort_by(|a, b| (&a.source, &a.target, a.conditional).cmp(&(&b.source, &b.target, b.conditional)));
+        edges.extend(implied);
         edges
     }
 }
@@ -143,25 +167,21 @@ fn edge(source: &Arc<str>, target: &Arc<str>, conditional: bool, route: Option<&
 impl Drawing {
     /// Without its start and its end, where one edge each says no more than which node is the first and the last; with
     /// where it is entered and left.
-    fn trimmed(mut self) -> (Self, Arc<str>, Arc<str>) {
-        let (mut enter, mut leave) = match (self.nodes.first(), self.nodes.last()) {
-            (Some(first), Some(last)) => (first.id.clone(), last.id.clone()),
-            _ => return (self, Arc::default(), Arc::default()),
-        };
+    fn trimmed(mut self, [mut enter, mut leave]: [Arc<str>; 2]) -> (Self, Arc<str>, Arc<str>) {
         let alone = |edges: &[DrawnEdge], is_of: &dyn Fn(&DrawnEdge) -> bool| {
             let mut found = edges.iter().filter(|e| is_of(e));
             let one = found.next().filter(|e| !e.conditional && found.next().is_none())?;
             Some((one.source.clone(), one.target.clone()))
         };
         if let Some((_, first)) = alone(&self.edges, &|e| e.source == enter).filter(|(_, to)| *to != leave) {
-            self.nodes.remove(0);
+            self.nodes.retain(|n| n.id != enter);
             self.edges.retain(|e| e.source != enter);
             enter = first;
         }
         if let Some((last, _)) =
             alone(&self.edges, &|e| e.target == leave).filter(|(from, _)| *from != enter || self.nodes.len() == 2)
         {
-            self.nodes.pop();
+            self.nodes.retain(|n| n.id != leave);
             self.edges.retain(|e| e.target != leave);
             leave = last;
         }

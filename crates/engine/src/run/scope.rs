@@ -140,8 +140,11 @@ impl Level {
     /// Whether an event of this graph itself is wanted.
     pub fn wants_chain(&self, kind: EventKind) -> bool {
         let node = self.within.as_ref().and_then(|m| m.task.as_ref()).map(|t| t.node.clone());
-        let part = if self.within.is_some() { StepTag::Part(1) } else { StepTag::None };
-        self.wants_event(kind, self.graph.name(), node.as_deref(), part, [&[], &[]])
+        self.wants_event(kind, self.graph.name(), node.as_deref(), self.part(), [&[], &[]])
+    }
+
+    fn part(&self) -> StepTag {
+        if self.within.is_some() { StepTag::Part(1) } else { StepTag::None }
     }
 
     /// Tells an event of this graph itself, where it is wanted.
@@ -162,7 +165,7 @@ impl Level {
                 tags: self.tags.clone(),
             })
         });
-        let tags = match part.tag() {
+        let tags = match self.part().tag() {
             Some(tag) => self.tags.iter().cloned().chain([tag]).collect(),
             None => self.tags.clone(),
         };

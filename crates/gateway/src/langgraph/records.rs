@@ -263,13 +263,26 @@ pub fn drawing(drawing: &Drawing) -> Object {
             o.insert("type", "runnable");
             o.insert("data", object! { "name" => &node.id });
         }
+        let mut metadata = node.metadata.clone();
+        if node.defer {
+            metadata.insert("defer", true);
+        }
+        match node.stops {
+            (true, true) => metadata.insert("__interrupt", "before,after"),
+            (true, false) => metadata.insert("__interrupt", "before"),
+            (false, true) => metadata.insert("__interrupt", "after"),
+            (false, false) => {}
+        }
+        if !metadata.is_empty() {
+            o.insert("metadata", metadata);
+        }
         Value::Object(o)
     });
-    let edges = drawing.edges.iter().map(|edge| {
+    // Two routes to one node are one edge, which has no name.
+    let mut seen = std::collections::HashSet::new();
+    let edges = drawing.edges.iter().filter(|edge| seen.insert((&edge.source, &edge.target, edge.conditional)));
+    let edges = edges.map(|edge| {
         let mut o = object! { "source" => &edge.source, "target" => &edge.target };
-        if let Some(label) = &edge.label {
-            o.insert("data", label);
-        }
         if edge.conditional {
             o.insert("conditional", true);
         }
