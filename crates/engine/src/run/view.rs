@@ -245,10 +245,11 @@ impl Graph {
         let inner = &self.inner;
         let has_run = |n: &usize| next.last.contains(&Some(*n));
         let leads = |n: usize| {
-            let node_spec = &inner.nodes[n];
-            node_spec.out.to.contains(&node)
-                || !node_spec.out.routes.is_empty()
-                || node_spec.spec.destinations.is_some()
+            let from = &inner.nodes[n];
+            let is_it = |name: &Arc<str>| *name == inner.nodes[node].name;
+            from.out.to.contains(&node)
+                || from.out.routes.iter().any(|r| r.targets.as_ref().is_none_or(|all| all.iter().any(is_it)))
+                || from.spec.destinations.as_ref().is_some_and(|all| all.iter().any(is_it))
         };
         inner.joins.iter().any(|j| j.to == node && j.from.iter().any(has_run))
             && !next.last.iter().flatten().any(|n| leads(*n))
