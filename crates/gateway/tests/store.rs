@@ -89,8 +89,9 @@ async fn an_item_put_for_a_time_is_gone_after_it_unless_it_is_read() {
 async fn what_cannot_be_an_item_is_refused_with_its_field() {
     let server = Server::start(Options::default()).await;
     let refused = async |method: &str, path: &str, body: Json| -> String {
+        let wanted = if body["namespace"] == json!([]) { 400 } else { 422 };
         let (status, told) = server.json(method, path, body).await;
-        assert_eq!(status, 422, "{told}");
+        assert_eq!(status, wanted, "{told}");
         told["detail"].as_str().unwrap().split(':').next().unwrap().to_owned()
     };
     let item = |namespace: Json, ttl: Json| json!({"namespace": namespace, "key": "k", "value": {}, "ttl": ttl});

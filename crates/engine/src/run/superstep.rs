@@ -9,18 +9,17 @@ use super::{
     context::TaskPath,
     control::Next,
     finish::Saver,
-    leave::goto_one,
     scope::{Level, Questions},
     task::{Ended, Task},
+    tell::input_value,
     writes::TaskWrites,
 };
 use crate::{
-    Answer, Breakpoints, Error, Graph, Input, NodeError, Object, START, TaskId, Value,
+    Breakpoints, Error, Graph, Input, NodeError, Object, START, TaskId, Value,
     checkpoint::{CheckpointView, Outcome, Source, TaskRecord},
     command::Command,
     graph::StateView,
     stream::{EventData, EventKind, Mode, Modes, Payload, UpdatePart, ValuesPart},
-    value,
 };
 
 /// One graph on its way through its supersteps.
@@ -455,30 +454,6 @@ impl Superstep {
     fn tell_view(&self, view: CheckpointView) {
         let base = Some(self.channels.snapshot().clone());
         self.level.tell(self.step - 1, None, base, Payload::Checkpoint(Arc::new(view)));
-    }
-}
-
-/// A run's input, as the event of its beginning shows it.
-fn input_value(input: &Input) -> Value {
-    match input {
-        Input::Values(values) => values.clone(),
-        Input::Resume => Value::Null,
-        Input::Command(command) => {
-            let answer = command.resume.as_ref().map_or(Value::Null, |answer| match answer {
-                Answer::One(value) => value.clone(),
-                Answer::ById(all) => Value::Object(all.iter().cloned().collect()),
-            });
-            let goto = match &command.goto[..] {
-                [] => Value::Null,
-                some => Value::from(some.iter().map(goto_one).collect::<Vec<_>>()),
-            };
-            value!({
-                "graph": null,
-                "update": command.update.as_ref().map_or(Value::Null, crate::Update::to_value),
-                "resume": answer,
-                "goto": goto,
-            })
-        }
     }
 }
 

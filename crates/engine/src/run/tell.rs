@@ -6,17 +6,19 @@ use uuid::Uuid;
 
 use super::{
     context::TaskScope,
+    leave::goto_one,
     scope::StepTag,
     superstep::{Superstep, task_modes},
     task::{Ended, Task},
     writes::TaskWrites,
 };
 use crate::{
-    NodeFailure, Value,
+    Answer, Input, NodeFailure, Value,
     channel::Reducer,
     stream::{
         Chunk, Event, EventData, EventKind, MessagePart, Mode, Payload, SnapshotRef, TaskEnd, TaskStart, UpdatePart,
     },
+    value,
 };
 
 impl TaskScope {
@@ -160,6 +162,30 @@ impl Superstep {
         TaskScope {
             tries: task.tries,
             ..TaskScope::new(&self.level, (task.id, Some(task.node), task.path), self.step, self.channels.snapshot())
+        }
+    }
+}
+
+/// A run's input, as the event of its beginning shows it.
+pub(super) fn input_value(input: &Input) -> Value {
+    match input {
+        Input::Values(values) => values.clone(),
+        Input::Resume => Value::Null,
+        Input::Command(command) => {
+            let answer = command.resume.as_ref().map_or(Value::Null, |answer| match answer {
+                Answer::One(value) => value.clone(),
+                Answer::ById(all) => Value::Object(all.iter().cloned().collect()),
+            });
+            let goto = match &command.goto[..] {
+                [] => Value::Null,
+                some => Value::from(some.iter().map(goto_one).collect::<Vec<_>>()),
+            };
+            value!({
+                "graph": null,
+                "update": command.update.as_ref().map_or(Value::Null, crate::Update::to_value),
+                "resume": answer,
+                "goto": goto,
+            })
         }
     }
 }
