@@ -5,13 +5,14 @@ mod attempt;
 mod cancel;
 mod coalesce;
 mod create;
+mod ending;
 mod request;
 mod rollback;
 mod runner;
 mod takeup;
 mod usage;
 
-pub(crate) use attempt::open_questions;
 pub use create::Attending;
+pub(crate) use ending::open_questions;
 pub use request::{CommandSpec, FilterSpec, RunRequest, RunSpec, Selector, Start, Target};
 pub(crate) use runner::Runner;
