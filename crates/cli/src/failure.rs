@@ -147,6 +147,10 @@ fn hint(error: &runloom::Error) -> Option<String> {
     };
     let of = |key: &str| error.metadata().get(key).map(String::as_str).unwrap_or_default();
     Some(match reason {
+        // Where the server has listed them, its list is not said again.
+        R::GraphUnknown if error.message().contains("there are ") => {
+            "a document of your own is served from a folder, --graphs DIR, under the name in it".to_owned()
+        }
         R::GraphUnknown if !of("known").is_empty() => format!("there are {}", listed(of("known"))),
         R::GraphUnknown | R::AssistantNotFound => "runloom graph list".to_owned(),
         R::ThreadNotFound => "runloom threads list".to_owned(),

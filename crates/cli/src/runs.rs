@@ -1,4 +1,4 @@
-//! `runloom runs`: what ran, what runs, and to stop or watch it.
+//! `runloom runs`: what ran, what runs, and to stop or join it.
 
 use std::time::{Instant, SystemTime};
 
@@ -31,7 +31,7 @@ Examples:
 
 In a pipe a list is lines of tabs, without a heading.";
 
-/// List, show, watch and cancel runs of a server
+/// List, show, join and cancel runs of a server
 #[derive(Args, Debug)]
 #[command(after_help = format!("{EXAMPLES}\n\n{}", exit::HELP))]
 pub struct Runs {

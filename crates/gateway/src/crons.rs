@@ -3,10 +3,10 @@
 use axum::extract::State;
 use http::StatusCode;
 use runloom_core::{
-    CronPatch, CronRequest, CronRun, RunSpec,
+    CronPatch, CronRequest, CronRun, Reason, RunSpec,
     store::{AssistantId, Cron, CronFilter, CronId, CronSort, Direction, PageRequest},
 };
-use runloom_engine::{ThreadId, Value};
+use runloom_engine::{Object, ThreadId, Value};
 
 use crate::{
     face::{Api, Call, Fail, Fields, Reply, empty, json, paged, selected, uuid},
@@ -72,8 +72,14 @@ async fn make(api: Api, call: Call, thread: Option<ThreadId>) -> Reply {
         metadata: fields.object("metadata")?.cloned().unwrap_or_default(),
         ..CronRequest::default()
     };
-    let asked = run_of(&call.body, thread)?;
+    let mut asked = run_of(&call.body, thread)?;
     let core = &api.core;
+    if let Err(error) = core.schemas(&asked.request.target).await {
+        let is_unknown = error.reason == Reason::GraphUnknown;
+        let fail = Fail::from(error);
+        return Err(if is_unknown { fail.with_status(StatusCode::NOT_FOUND) } else { fail });
+    }
+    note(&mut asked.request.spec, call.body.as_object());
     let made = made(core, asked, |run| {
         let cron = CronRequest { run, ..cron.clone() };
         async move { core.create_cron(cron).await }
@@ -117,10 +123,14 @@ pub(crate) async fn update(State(api): State<Api>, call: Call) -> Reply {
     if !is_of_runs && !own.iter().any(|key| fields.has(key)) {
         return Err(Fail::new(StatusCode::BAD_REQUEST, "No fields to update"));
     }
+    let old = api.core.get_cron(id).await?;
     if !is_of_runs {
+        let CronRun { mut spec, .. } = CronRun::of(&old);
+        note(&mut spec, call.body.as_object());
+        let run = Some(CronRun::new(spec, CronRun::of(&old).multitask()));
+        let patch = CronPatch { run, ..patch };
         return Ok(json(StatusCode::OK, records::cron(&api.core.update_cron(id, patch).await?)));
     }
-    let old = api.core.get_cron(id).await?;
     let mut body = call.body.as_object().cloned().unwrap_or_default();
     body.insert("assistant_id", old.assistant.to_string());
     let asked = run_of(&Value::Object(body), old.thread)?;
@@ -128,11 +138,20 @@ pub(crate) async fn update(State(api): State<Api>, call: Call) -> Reply {
     let (core, names_multitask) = (&api.core, fields.value("multitask_strategy").is_some());
     let changed = made(core, asked, |new| {
         let multitask = if names_multitask { new.multitask } else { multitask };
-        let run = Some(CronRun::new(overlaid(&old, new.spec, &fields), multitask));
+        let mut spec = overlaid(&old, new.spec, &fields);
+        note(&mut spec, call.body.as_object());
+        let run = Some(CronRun::new(spec, multitask));
         let patch = CronPatch { run, ..patch.clone() };
         async move { core.update_cron(id, patch).await }
     });
     Ok(json(StatusCode::OK, records::cron(&changed.await?)))
+}
+
+/// Notes what was asked, over what was asked before: a cron is shown in those words.
+fn note(spec: &mut RunSpec, asked: Option<&Object>) {
+    let mut all = spec.noted.get(records::CRON).and_then(Value::as_object).cloned().unwrap_or_default();
+    asked.into_iter().flat_map(Object::iter).for_each(|(key, value)| all.insert(key.clone(), value.clone()));
+    spec.noted.insert(records::CRON, all);
 }
 
 /// What a cron asks of its runs, with what a request names in place of what was there.
@@ -165,7 +184,7 @@ fn overlaid(old: &Cron, new: RunSpec, fields: &Fields<'_>) -> RunSpec {
     if names("stream_mode") {
         spec.modes = new.modes;
         // The modes by the names that the client gave them.
-        spec.noted = new.noted;
+        new.noted.iter().for_each(|(key, value)| spec.noted.insert(key.clone(), value.clone()));
     }
     if names("stream_subgraphs") {
         spec.subgraphs = new.subgraphs;

@@ -8,6 +8,7 @@ mod watch;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use clap::Args;
+use runloom_core::Reason;
 use runloom_gateway::{WebhookClient, WebhookOptions};
 use runloom_service::listen;
 use tokio_util::sync::CancellationToken;
@@ -99,7 +100,7 @@ impl Serve {
             limits.set(core);
         });
         let server = tokio::select! {
-            server = builder.start() => server.map_err(|error| self.why_not(error.into()))?,
+            server = builder.start() => server.map_err(|error| self.why_not(error))?,
             _ = signals.next() => return Ok(Exit::Interrupted),
         };
         // Held as long as the folder is watched.
@@ -155,15 +156,16 @@ impl Serve {
     }
 
     /// Why the server does not start, with what this command can do about it.
-    fn why_not(&self, failure: Failure) -> Failure {
+    fn why_not(&self, error: runloom_service::Error) -> Failure {
+        let is_of_graphs =
+            matches!(&error, runloom_service::Error::Core(error) if error.reason == Reason::GraphInvalid);
+        let failure = Failure::from(error);
         match &self.graphs {
-            Some(folder) => {
+            Some(folder) if is_of_graphs => {
                 failure.or_hint(format!("runloom graph check {} checks documents without a server", folder.display()))
             }
-            None if !is_memory(&self.data) => {
-                failure.or_hint("--data DIR keeps things elsewhere, --data :memory: nowhere")
-            }
-            None => failure,
+            _ if is_memory(&self.data) => failure,
+            _ => failure.or_hint("--data DIR keeps things elsewhere, --data :memory: nowhere"),
         }
     }
 }

@@ -38,9 +38,12 @@ impl Schedule {
             _ => return Err(wrong(format!("`{expression}` is no cron expression: it takes {FORM}, or `@daily`"))),
         }
         let parser = CronParser::builder().seconds(Seconds::Optional).year(Year::Disallowed).build();
-        let cron = parser
-            .parse(&fields.join(" "))
-            .map_err(|error| wrong(format!("`{expression}` is no cron expression: {error}; it takes {FORM}")))?;
+        let cron = parser.parse(&fields.join(" ")).map_err(|error| {
+            wrong(format!(
+                "`{expression}` is no cron expression: {}; it takes {FORM}",
+                error.to_string().trim_end_matches('.')
+            ))
+        })?;
         let zone = match zone {
             None => Tz::UTC,
             Some(name) => name.parse().map_err(|_| {

@@ -13,7 +13,7 @@ use runloom_engine::{
     RunId,
     stream::{EventKind, Mode, Modes, Payload},
 };
-use runloom_store::{ReadLimit, Run};
+use runloom_store::{ReadLimit, Run, RunStatus};
 
 use super::{
     codec::Codec,
@@ -104,12 +104,14 @@ impl Core {
     }
 
     async fn read(&self, run: Run, options: ReadOptions) -> Result<RunReader> {
+        // All of one moment: a run that waits has no attempt, though one may have begun since.
+        let (is_waiting, now) = (run.status == RunStatus::Pending, self.inner.clock.now());
         let opening = options.opening.then(|| opening_of(&run));
         let mut cursor = Cursor::open(self.clone(), run, options).await?;
         cursor.count();
         if let Some(opening) = opening {
-            let attempt = cursor.attempt();
-            let record = cursor.codec.unlogged(self.inner.clock.now(), attempt, opening.into());
+            let attempt = if is_waiting { 0 } else { cursor.attempt() };
+            let record = cursor.codec.unlogged(now, attempt, opening.into());
             cursor.ready.push_front(Arc::new(record));
         }
         Ok(RunReader { state: Reader::At(Box::new(cursor)) })

@@ -157,10 +157,23 @@ pub fn cron(cron: &Cron) -> Object {
     }
 }
 
-/// What a cron asks of its runs, as it was asked for.
+/// Where a cron has noted what was asked.
+pub const CRON: &str = "cron";
+
+/// What a cron asks of its runs: word for word, where it was made here.
 fn payload(cron: &Cron) -> Object {
     let run = CronRun::of(cron);
     let spec = &run.spec;
+    if let Some(asked) = spec.noted.get(CRON).and_then(Value::as_object) {
+        let mut asked = asked.clone();
+        asked.insert("assistant_id", cron.assistant.to_string());
+        let mut config = asked.get("config").and_then(Value::as_object).cloned().unwrap_or_default();
+        let mut settings = config.get("configurable").and_then(Value::as_object).cloned().unwrap_or_default();
+        settings.insert("cron_id", cron.id.to_string());
+        config.insert("configurable", settings);
+        asked.insert("config", config);
+        return asked;
+    }
     let mut settings = public(&spec.configurable);
     settings.insert("cron_id", cron.id.to_string());
     let mut payload = object! {

@@ -55,7 +55,7 @@ pub(crate) async fn made<T, F: Future<Output = Result<T, Error>>>(
 fn refused(error: Error, is_named: bool) -> Fail {
     match error.reason {
         Reason::GraphUnknown if !is_named => Fail::invalid(format!(
-            "Invalid assistant: must be the id of an assistant, or the name of a graph. {}",
+            "Invalid assistant: must be the id of an assistant, or the name of a graph: {}",
             error.message
         )),
         Reason::ThreadBusy => Fail::new(
