@@ -77,28 +77,25 @@ pub enum ChunkBy {
 
 impl ChunkBy {
     /// The chunks of a text, in order; none of an empty one.
-    pub fn cut(self, text: &str) -> Vec<&str> {
-        let ends = |is_end: &dyn Fn(char, char) -> bool| {
-            let mut chunks = Vec::new();
-            let mut start = 0;
-            let mut before: Option<char> = None;
-            for (at, c) in text.char_indices() {
-                if before.is_some_and(|b| is_end(b, c)) {
-                    chunks.push(&text[start..at]);
-                    start = at;
-                }
-                before = Some(c);
-            }
-            if start < text.len() {
-                chunks.push(&text[start..]);
-            }
-            chunks
+    pub fn cut(self, text: &str) -> impl Iterator<Item = &str> {
+        let mut rest = text;
+        std::iter::from_fn(move || {
+            let (chunk, after) = rest.split_at(self.first(rest));
+            rest = after;
+            (!chunk.is_empty()).then_some(chunk)
+        })
+    }
+
+    /// How long the first chunk of a text is, in bytes.
+    fn first(self, text: &str) -> usize {
+        let mut chars = text.char_indices();
+        let Some((_, first)) = chars.next() else { return 0 };
+        let end = match self {
+            Self::Words => chars.find(|(_, c)| c.is_whitespace() != first.is_whitespace()),
+            Self::Chars => chars.next(),
+            Self::Whole => None,
         };
-        match self {
-            Self::Words => ends(&|a, b| a.is_whitespace() != b.is_whitespace()),
-            Self::Chars => ends(&|_, _| true),
-            Self::Whole => ends(&|_, _| false),
-        }
+        end.map_or(text.len(), |(at, _)| at)
     }
 }
 
@@ -126,31 +123,33 @@ impl Scripted {
         self
     }
 
-    /// What it says to a prompt, piece by piece.
-    fn deltas(&self, messages: &List) -> Vec<Delta> {
+    /// What it says to a prompt, piece by piece: each is made when it is asked for.
+    fn deltas(&self, messages: &List) -> impl Iterator<Item = Delta> + Send + 'static {
+        let (responses, chunk) = (self.responses.clone(), self.chunk);
         let spoken = messages.iter().filter(|m| is_ai(m)).count();
-        let response = &self.responses[spoken % self.responses.len()];
-        let mut deltas = Vec::new();
-        for piece in self.chunk.cut(&response.reasoning) {
-            deltas.push(Delta { reasoning: piece.to_owned(), ..Delta::default() });
-        }
-        for piece in self.chunk.cut(&response.content) {
-            deltas.push(Delta::text(piece));
-        }
-        for (index, call) in response.tool_calls.iter().enumerate() {
-            let id = call.id.clone().unwrap_or_else(|| format!("call_{spoken}_{index}").into());
-            deltas.push(Delta {
-                tool_calls: vec![ToolCallDelta {
-                    index: index as u32,
-                    id: Some(id),
-                    name: Some(call.name.clone()),
-                    args: dumps(&call.args, true),
-                }],
-                ..Delta::default()
-            });
-        }
-        deltas.push(Delta { usage: response.usage, ..Delta::end() });
-        deltas
+        let (mut reasoned, mut said, mut called, mut is_over) = (0, 0, 0, false);
+        std::iter::from_fn(move || {
+            let response = &responses[spoken % responses.len()];
+            let next = |text: &str, at: &mut usize| {
+                let start = *at;
+                *at += chunk.first(&text[start..]);
+                text[start..*at].to_owned()
+            };
+            if reasoned < response.reasoning.len() {
+                return Some(Delta { reasoning: next(&response.reasoning, &mut reasoned), ..Delta::default() });
+            }
+            if said < response.content.len() {
+                return Some(Delta::text(next(&response.content, &mut said)));
+            }
+            if let Some(call) = response.tool_calls.get(called) {
+                let id = call.id.clone().unwrap_or_else(|| format!("call_{spoken}_{called}").into());
+                let args = dumps(&call.args, true);
+                let delta = ToolCallDelta { index: called as u32, id: Some(id), name: Some(call.name.clone()), args };
+                called += 1;
+                return Some(Delta { tool_calls: vec![delta], ..Delta::default() });
+            }
+            (!std::mem::replace(&mut is_over, true)).then(|| Delta { usage: response.usage, ..Delta::end() })
+        })
     }
 }
 
