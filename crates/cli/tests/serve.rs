@@ -182,6 +182,7 @@ fn options_are_checked() {
     for (args, told) in [
         (&["serve", "--grpc", "nowhere"][..], "cannot listen at nowhere"),
         (&["serve", "--max-running", "0"], "--max-running"),
+        (&["serve", "--cors", "example.com/app"], "https://app.example.com"),
         (&["serve", "--drain-timeout", "long"], "is not a time"),
         (&["serve", "--grpc", "127.0.0.1:0", "--data", ":memory:", "--graphs", "/no/such"], "/no/such"),
     ] {

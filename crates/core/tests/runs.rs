@@ -204,6 +204,19 @@ async fn a_second_run_is_refused_or_takes_the_place_of_the_first() {
 
 // G23
 #[tokio::test]
+async fn a_thread_is_still_of_its_graph_when_its_first_run_gave_way_to_another() {
+    let (core, gates, thread) = start().await;
+    begin(&core, thread, "a").await;
+    soon(gates.arrived("a")).await;
+    let second = RunRequest { multitask: Multitask::Rollback, ..request(thread, "b") };
+    let b = core.create_run(second).await.unwrap().0.id;
+    gates.let_through("b");
+    assert_eq!(soon(core.wait_run(b)).await.unwrap().end.status, RunStatus::Succeeded);
+    let metadata = core.get_thread(thread).await.unwrap().metadata;
+    assert_eq!(metadata.get_str("graph_id"), Some("work"), "{metadata:?}");
+}
+
+#[tokio::test]
 async fn a_cancel_ends_what_runs_and_what_waits_and_twice_is_once() {
     let (core, gates, thread) = start().await;
     let a = begin(&core, thread, "a").await;

@@ -9,7 +9,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use clap::Args;
 use runloom_core::Reason;
-use runloom_gateway::{WebhookClient, WebhookOptions};
+use runloom_gateway::{Cors, WebhookClient, WebhookOptions};
 use runloom_service::listen;
 use tokio_util::sync::CancellationToken;
 
@@ -58,6 +58,10 @@ pub struct Serve {
     /// Where to serve LangGraph's HTTP API too: host:port, or off
     #[arg(long, env = "RUNLOOM_HTTP", value_name = "ADDR", default_value = DEFAULT_HTTP)]
     http: String,
+    /// Which pages in a browser may use that API: origins such as https://app.example.com, * for all, off for none.
+    /// Without it: those of this machine, where it listens on loopback
+    #[arg(long, env = "RUNLOOM_CORS", value_name = "ORIGIN", value_delimiter = ',', value_parser = origin)]
+    cors: Vec<String>,
     /// How long running runs have to end when the server stops
     #[arg(long, env = "RUNLOOM_DRAIN_TIMEOUT", value_name = "TIME", default_value = "30s", value_parser = options::duration)]
     drain_timeout: Duration,
@@ -120,7 +124,7 @@ impl Serve {
         let http = async {
             match http {
                 None => Ok(()),
-                Some(http) => serve_http(http, core, self.limits.request_bytes(), stop.clone()).await,
+                Some(http) => serve_http(http, core, self.limits.request_bytes(), &self.cors, stop.clone()).await,
             }
         };
         let mut serving = std::pin::pin!(async { tokio::try_join!(grpc, http) });
@@ -170,15 +174,36 @@ impl Serve {
     }
 }
 
-/// Serves LangGraph's API. Pages of other origins may use it only where it is on loopback.
+/// Who may use LangGraph's API from pages in a browser: as asked, else those of this machine where it is on loopback.
+fn cors(asked: &[String], is_local: bool) -> Cors {
+    match asked {
+        [] if is_local => Cors::Loopback,
+        [] => Cors::Closed,
+        [one] if one == "off" => Cors::Closed,
+        [one] if one == "*" => Cors::Any,
+        origins => Cors::Origins(origins.to_vec()),
+    }
+}
+
+/// An origin as a browser names it, `*`, or `off`.
+fn origin(text: &str) -> Result<String, String> {
+    let host = text.split_once("://").map(|(_, host)| host);
+    let is_origin = host.is_some_and(|host| !host.is_empty() && !host.contains('/'));
+    if is_origin || ["*", "off"].contains(&text) {
+        return Ok(text.to_owned());
+    }
+    Err("an origin is a scheme and a host without a path, such as https://app.example.com; or *, or off".to_owned())
+}
+
+/// Serves LangGraph's API.
 async fn serve_http(
     listener: tokio::net::TcpListener,
     core: runloom_core::Core,
     request_bytes: usize,
+    origins: &[String],
     stop: CancellationToken,
 ) -> Result<(), Failure> {
-    let is_local = listener.local_addr()?.ip().is_loopback();
-    let cors = if is_local { runloom_gateway::Cors::Loopback } else { runloom_gateway::Cors::Closed };
+    let cors = cors(origins, listener.local_addr()?.ip().is_loopback());
     let default = runloom_gateway::Options::default();
     let max_body_bytes = default.max_body_bytes.max(request_bytes);
     let options = runloom_gateway::Options { cors, max_body_bytes, ..default };

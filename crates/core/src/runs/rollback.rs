@@ -15,7 +15,8 @@ impl Core {
         // Where another run is under way, that one says how the thread stands.
         let was_last = run.attempt > 0 && thread.status != ThreadStatus::Busy;
         let mut update = if was_last { self.without(run).await? } else { ThreadUpdate::default() };
-        update.metadata = unmarked(run, &thread);
+        // What another run of the graph says of the thread is still so.
+        update.metadata = if self.is_alone(run).await? { unmarked(run, &thread) } else { None };
         if update != ThreadUpdate::default() {
             store.update_thread(run.thread, update).await?;
         }
@@ -51,6 +52,22 @@ impl Core {
             config: thread_config(&RunSpec::of(&before)),
         };
         Ok(ThreadUpdate { last_run: Some(last), ..self.thread_after(&before, &mut end).await })
+    }
+
+    /// Whether the thread has no other run of its graph, begun or not.
+    async fn is_alone(&self, run: &Run) -> Result<bool> {
+        let filter = RunFilter { thread: Some(run.thread), ..RunFilter::default() };
+        let mut page = PageRequest::first(100);
+        loop {
+            let found = self.inner.store.list_runs(filter.clone(), Direction::Descending, page).await?;
+            if found.items.iter().any(|other| other.id != run.id && other.graph == run.graph) {
+                return Ok(false);
+            }
+            match found.next {
+                Some(token) => page = PageRequest::after(100, token),
+                None => return Ok(true),
+            }
+        }
     }
 
     /// The run of the same thread that began last before this one.

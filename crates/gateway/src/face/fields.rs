@@ -104,7 +104,7 @@ impl<'a> Fields<'a> {
         let Some(value) = self.value(key) else { return Ok(None) };
         let time = value.as_f64().and_then(|minutes| Duration::try_from_secs_f64(minutes * 60.0).ok());
         match time.filter(|time| !time.is_zero()) {
-            None => Err(Fail::invalid(format!("{key}: must be a number of minutes, more than 0"))),
+            None => Err(Fail::invalid(format!("{key}: must be a number of minutes, more than 0 and not for ever"))),
             time => Ok(time),
         }
     }

@@ -163,7 +163,7 @@ pub(crate) async fn batch(State(api): State<Api>, call: Call) -> Reply {
     }
     let mut all = Vec::with_capacity(bodies.len());
     for (i, body) in bodies.iter().enumerate() {
-        let told = |fail: Fail| Fail { detail: format!("[{i}].{}", fail.detail), ..fail };
+        let told = |fail: Fail| Fail { detail: format!("[{i}] {}", fail.detail), ..fail };
         let read = Asked::read(body, None).and_then(|asked| {
             let is_kept = crate::face::Fields::of(body)?.word("on_completion", &["delete", "keep"])? == Some("keep");
             keep(is_kept, asked)

@@ -29,7 +29,7 @@ pub(crate) async fn ok(State(api): State<Api>, call: Call) -> Reply {
 
 /// What the server is.
 pub(crate) async fn info() -> Reply {
-    let flags = object! { "assistants" => true, "crons" => false, "langsmith" => false };
+    let flags = object! { "assistants" => true, "crons" => true, "langsmith" => false };
     let host = object! { "kind" => "self-hosted", "project_id" => Value::Null, "revision_id" => Value::Null };
     let info = object! {
         "version" => env!("CARGO_PKG_VERSION"),
