@@ -21,8 +21,8 @@ pub use core::{Core, CoreOptions};
 pub use crons::{CronPatch, CronRequest, CronRun};
 pub use error::{Error, Reason, Result};
 pub use graphs::{GraphInfo, GraphSource, GraphWarning, Registration, Reloaded, Schemas, default_assistant_id};
-pub use log::{Body, Cancellation, End, Opening, Outcome, ReadOptions, Record, RunReader, ThreadReader};
-pub use runs::{Attending, CommandSpec, FilterSpec, RunRequest, RunSpec, Selector, Start, Target};
+pub use log::{Body, Cancellation, End, Opening, Outcome, ReadOptions, Record, RunReader, ThreadPart, ThreadReader};
+pub use runs::{Attending, CommandSpec, FilterSpec, PreparedRun, RunRequest, RunSpec, Selector, Start, Target};
 pub use state::{StateQuery, StateUpdateRequest};
 pub use webhooks::{Posted, Webhooks};
 

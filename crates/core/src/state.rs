@@ -163,7 +163,7 @@ impl Core {
             return Err(no_checkpoint(id, at));
         }
         if let (Some(from), "") = (&from, &*request.namespace) {
-            self.fits(&from.checkpoint, &served.graph)?;
+            self.fits(&from.checkpoint, &served.graph, false)?;
         }
         let updates = checked(&served, &inner, &request)?;
         let mut metadata = Object::default();
@@ -192,6 +192,7 @@ impl Core {
             ..self.noted_state(id, &served).await?
         };
         self.inner.store.update_thread(id, update).await?;
+        self.inner.runner.logs.moved(id);
         Ok(made)
     }
 

@@ -9,7 +9,8 @@ use std::{
 
 use futures_util::{StreamExt, stream::BoxStream};
 use runloom_core::{
-    Body, Cancellation, CommandSpec, Core, CoreOptions, ReadOptions, Reason, Record, RunRequest, RunSpec, Start, Target,
+    Body, Cancellation, CommandSpec, Core, CoreOptions, ReadOptions, Reason, Record, RunRequest, RunSpec, Start,
+    Target, ThreadPart,
 };
 use runloom_engine::{
     model::{ChatModel, ChatRequest, Delta, ModelError, ModelInfo, Usage},
@@ -714,7 +715,7 @@ async fn what_is_as_deep_as_it_may_be_is_read_back_from_the_log() {
 #[tokio::test]
 async fn a_thread_is_followed_in_the_order_in_which_its_runs_begin() {
     let (core, gates, thread) = start().await;
-    let mut follower = core.read_thread(thread, None, ReadOptions::default()).await.unwrap();
+    let mut follower = core.read_thread(thread, None, ReadOptions::default(), false).await.unwrap();
     let later = std::time::SystemTime::now() + Duration::from_secs(3600);
     core.create_run(RunRequest { start_time: Some(later), ..request(thread, "tomorrow") }).await.unwrap();
     let mut told = Vec::new();
@@ -722,7 +723,7 @@ async fn a_thread_is_followed_in_the_order_in_which_its_runs_begin() {
         let run = begin(&core, thread, at).await;
         gates.let_through(at);
         loop {
-            let (record, cursor) = soon(follower.next()).await.unwrap().unwrap();
+            let (ThreadPart::Record(record), cursor) = soon(follower.next()).await.unwrap().unwrap() else { panic!() };
             assert_eq!(record.run_id, run, "the run that waits for its time is not in the way");
             let is_end = matches!(record.body, Body::End(_));
             told.push((record.run_id, record.seq, cursor));
@@ -733,10 +734,10 @@ async fn a_thread_is_followed_in_the_order_in_which_its_runs_begin() {
     }
     // From any cursor the rest comes, and nothing twice.
     let (run, seq, cursor) = told[told.len() / 3].clone();
-    let mut again = core.read_thread(thread, Some(cursor), ReadOptions::default()).await.unwrap();
+    let mut again = core.read_thread(thread, Some(cursor), ReadOptions::default(), false).await.unwrap();
     let at = told.iter().position(|(r, s, _)| (*r, *s) == (run, seq)).unwrap();
     for (run, seq, _) in &told[at + 1..] {
-        let (record, _) = soon(again.next()).await.unwrap().unwrap();
+        let (ThreadPart::Record(record), _) = soon(again.next()).await.unwrap().unwrap() else { panic!() };
         assert_eq!((record.run_id, record.seq), (*run, *seq));
     }
 }

@@ -1,18 +1,15 @@
-//! The stream of a thread: every run of it, live, one after the other.
+//! The stream of a thread: every run of it, live, one after the other, and what is written to its state by hand.
 
 use std::collections::VecDeque;
 
 use axum::extract::State;
 use futures_util::StreamExt;
-use runloom_core::{
-    Core, Error, ReadOptions, Record, RunSpec, ThreadReader,
-    store::{Direction, PageRequest, RunFilter},
-};
-use runloom_engine::{Object, RunId, Value};
+use runloom_core::{Core, Error, ReadOptions, Record, RunSpec, StateQuery, ThreadPart, ThreadReader};
+use runloom_engine::{CheckpointId, Object, RunId, ThreadId, Value};
 
 use crate::{
     face::{Api, Call, Fail, Reply, Told, sse},
-    langgraph::{Dialect, records},
+    langgraph::{Dialect, records, state},
     runs::{Place, numbered},
     threads::find,
 };
@@ -24,8 +21,7 @@ pub(crate) async fn stream(State(api): State<Api>, call: Call) -> Reply {
         match mode.as_str() {
             "run_modes" => wants.parts = true,
             "lifecycle" => wants.lifecycle = true,
-            // Known, and told by no run.
-            "state_update" => wants.others = true,
+            "state_update" => wants.states = true,
             other => return Err(Fail::invalid(format!("Invalid stream mode: {other}"))),
         }
     }
@@ -34,21 +30,19 @@ pub(crate) async fn stream(State(api): State<Api>, call: Call) -> Reply {
     }
     let (after, place) = match call.header("last-event-id").or(call.query("last_event_id")) {
         None => (None, None),
-        Some("-1" | "0" | "0-0" | "-") => {
-            // From the thread's first run on.
-            let filter = RunFilter { thread: Some(thread), ..RunFilter::default() };
-            let runs = api.core.store().list_runs(filter, Direction::Ascending, PageRequest::first(1)).await?;
-            (runs.items.first().map(|run| format!("{}:0", run.id)), None)
-        }
+        // From the thread's beginning on.
+        Some("-1" | "0" | "0-0" | "-") => (Some(format!("{}:0~0", uuid::Uuid::nil())), None),
         Some(id) => {
             let wrong = || Fail::invalid("Invalid last-event-id: is not one that a stream of this thread gave");
             let (run, place) = id.split_once(':').ok_or_else(wrong)?;
             let run: RunId = run.parse().map_err(|_| wrong())?;
-            (Some(format!("{run}:0")), Some((run, Place::read(Some(place))?)))
+            let (place, written) = place.split_once('~').map_or((place, None), |(place, at)| (place, Some(at)));
+            let written = written.map(|at| format!("~{at}")).unwrap_or_default();
+            (Some(format!("{run}:0{written}")), Some((run, Place::read(Some(place))?)))
         }
     };
-    let reader = api.core.read_thread(thread, after, ReadOptions::default()).await?;
-    let follow = Follow { core: api.core.clone(), reader, wants, place, now: None, ready: VecDeque::new() };
+    let reader = api.core.read_thread(thread, after, ReadOptions::default(), wants.states).await?;
+    let follow = Follow { core: api.core.clone(), thread, reader, wants, place, now: None, ready: VecDeque::new() };
     let events = futures_util::stream::unfold(follow, |mut follow| async move {
         let next = follow.next().await?;
         Some((next, follow))
@@ -62,11 +56,13 @@ struct Wants {
     parts: bool,
     /// Their beginning and end only.
     lifecycle: bool,
-    others: bool,
+    /// What is written to the thread's state by hand.
+    states: bool,
 }
 
 struct Follow {
     core: Core,
+    thread: ThreadId,
     reader: ThreadReader,
     wants: Wants,
     /// What was seen last.
@@ -82,10 +78,19 @@ impl Follow {
                 return Some(Ok(told));
             }
             match self.reader.next().await? {
-                Ok((record, _)) => self.tell(&record).await,
+                Ok((ThreadPart::Record(record), _)) => self.tell(&record).await,
+                Ok((ThreadPart::Written(checkpoint), cursor)) => self.tell_state(checkpoint, cursor).await,
                 Err(error) => return Some(Err(error)),
             }
         }
+    }
+
+    /// Tells the state as it was written. A checkpoint that has been pruned meanwhile is not told.
+    async fn tell_state(&mut self, checkpoint: CheckpointId, cursor: String) {
+        let query = StateQuery { checkpoint_id: Some(checkpoint), ..StateQuery::latest(self.thread) };
+        let Ok(view) = self.core.get_state(query).await else { return };
+        let data = object! { "state" => state(&view), "thread_id" => self.thread.to_string() };
+        self.ready.push_back(Told { id: cursor, name: "state_update".to_owned(), data: data.into() });
     }
 
     async fn tell(&mut self, record: &Record) {
@@ -94,9 +99,9 @@ impl Follow {
             let dialect = match self.core.get_run(run).await {
                 Ok(found) => {
                     let spec = RunSpec::of(&found);
-                    Dialect::new(records::modes(&spec), records::configurable(&found, &spec))
+                    Dialect::new(records::modes(&spec), Vec::new(), records::configurable(&found, &spec))
                 }
-                Err(_) => Dialect::new(Vec::new(), Object::default()),
+                Err(_) => Dialect::new(Vec::new(), Vec::new(), Object::default()),
             };
             self.now = Some((run, dialect));
         }

@@ -45,6 +45,20 @@ async fn a_stream_can_be_taken_up_at_every_event() {
         let rest = server.open("GET", &stream, &[("last-event-id", &event.id)], b"").await.events().await;
         assert_eq!(rest, all[i + 1..], "after {}", event.id);
     }
+    // A reader of fewer modes is told the same ids, and where to go on as it reads.
+    for modes in ["messages", "messages-tuple&stream_mode=updates", "debug", "values,messages"] {
+        let filtered = format!("{stream}?last_event_id=0&stream_mode={modes}&exclude_name=nobody");
+        let mut answer = server.open("GET", &filtered, &[], b"").await;
+        let then = answer.header("location").unwrap().to_owned();
+        assert_eq!(then, format!("{stream}?stream_mode={modes}&exclude_name=nobody"));
+        let some = answer.events().await;
+        assert!(some.len() > 2, "{modes}");
+        assert!(some.iter().all(|told| all.contains(told)), "{modes}: {some:?}");
+        for (i, event) in some.iter().enumerate().take(some.len() - 1) {
+            let rest = server.open("GET", &then, &[("last-event-id", &event.id)], b"").await.events().await;
+            assert_eq!(rest, some[i + 1..], "{modes}, after {}", event.id);
+        }
+    }
     // Fewer modes, in any spelling; those that the run does not have tell nothing.
     for query in ["stream_mode=updates&stream_mode=custom", "stream_mode=updates,tasks", "stream_mode[]=updates"] {
         let some = server.open("GET", &format!("{stream}?{query}"), &[], b"").await.events().await;
@@ -178,6 +192,53 @@ async fn a_thread_is_followed_from_run_to_run() {
         assert!(rest.more().await);
     }
     assert_eq!(parse(&rest.text), all[3..]);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_thread_tells_what_is_written_to_its_state_by_hand() {
+    let server = Server::start(Options::default()).await;
+    let thread = server.thread().await;
+    let run = async || {
+        let body = json!({"assistant_id": "count", "input": count(1, 0)});
+        server.json("POST", &format!("/threads/{thread}/runs/wait"), body).await;
+    };
+    let write = async |n: i64| {
+        let answer = server.json("POST", &format!("/threads/{thread}/state"), json!({"values": {"n": n}})).await;
+        assert_eq!(answer.0, 200, "{}", answer.1);
+        answer.1["checkpoint_id"].clone()
+    };
+    let follow = async |query: &str| {
+        server.open("GET", &format!("/threads/{thread}/stream?stream_modes={query}"), &[], b"").await
+    };
+    run().await;
+    write(5).await;
+    let mut live = follow("state_update,run_modes").await;
+    let mut only = follow("state_update").await;
+    let written = [write(7).await, write(8).await];
+    run().await;
+    let last = write(9).await;
+    live.until(last.as_str().unwrap()).await;
+    only.until(last.as_str().unwrap()).await;
+    let (live, only) = (parse(&live.text), parse(&only.text));
+    let is_state = |told: &&http::Sse| told.name == "state_update";
+    let states: Vec<_> = live.iter().filter(is_state).cloned().collect();
+    assert_eq!(only, states);
+    let at: Vec<_> = states.iter().map(|told| &told.data["state"]["checkpoint"]["checkpoint_id"]).collect();
+    assert_eq!(at, [&written[0], &written[1], &last]);
+    assert_eq!((&states[0].data["state"]["values"]["n"], &states[0].data["thread_id"]), (&json!(7), &json!(thread)));
+    // In the order in which it came to be, live or late.
+    let places: Vec<_> =
+        live.iter().enumerate().filter(|(_, told)| told.name == "state_update").map(|(i, _)| i).collect();
+    assert_eq!(places, [0, 1, live.len() - 1]);
+    for (i, told) in live.iter().enumerate().take(live.len() - 1) {
+        let mut rest = follow(&format!("state_update,run_modes&last_event_id={}", told.id)).await;
+        rest.until(last.as_str().unwrap()).await;
+        assert_eq!(parse(&rest.text), live[i + 1..], "after {}", told.id);
+    }
+    let mut all = follow("state_update&last_event_id=-1").await;
+    all.until(last.as_str().unwrap()).await;
+    assert_eq!(parse(&all.text).len(), 4, "from the beginning");
     server.stop().await;
 }
 

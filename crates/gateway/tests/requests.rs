@@ -52,6 +52,31 @@ async fn a_stateless_run_keeps_its_thread_or_not_as_on_completion_says() {
 }
 
 #[tokio::test]
+async fn a_batch_is_made_whole_or_not_at_all() {
+    let server = Server::start(Options::default()).await;
+    let made = async || server.json("POST", "/threads/count", json!({})).await.1;
+    let before = made().await;
+    for (wrong, told) in [
+        (json!({"assistant_id": "nobody"}), "[1]: Invalid assistant"),
+        (json!({"durability": "never"}), "[1]: durability"),
+        (json!({"command": {"resume": 1}}), "[1]: You must provide"),
+        (json!({"input": {"n": "many"}}), "[1]: "),
+        (json!({"interrupt_before": ["nobody"]}), "[1]: "),
+    ] {
+        let batch = json!([run(json!({})), run(wrong), run(json!({}))]);
+        let (status, answer) = server.json("POST", "/runs/batch", batch).await;
+        assert!([400, 422].contains(&status), "{status}");
+        assert!(answer["detail"].as_str().unwrap().starts_with(told), "{answer}");
+    }
+    assert_eq!(made().await, before, "a run was made");
+    let keep = json!({"on_completion": "keep"});
+    let (status, batch) = server.json("POST", "/runs/batch", json!([run(keep.clone()), run(keep)])).await;
+    assert_eq!((status, batch.as_array().unwrap().len()), (200, 2));
+    assert_eq!(made().await, before.as_i64().unwrap() + 2);
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_run_begins_after_its_seconds() {
     let server = Server::start(Options::default()).await;
     let thread = server.thread().await;

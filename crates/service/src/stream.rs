@@ -14,7 +14,7 @@ use runloom::{
     reason::{CURSOR, OLDEST_CURSOR},
     v1::JsonEncoding,
 };
-use runloom_core::{Body, Error, Reason, Record, RunReader, ThreadReader};
+use runloom_core::{Body, Error, Reason, Record, RunReader, ThreadPart, ThreadReader};
 use runloom_engine::{RunId, ThreadId};
 use tokio::{
     sync::OwnedSemaphorePermit,
@@ -107,8 +107,11 @@ impl Source {
             Self::Thread(source) => loop {
                 match std::task::ready!(Pin::new(&mut source.reader).poll_next(cx)) {
                     // The end of a run is told again to who joins it there, but not to who goes on with the next run.
-                    Some(Ok((record, _))) if source.has_seen(&record) => {}
-                    item => return Poll::Ready(item.map(|item| item.map(|(record, _)| record))),
+                    Some(Ok((ThreadPart::Record(record), _))) if source.has_seen(&record) => {}
+                    Some(Ok((ThreadPart::Record(record), _))) => return Poll::Ready(Some(Ok(record))),
+                    Some(Ok((ThreadPart::Written(_), _))) => {}
+                    Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                    None => return Poll::Ready(None),
                 }
             },
         }

@@ -9,8 +9,8 @@ use crate::{Core, Error, Reason, Result};
 
 impl Core {
     /// Refuses a checkpoint that a graph cannot go on from, and says what has changed: every node that is to run next
-    /// has to be there, and every channel has to hold what it still is made for.
-    pub(crate) fn fits(&self, checkpoint: &Checkpoint, graph: &Graph) -> Result<()> {
+    /// has to be there, unless what is open is to be discarded, and every channel has to hold what it still is made for.
+    pub(crate) fn fits(&self, checkpoint: &Checkpoint, graph: &Graph, discards: bool) -> Result<()> {
         if checkpoint.revision == *graph.revision() {
             return Ok(());
         }
@@ -20,6 +20,9 @@ impl Core {
         pending.extend(control.sends.iter().map(|send| &send.node));
         pending.sort_unstable();
         pending.dedup();
+        if discards {
+            pending.clear();
+        }
         for node in pending {
             if graph.node_names().all(|name| name != node) {
                 let near = nearest(node, graph.node_names().map(|name| &**name));

@@ -224,7 +224,7 @@ impl Logs {
         live
     }
 
-    /// A run of a thread has begun, or ended without having: its followers look again.
+    /// A run of a thread has begun, or ended without having, or its state was written by hand: its followers look again.
     pub fn moved(&self, thread: ThreadId) {
         let mut threads = self.threads.lock();
         if let Some(followers) = threads.get(&thread) {
@@ -250,7 +250,7 @@ impl Logs {
         self.threads.lock().remove(&thread);
     }
 
-    /// Follows a thread: is told of each run of it that begins from now on.
+    /// Follows a thread: is told when a run of it begins from now on, or when its state is written by hand.
     pub fn follow(&self, thread: ThreadId) -> watch::Receiver<u64> {
         let mut threads = self.threads.lock();
         threads.retain(|_, followers| followers.receiver_count() > 0);

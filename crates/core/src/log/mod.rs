@@ -16,5 +16,5 @@ pub(crate) use codec::Codec;
 pub(crate) use live::{Live, Logs, Reading};
 pub use read::RunReader;
 pub use record::{Body, Cancellation, End, Opening, Outcome, ReadOptions, Record};
-pub use thread::ThreadReader;
+pub use thread::{ThreadPart, ThreadReader};
 pub(crate) use write::{LogWriter, Origin};

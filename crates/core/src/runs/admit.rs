@@ -31,8 +31,10 @@ impl Core {
             }
             from = from.or(latest);
         }
+        // New input puts an end to what was open. Whoever asks strictly is told that it would be lost.
+        let discards = !request.spec.strict && matches!(request.spec.start, Start::Input(_));
         match from {
-            Some(saved) => self.fits(&saved.checkpoint, &served.graph),
+            Some(saved) => self.fits(&saved.checkpoint, &served.graph, discards),
             None => Ok(()),
         }
     }

@@ -16,6 +16,8 @@ use crate::{
 };
 
 /// A run that was checked and is to be made.
+pub struct PreparedRun(Prepared);
+
 pub(crate) struct Prepared {
     pub new: NewRun,
     /// What its thread is to note.
@@ -51,19 +53,37 @@ impl Core {
         Ok((made.run, Attending { _reading: made.reading }))
     }
 
-    async fn create(&self, request: RunRequest, is_read: bool) -> Result<Made> {
-        if self.inner.draining.is_cancelled() {
-            return Err(Error::new(
-                Reason::ServerDraining,
-                "the server is going down and takes no new runs; ask again",
-            )
-            .retry_after(std::time::Duration::from_secs(1)));
+    /// Checks a run as if it were to be made, and makes nothing yet: of many runs all can be checked before the first is
+    /// made. A `request_id` is not looked at.
+    pub async fn prepare_run(&self, request: RunRequest) -> Result<PreparedRun> {
+        self.check_takes_runs()?;
+        self.prepare(&request).await.map(PreparedRun)
+    }
+
+    /// Makes a run that was prepared.
+    pub async fn create_prepared_run(&self, prepared: PreparedRun) -> Result<Run> {
+        Ok(self.begin(prepared.0, false).await?.run)
+    }
+
+    fn check_takes_runs(&self) -> Result<()> {
+        if !self.inner.draining.is_cancelled() {
+            return Ok(());
         }
+        let message = "the server is going down and takes no new runs; ask again";
+        Err(Error::new(Reason::ServerDraining, message).retry_after(std::time::Duration::from_secs(1)))
+    }
+
+    async fn create(&self, request: RunRequest, is_read: bool) -> Result<Made> {
+        self.check_takes_runs()?;
         check_shape(&request)?;
         if let Some(run) = self.made_before(&request).await? {
             return Ok(Made { run, is_new: false, reading: None });
         }
         let prepared = self.prepare(&request).await?;
+        self.begin(prepared, is_read).await
+    }
+
+    async fn begin(&self, prepared: Prepared, is_read: bool) -> Result<Made> {
         // A caller that goes away now must not leave a run that is kept and never begins.
         let core = self.clone();
         let made = tokio::spawn(async move { core.make_run(prepared, is_read).await });

@@ -12,7 +12,7 @@ mod runner;
 mod takeup;
 mod usage;
 
-pub use create::Attending;
+pub use create::{Attending, PreparedRun};
 pub(crate) use ending::open_questions;
 pub use request::{CommandSpec, FilterSpec, RunRequest, RunSpec, Selector, Start, Target};
 pub(crate) use runner::Runner;

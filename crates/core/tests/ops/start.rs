@@ -44,8 +44,16 @@ async fn a_run_starts_from_a_checkpoint_that_is_there_and_fits(store: Arc<dyn St
     assert_eq!((error.reason, error.metadata["checkpoint_id"].clone()), (Reason::GraphIncompatible, at(1)));
     let after = core.get_thread(id).await.unwrap();
     assert_eq!((after.status, after.state_updated_at), (before.status, before.state_updated_at));
+    // New input discards what is open, in LangGraph's dialect; who asks strictly is told.
+    let mut strict = request(Some(id), "steps", Start::Input(value!({"n": 2})));
+    strict.spec.strict = true;
+    assert_eq!(core.create_run(strict).await.unwrap_err().reason, Reason::GraphIncompatible);
     let older = run(&core, from(&at(0), Start::Resume)).await;
     assert_eq!(older, value!({"n": 20, "log": ["one", "deux"]}));
+    let anew = run(&core, from(&at(1), Start::Input(value!({"n": 2})))).await;
+    assert_eq!(anew, value!({"n": 30, "log": ["one", "one", "deux"]}));
+    let stopped = core.get_state(StateQuery { checkpoint_id: Some(at(1).parse().unwrap()), ..StateQuery::latest(id) });
+    assert_eq!(stopped.await.unwrap().values_object().get("n"), Some(&Value::Int(2)));
 }
 
 async fn a_command_is_checked_and_bounded_like_an_input(store: Arc<dyn Store>) {

@@ -25,6 +25,13 @@ impl Control {
         let Self { input, triggered, deferred, sends, joins: _, last: _ } = self;
         input.is_some() || !triggered.is_empty() || !deferred.is_empty() || !sends.is_empty()
     }
+
+    /// Forgets what is to run next of nodes that are not kept.
+    pub(super) fn retain(&mut self, keeps: impl Fn(&str) -> bool) {
+        self.triggered.retain(|node| keeps(node));
+        self.deferred.retain(|node| keeps(node));
+        self.sends.retain(|send| keeps(&send.node));
+    }
 }
 
 /// Where a run begins.

@@ -139,7 +139,11 @@ impl Graph {
 
 /// The run from its checkpoint to its end.
 async fn outermost(graph: Graph, run: Arc<RunScope>, input: Input) -> Result<Finished, Error> {
-    let Loaded { saved, superseded, latest } = load(&graph, &run.config).await?;
+    let Loaded { mut saved, superseded, latest } = load(&graph, &run.config).await?;
+    if let (Input::Values(_), false, Some(saved)) = (&input, run.config.strict, &mut saved) {
+        // New input puts an end to what was open, be it of nodes that the graph lacks by now.
+        saved.checkpoint.control.retain(|node| graph.inner.node_ids.contains_key(node));
+    }
     let mut metadata = run.config.metadata.clone();
     if let Some(thread) = run.config.thread_id {
         metadata.insert("thread_id", thread.to_string());

@@ -16,6 +16,7 @@ use super::{Api, Fail, Fields, uuid};
 pub(crate) struct Call {
     params: Vec<(String, String)>,
     query: Vec<(String, String)>,
+    raw_query: String,
     pub headers: HeaderMap,
     /// The body; null where there is none.
     pub body: Value,
@@ -39,7 +40,8 @@ impl FromRequest<Api> for Call {
             Method::GET | Method::HEAD => Value::Null,
             _ => read(&parts.headers, body, api.options.max_body_bytes, api.options.body_timeout).await?,
         };
-        Ok(Self { params, query, headers: parts.headers, body })
+        let raw_query = parts.uri.query().unwrap_or_default().to_owned();
+        Ok(Self { params, query, raw_query, headers: parts.headers, body })
     }
 }
 
@@ -107,6 +109,13 @@ impl Call {
     pub fn query_all(&self, names: &[&str]) -> Vec<String> {
         let given = self.query.iter().filter(|(k, _)| names.contains(&k.trim_end_matches("[]")));
         given.flat_map(|(_, v)| v.split(',')).map(|v| v.trim().to_owned()).filter(|v| !v.is_empty()).collect()
+    }
+
+    /// A path with the query as it was sent, but for one parameter.
+    pub fn with_query(&self, path: &str, without: &str) -> String {
+        let kept = self.raw_query.split('&').filter(|pair| !pair.is_empty());
+        let kept: Vec<&str> = kept.filter(|pair| pair.split('=').next() != Some(without)).collect();
+        if kept.is_empty() { path.to_owned() } else { format!("{path}?{}", kept.join("&")) }
     }
 
     /// A query parameter that says yes or no.

@@ -83,7 +83,7 @@ pub(crate) fn selected(record: Object, fields: &[String]) -> Value {
     Value::Object(picked.map(|(k, v)| (std::sync::Arc::from(k), v)).collect())
 }
 
-/// Says where a run is, and where to go on with it.
+/// Says where a run is, and where to go on with it: `join`, or `stream?…`; empty for nowhere.
 pub(crate) fn with_location(mut response: Response, thread: ThreadId, run: RunId, then: &str) -> Response {
     let place = format!("/threads/{thread}/runs/{run}");
     let headers = response.headers_mut();

@@ -19,10 +19,21 @@ use super::{
 /// An event of the stream: its name and its data.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Event {
+    /// Which it is of those that the run's own modes make of the record, from 1 on.
+    pub number: u32,
     /// `values`, `updates|child:…`, `error`.
     pub name: String,
     /// What it carries.
     pub data: Value,
+}
+
+/// What a record is to a reader.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Events {
+    /// How many events the run's own modes make of the record, whoever reads.
+    pub all: u32,
+    /// Those that the reader wants, in order.
+    pub wanted: Vec<Event>,
 }
 
 /// A stream mode as LangGraph's clients name it.
@@ -91,6 +102,8 @@ impl StreamMode {
 /// Turns the records of one stream into LangGraph's events.
 pub struct Dialect {
     modes: Vec<StreamMode>,
+    /// Those of the run and of the reader: what the numbers of events count.
+    own: Vec<StreamMode>,
     /// What the server adds to a run's configuration.
     configurable: Object,
     messages: HashMap<Arc<str>, Partial>,
@@ -99,15 +112,18 @@ pub struct Dialect {
 }
 
 impl Dialect {
-    /// For a reader of these modes. `configurable` is what streamed checkpoints show beside the place.
-    pub fn new(modes: Vec<StreamMode>, configurable: Object) -> Self {
-        Self { modes, configurable, messages: HashMap::new(), tells_openings: true, tells_checkpoints: true }
+    /// For a reader of these modes, of a run that was asked for with `own`. `configurable` is what streamed checkpoints
+    /// show beside the place.
+    pub fn new(modes: Vec<StreamMode>, mut own: Vec<StreamMode>, configurable: Object) -> Self {
+        own.extend(&modes);
+        Self { modes, own, configurable, messages: HashMap::new(), tells_openings: true, tells_checkpoints: true }
     }
 
     /// For a run without a thread of its own: there is no checkpoint to go back to, so none is told.
     #[must_use]
     pub fn without_checkpoints(mut self) -> Self {
         self.modes.retain(|mode| *mode != StreamMode::Checkpoints);
+        self.own.retain(|mode| *mode != StreamMode::Checkpoints);
         self.tells_checkpoints = false;
         self
     }
@@ -119,20 +135,10 @@ impl Dialect {
         self
     }
 
-    fn has(&self, mode: StreamMode) -> bool {
-        self.modes.contains(&mode)
-    }
-
-    /// The events of a record, in order. One record may be several events, or none.
-    pub fn events(&mut self, record: &Record) -> Vec<Event> {
-        let mut out = Vec::new();
+    /// What a record is. One record may be several events, or none.
+    pub fn events(&mut self, record: &Record) -> Events {
         let ns = &record.namespace;
-        let mut tell = |name: &str, data: Value| {
-            // LangGraph puts the messages of all places together: their ids tell them apart.
-            let is_apart = ns.is_empty() || name.starts_with("messages/");
-            let name = if is_apart { name.to_owned() } else { format!("{name}|{ns}") };
-            out.push(Event { name, data });
-        };
+        let mut tell = Telling { modes: &self.modes, own: &self.own, ns, events: Events::default() };
         match &record.body {
             // One for each attempt; how a waiting run stands is told by the head of the answer.
             Body::Opening(_) if record.seq == 0 || !self.tells_openings => {}
@@ -140,96 +146,104 @@ impl Dialect {
                 let mut o = Object::default();
                 o.insert("run_id", record.run_id.to_string());
                 o.insert("attempt", record.attempt);
-                tell("metadata", Value::Object(o));
+                tell.always("metadata", Value::Object(o));
             }
             Body::End(end) => {
                 if let Some(error) = failure(end) {
-                    out.push(Event { name: "error".to_owned(), data: error_object(error) });
+                    tell.always("error", error_object(error));
                 }
-                out.push(Event { name: "end".to_owned(), data: Value::Null });
+                tell.always("end", Value::Null);
             }
             Body::Part(payload) => match payload {
-                Payload::Values(v) => {
+                Payload::Values(v) => tell.mode(StreamMode::Values, "values", || {
                     let mut o = v.to_object();
                     if let Some(asked) = &v.interrupts {
                         o.insert("__interrupt__", interrupts(asked));
                     }
-                    if self.has(StreamMode::Values) {
-                        tell("values", Value::Object(o));
-                    }
-                }
-                Payload::Update(u) => {
-                    if self.has(StreamMode::Updates) {
-                        let o = match u {
-                            UpdatePart::Interrupt(asked) => {
-                                [("__interrupt__", interrupts(asked))].into_iter().collect()
-                            }
-                            node => node.to_object(),
-                        };
-                        tell("updates", Value::Object(o));
-                    }
-                }
-                Payload::Custom(data) => {
-                    if self.has(StreamMode::Custom) {
-                        tell("custom", data.clone());
-                    }
-                }
-                Payload::Message(m) => {
-                    for (name, data) in self.message(m, ns) {
-                        tell(name, data);
-                    }
-                }
+                    Value::Object(o)
+                }),
+                Payload::Update(u) => tell.mode(StreamMode::Updates, "updates", || match u {
+                    UpdatePart::Interrupt(asked) => Value::Object(object! { "__interrupt__" => interrupts(asked) }),
+                    node => Value::Object(node.to_object()),
+                }),
+                Payload::Custom(data) => tell.mode(StreamMode::Custom, "custom", || data.clone()),
+                Payload::Message(m) => message(m, &mut self.messages, &mut tell),
                 Payload::TaskStart(_) | Payload::TaskEnd(_) => {
-                    let (kind, o) = task(payload);
-                    if self.has(StreamMode::Tasks) {
-                        tell("tasks", Value::Object(o.clone()));
-                    }
-                    if self.has(StreamMode::Debug) {
-                        tell("debug", debug(record, kind, o));
-                    }
+                    tell.mode(StreamMode::Tasks, "tasks", || Value::Object(task(payload).1));
+                    tell.mode(StreamMode::Debug, "debug", || {
+                        let (kind, o) = task(payload);
+                        debug(record, kind, o)
+                    });
                 }
                 Payload::Checkpoint(view) => {
-                    let o = state::streamed(view, record.run_id, &self.configurable);
-                    if self.has(StreamMode::Debug) && self.tells_checkpoints {
-                        let o = state::with_places(o.clone(), view);
-                        tell("debug", debug(record, "checkpoint", o));
+                    let shown = || state::streamed(view, record.run_id, &self.configurable);
+                    if self.tells_checkpoints {
+                        tell.mode(StreamMode::Debug, "debug", || {
+                            debug(record, "checkpoint", state::with_places(shown(), view))
+                        });
                     }
-                    if self.has(StreamMode::Checkpoints) {
-                        tell("checkpoints", Value::Object(o));
-                    }
+                    tell.mode(StreamMode::Checkpoints, "checkpoints", || Value::Object(shown()));
                 }
-                // Events of subgraphs have their place in their metadata, not in their name.
-                Payload::Event(e) => {
-                    if self.has(StreamMode::Events) {
-                        out.push(Event { name: "events".to_owned(), data: event(e, ns) });
-                    }
-                }
+                Payload::Event(e) => tell.mode(StreamMode::Events, "events", || event(e, ns)),
             },
         }
-        out
+        tell.events
+    }
+}
+
+/// The events of one record, as they are told.
+struct Telling<'a> {
+    modes: &'a [StreamMode],
+    own: &'a [StreamMode],
+    ns: &'a str,
+    events: Events,
+}
+
+impl Telling<'_> {
+    /// Tells what every reader is told.
+    fn always(&mut self, name: &str, data: Value) {
+        self.events.all += 1;
+        // LangGraph puts the messages of all places together: their ids tell them apart. Events of subgraphs have their
+        // place in their metadata, and a run ends as a whole.
+        let is_apart =
+            self.ns.is_empty() || name.starts_with("messages/") || ["events", "error", "end"].contains(&name);
+        let name = if is_apart { name.to_owned() } else { format!("{name}|{}", self.ns) };
+        self.events.wanted.push(Event { number: self.events.all, name, data });
     }
 
-    fn message(&mut self, m: &MessagePart, ns: &str) -> Vec<(&'static str, Value)> {
-        let mut out = Vec::new();
-        let meta = || Value::Object(metadata(&m.meta, m.model.as_ref(), &m.tags, ns));
-        if self.has(StreamMode::MessagesTuple) {
-            out.push(("messages", Value::from(vec![messages::chunk(&m.chunk), meta()])));
+    /// Tells what is of a mode, and counts it where the run has that mode and this reader does not want it.
+    fn mode(&mut self, mode: StreamMode, name: &str, data: impl FnOnce() -> Value) {
+        if self.modes.contains(&mode) {
+            self.always(name, data());
+        } else if self.own.contains(&mode) {
+            self.events.all += 1;
         }
-        if self.has(StreamMode::Messages) {
-            let id: Arc<str> = match &*m.chunk {
-                Chunk::Delta { id, .. } => id.clone(),
-                Chunk::Whole(message) => message.get_str("id").unwrap_or_default().into(),
-            };
-            if !self.messages.contains_key(&id) {
-                let inner: Object = [("metadata", meta())].into_iter().collect();
-                out.push(("messages/metadata", Value::Object([(id.clone(), inner)].into_iter().collect())));
-            }
-            let so_far = self.messages.entry(id).or_default();
-            let name = if matches!(*m.chunk, Chunk::Whole(_)) { "messages/complete" } else { "messages/partial" };
-            out.push((name, Value::from(vec![messages::partial(so_far, &m.chunk)])));
-        }
-        out
     }
+}
+
+/// A piece of a message: alone, and as the message so far.
+fn message(m: &MessagePart, messages: &mut HashMap<Arc<str>, Partial>, tell: &mut Telling<'_>) {
+    let ns = tell.ns;
+    let meta = || Value::Object(metadata(&m.meta, m.model.as_ref(), &m.tags, ns));
+    tell.mode(StreamMode::MessagesTuple, "messages", || Value::from(vec![messages::chunk(&m.chunk), meta()]));
+    if !tell.modes.contains(&StreamMode::Messages) {
+        // What is put together for another reader comes after this.
+        tell.mode(StreamMode::Messages, "messages/partial", Value::default);
+        return;
+    }
+    let id: Arc<str> = match &*m.chunk {
+        Chunk::Delta { id, .. } => id.clone(),
+        Chunk::Whole(message) => message.get_str("id").unwrap_or_default().into(),
+    };
+    if !messages.contains_key(&id) {
+        let inner = object! { "metadata" => meta() };
+        tell.mode(StreamMode::Messages, "messages/metadata", || {
+            Value::Object([(id.clone(), inner)].into_iter().collect())
+        });
+    }
+    let so_far = messages.entry(id).or_default();
+    let name = if matches!(*m.chunk, Chunk::Whole(_)) { "messages/complete" } else { "messages/partial" };
+    tell.mode(StreamMode::Messages, name, || Value::from(vec![messages::partial(so_far, &m.chunk)]));
 }
 
 fn interrupts(asked: &[Interrupt]) -> Value {

@@ -44,11 +44,12 @@ impl Place {
     }
 }
 
-/// Numbers the events of one record.
+/// Numbers the events of one record, as every reader of the run does: a place in one stream is the same in another.
 pub(crate) fn numbered(dialect: &mut Dialect, record: &Record, place: Place, prefix: &str, out: &mut VecDeque<Told>) {
     let events = dialect.events(record);
-    let is_one = events.len() == 1;
-    for (k, event) in (1u32..).zip(events) {
+    let is_one = events.all == 1;
+    for event in events.wanted {
+        let k = event.number;
         let is_seen = record.seq < place.seq || record.seq == place.seq && k <= place.event;
         if is_seen {
             continue;
@@ -89,7 +90,7 @@ impl Feed {
         let options = ReadOptions { after, modes: Some(wanted), filter: filter.compile()?, opening: false };
         // A run that has just been made may be over by now: it is looked up like any other.
         let reader = core.read_run(run.id, options).await?;
-        let mut dialect = Dialect::new(modes, records::configurable(run, &spec));
+        let mut dialect = Dialect::new(modes, records::modes(&spec), records::configurable(run, &spec));
         if run.stateless {
             dialect = dialect.without_checkpoints();
         }

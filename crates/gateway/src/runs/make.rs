@@ -3,20 +3,25 @@
 use axum::extract::State;
 use http::StatusCode;
 use runloom_core::{
-    Core, Error, FilterSpec, Outcome, Reason, RunRequest, Target,
+    Attending, Core, Error, FilterSpec, Outcome, PreparedRun, Reason, RunRequest, Target,
     store::{Run, RunStatus},
 };
 use runloom_engine::{Object, ThreadId, Value};
 
 use super::{Asked, Feed, Place, event_filter};
 use crate::{
-    face::{Api, Call, Fail, Reply, json, sse, until_told, with_location},
+    face::{Api, Call, Fail, Fields, Reply, json, sse, until_told, with_location},
     langgraph::{error_object, records, state_interrupts},
 };
 
 /// Makes a run.
 pub(crate) async fn make(core: &Core, asked: Asked) -> Result<Run, Fail> {
     made(core, asked, |request| async move { Ok(core.create_run(request).await?.0) }).await
+}
+
+/// Makes a run whose stream or outcome is this caller's: it counts as a reader from the moment the run is there.
+async fn make_to_read(core: &Core, asked: Asked) -> Result<(Run, Attending), Fail> {
+    made(core, asked, |request| core.create_run_to_read(request)).await
 }
 
 /// Makes something of a run that is asked for, once its context is whole.
@@ -94,16 +99,20 @@ async fn streamed(api: Api, call: Call, thread: Option<ThreadId>) -> Reply {
     let filter: FilterSpec = event_filter(&call)?;
     filter.compile()?;
     let modes = asked.modes.clone();
-    let run = make(&api.core, kept(&call, asked)?).await?;
+    let (run, _until_it_reads) = make_to_read(&api.core, kept(&call, asked)?).await?;
     let feed = Feed::open(&api.core, &run, modes, Place::default(), &filter).await?;
     Ok(with_location(sse(feed, api.options.heartbeat), run.thread, run.id, "stream"))
 }
 
 async fn waited(api: Api, call: Call, thread: Option<ThreadId>) -> Reply {
     let asked = Asked::read(&call.body, thread)?;
-    let run = make(&api.core, kept(&call, asked)?).await?;
+    let (run, attending) = make_to_read(&api.core, kept(&call, asked)?).await?;
     let (core, id) = (api.core.clone(), run.id);
-    let response = until_told(async move { answer(core.wait_run(id).await) }, api.options.heartbeat);
+    let outcome = async move {
+        let _attending = attending;
+        answer(core.wait_run(id).await)
+    };
+    let response = until_told(outcome, api.options.heartbeat);
     Ok(with_location(response, run.thread, run.id, "join"))
 }
 
@@ -163,19 +172,19 @@ pub(crate) async fn batch(State(api): State<Api>, call: Call) -> Reply {
     }
     let mut all = Vec::with_capacity(bodies.len());
     for (i, body) in bodies.iter().enumerate() {
-        let told = |fail: Fail| Fail { detail: format!("[{i}] {}", fail.detail), ..fail };
-        let read = Asked::read(body, None).and_then(|asked| {
-            let is_kept = crate::face::Fields::of(body)?.word("on_completion", &["delete", "keep"])? == Some("keep");
-            keep(is_kept, asked)
-        });
-        all.push(read.map_err(told)?);
+        let prepared = prepared(&api, body).await;
+        all.push(prepared.map_err(|fail| Fail { detail: format!("[{i}]: {}", fail.detail), ..fail })?);
     }
+    // What may fail now is the store, and then it fails for all that come after.
     let mut made = Vec::with_capacity(all.len());
-    for (i, asked) in all.into_iter().enumerate() {
-        let run = make(&api.core, asked).await;
-        let run =
-            run.map_err(|fail| Fail { detail: format!("[{i}]: {} ({} runs were made)", fail.detail, i), ..fail })?;
-        made.push(Value::Object(records::run(&run)));
+    for run in all {
+        made.push(Value::Object(records::run(&api.core.create_prepared_run(run).await?)));
     }
     Ok(json(StatusCode::OK, made))
+}
+
+async fn prepared(api: &Api, body: &Value) -> Result<PreparedRun, Fail> {
+    let asked = Asked::read(body, None)?;
+    let is_kept = Fields::of(body)?.word("on_completion", &["delete", "keep"])? == Some("keep");
+    made(&api.core, keep(is_kept, asked)?, |request| api.core.prepare_run(request)).await
 }

@@ -48,7 +48,7 @@ impl Api {
             Some(place) => (place, Some(inside(place))),
             None => (self.end_of(thread).await.or_status()?, None),
         };
-        let reader = self.core.read_thread(thread, after, options).await;
+        let reader = self.core.read_thread(thread, after, options, false).await;
         let reader = reader.map_err(|error| status_of(error, Scope::Thread(thread), None))?;
         let source = Source::Thread(ThreadSource::new(reader, thread, place));
         Ok(Response::new(Parts::new(source, &wants, self.sharing.clone(), self.patience, &call, permit)))
