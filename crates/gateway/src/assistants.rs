@@ -11,7 +11,7 @@ use runloom_core::{
 use runloom_engine::{Object, Value};
 
 use crate::{
-    face::{Api, Call, Fail, Fields, Reply, empty, json, paged, selected},
+    face::{Api, Call, Fail, Fields, Reply, chosen, empty, json, paged, selected},
     langgraph::records,
 };
 
@@ -145,7 +145,7 @@ pub(crate) async fn search(State(api): State<Api>, call: Call) -> Reply {
         Some("asc") => Direction::Ascending,
         _ => Direction::Descending,
     };
-    let select = fields.texts("select")?.unwrap_or_default();
+    let select = chosen(fields.texts("select")?.unwrap_or_default(), records::ASSISTANT_FIELDS)?;
     let page = PageRequest { size: limit, token: None, skip: offset };
     let found = api.core.list_assistants(filter.clone(), (sort, order), page).await?;
     let total = api.core.count_assistants(filter).await?;

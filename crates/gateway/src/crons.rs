@@ -9,7 +9,7 @@ use runloom_core::{
 use runloom_engine::{Object, ThreadId, Value};
 
 use crate::{
-    face::{Api, Call, Fail, Fields, Reply, empty, json, paged, selected, uuid},
+    face::{Api, Call, Fail, Fields, Reply, chosen, empty, json, paged, selected, uuid},
     langgraph::{read_iso, records},
     runs::{Asked, made},
 };
@@ -40,8 +40,9 @@ fn id(call: &Call) -> Result<CronId, Fail> {
 
 fn end_time(fields: &Fields<'_>) -> Result<Option<std::time::SystemTime>, Fail> {
     let Some(text) = fields.text("end_time")? else { return Ok(None) };
-    let what = "end_time: must be a time such as `2026-11-21T06:07:58Z`";
-    read_iso(text).map(Some).ok_or_else(|| Fail::invalid(what))
+    let what = "end_time: must be a time from 1970 on, such as `2026-11-21T06:07:58Z`";
+    let time = read_iso(text).filter(|time| *time >= std::time::SystemTime::UNIX_EPOCH);
+    time.map(Some).ok_or_else(|| Fail::invalid(what))
 }
 
 fn keeps(fields: &Fields<'_>) -> Result<Option<bool>, Fail> {
@@ -224,7 +225,7 @@ pub(crate) async fn search(State(api): State<Api>, call: Call) -> Reply {
         Some("asc") => Direction::Ascending,
         _ => Direction::Descending,
     };
-    let select = fields.texts("select")?.unwrap_or_default();
+    let select = chosen(fields.texts("select")?.unwrap_or_default(), records::CRON_FIELDS)?;
     let total = api.core.count_crons(filter.clone()).await?;
     let page = PageRequest { size: limit, token: None, skip: offset };
     let found = api.core.list_crons(filter, (sort, direction), page).await?;

@@ -13,6 +13,8 @@ pub struct Options {
     pub body_timeout: Duration,
     /// How long a stream, or an answer that is waited for, may be silent before it says that it is there.
     pub heartbeat: Duration,
+    /// How many streams may be compressed at once, for clients that accept gzip; 0 for none. Each takes some 300 KB.
+    pub compressed_streams: usize,
     /// The most connections at once.
     pub max_connections: usize,
     /// How long connections have to close when the server goes down and its streams have ended.
@@ -26,6 +28,7 @@ impl Default for Options {
             max_body_bytes: 32 << 20,
             body_timeout: Duration::from_secs(60),
             heartbeat: Duration::from_secs(5),
+            compressed_streams: 256,
             max_connections: 20_000,
             close_timeout: Duration::from_secs(5),
         }

@@ -8,10 +8,12 @@ use axum::{
     routing::{MethodRouter, any, delete, get, patch, post, put},
 };
 use runloom_core::Core;
+use tokio::sync::Semaphore;
 
 use crate::{
     Options, assistants, browser, crons,
-    face::{Api, guard},
+    face::{Api, guard, squeeze},
+    langgraph::records,
     runs, states, store, system, thread_stream, threads,
 };
 
@@ -23,8 +25,8 @@ pub(crate) struct Endpoint {
     pub about: &'static str,
     /// The name of what its body is; empty for none.
     pub takes: &'static str,
-    /// Its query parameters, and what each is.
-    pub query: &'static [(&'static str, &'static str)],
+    /// Its query parameters.
+    pub query: Query,
     pub gives: Gives,
     handler: MethodRouter<Api>,
 }
@@ -44,42 +46,73 @@ pub(crate) enum Gives {
     Socket,
 }
 
-type Query = &'static [(&'static str, &'static str)];
+/// A query parameter: its name, what it has to be, and what it is for.
+type Param = (&'static str, Is, &'static str);
+type Query = &'static [Param];
+
+/// What a query parameter has to be.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Is {
+    Text,
+    Flag,
+    /// The id of something.
+    Id,
+    /// An integer within bounds.
+    Number(u64, u64),
+    /// One of these.
+    Word(&'static [&'static str]),
+    /// Any of these: with commas between, or repeated.
+    Words(&'static [&'static str]),
+}
+
+/// The stream modes.
+pub(crate) const MODES: &[&str] =
+    &["values", "updates", "messages", "messages-tuple", "custom", "tasks", "checkpoints", "debug", "events"];
+/// The states of a run.
+pub(crate) const RUN_STATUSES: &[&str] = &["pending", "running", "success", "error", "timeout", "interrupted"];
+/// What a cancel does.
+pub(crate) const CANCELS: &[&str] = &["interrupt", "rollback"];
+/// The most items of a page.
+pub(crate) const MOST: u64 = 1000;
 
 const NONE: Query = &[];
-const FILTER: Query = &[
-    ("kind", "only events of these kinds; more than one with commas, or repeated"),
-    ("name", "only of these names; `*` stands for anything"),
-    ("node", "only of these nodes"),
-    ("tag", "only with these tags"),
-    ("namespace", "only of these subgraphs"),
-    ("exclude_kind", "no events of these kinds"),
-    ("exclude_name", "none of these names"),
-    ("exclude_node", "none of these nodes"),
-    ("exclude_tag", "none with these tags"),
-    ("exclude_namespace", "none of these subgraphs"),
+const FILTER: [Param; 11] = [
+    ("kind", Is::Text, "only events of these kinds; more than one with commas, or repeated"),
+    ("name", Is::Text, "only of these names; `*` stands for anything"),
+    ("node", Is::Text, "only of these nodes"),
+    ("tag", Is::Text, "only with these tags"),
+    ("namespace", Is::Text, "only of these subgraphs"),
+    ("exclude_kind", Is::Text, "no events of these kinds"),
+    ("exclude_name", Is::Text, "none of these names"),
+    ("exclude_node", Is::Text, "none of these nodes"),
+    ("exclude_tag", Is::Text, "none with these tags"),
+    ("exclude_namespace", Is::Text, "none of these subgraphs"),
+    ("skip_empty_chunks", Is::Flag, "leaves out pieces of messages that carry nothing"),
 ];
-const JOIN: Query = &[
-    ("stream_mode", "of the run's modes, those wanted"),
-    ("last_event_id", "the id of the last event seen; the header `Last-Event-ID` stands above it"),
-    ("cancel_on_disconnect", "boolean: cancels the run when this reader leaves"),
-    ("kind", "only events of these kinds"),
-    ("name", "only of these names"),
-    ("node", "only of these nodes"),
-    ("tag", "only with these tags"),
-];
+const JOIN: Query = &{
+    let mut all = [("", Is::Text, ""); 14];
+    all[0] = ("stream_mode", Is::Words(MODES), "of the run's modes, those wanted");
+    all[1] = ("last_event_id", Is::Text, "the id of the last event seen; the header `Last-Event-ID` stands above it");
+    all[2] = ("cancel_on_disconnect", Is::Flag, "cancels the run when this reader leaves");
+    let mut at = 0;
+    while at < FILTER.len() {
+        all[3 + at] = FILTER[at];
+        at += 1;
+    }
+    all
+};
 const CANCEL: Query = &[
-    ("wait", "boolean: answers when the run is over"),
-    ("action", "`interrupt`, or `rollback`: takes back what it did"),
+    ("wait", Is::Flag, "answers when the run is over"),
+    ("action", Is::Word(CANCELS), "`rollback` takes back what it did"),
 ];
 const LIST: Query = &[
-    ("limit", "integer: at most so many, up to 1000"),
-    ("offset", "integer: leaves out so many first"),
-    ("status", "only in this state"),
-    ("select", "only these fields of each"),
-    ("metadata", "only those whose metadata has this JSON in it"),
+    ("limit", Is::Number(1, MOST), "at most so many"),
+    ("offset", Is::Number(0, i64::MAX as u64), "leaves out so many first"),
+    ("status", Is::Word(RUN_STATUSES), "only in this state"),
+    ("select", Is::Words(records::RUN_FIELDS), "only these fields of each"),
+    ("metadata", Is::Text, "only those whose metadata has this JSON object in it"),
 ];
-const SUBGRAPHS: Query = &[("subgraphs", "boolean: looks into the subgraphs too")];
+const SUBGRAPHS: Query = &[("subgraphs", Is::Flag, "looks into the subgraphs too")];
 
 /// All endpoints.
 pub(crate) fn endpoints() -> Vec<Endpoint> {
@@ -105,10 +138,10 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
     on!(patch "/assistants/{assistant_id}" assistants::update; "Changes an assistant: its next version", takes "AssistantPatch");
     on!(delete "/assistants/{assistant_id}" assistants::delete; "Deletes an assistant", gives Nothing);
     on!(get "/assistants/{assistant_id}/graph" assistants::graph; "Its graph, as nodes and edges",
-        query &[("xray", "true, or how many levels of subgraphs to draw")]);
+        query &[("xray", Is::Text, "true, or how many levels of subgraphs to draw")]);
     on!(get "/assistants/{assistant_id}/schemas" assistants::schemas; "What its graph takes and gives");
     on!(get "/assistants/{assistant_id}/subgraphs" assistants::subgraphs; "What the graphs inside take and give",
-        query &[("recurse", "boolean: of all levels")]);
+        query &[("recurse", Is::Flag, "of all levels")]);
     on!(get "/assistants/{assistant_id}/subgraphs/{namespace}" assistants::subgraphs; "The same, of one node");
     on!(post "/assistants/{assistant_id}/versions" assistants::versions; "Its versions, the newest first", takes "Versions");
     on!(post "/assistants/{assistant_id}/latest" assistants::set_latest; "Makes a version the latest", takes "Latest");
@@ -118,7 +151,7 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
     on!(post "/threads/search" threads::search; "Finds threads", takes "ThreadSearch");
     on!(post "/threads/count" threads::count; "Counts threads", takes "ThreadSearch");
     on!(post "/threads/prune" threads::prune; "Deletes threads, or their old checkpoints", takes "Prune");
-    on!(get "/threads/{thread_id}" threads::get; "A thread", query &[("include", "ttl: when it goes, too")]);
+    on!(get "/threads/{thread_id}" threads::get; "A thread", query &[("include", Is::Words(&["ttl"]), "ttl: when it goes, too")]);
     on!(patch "/threads/{thread_id}" threads::update; "Merges into a thread's metadata", takes "ThreadPatch");
     on!(delete "/threads/{thread_id}" threads::delete; "Deletes a thread with its runs", gives Nothing);
     on!(get "/threads/{thread_id}/state" states::latest; "Its state", query SUBGRAPHS);
@@ -126,15 +159,17 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
     on!(get "/threads/{thread_id}/state/{checkpoint_id}" states::at; "Its state at a checkpoint", query SUBGRAPHS);
     on!(post "/threads/{thread_id}/state/checkpoint" states::at_place; "Its state at a checkpoint", takes "StateQuery");
     on!(get "/threads/{thread_id}/history" states::history; "Its checkpoints, the newest first",
-        query &[("limit", "integer: at most so many"), ("before", "a checkpoint's id")]);
+        query &[("limit", Is::Number(1, MOST), "at most so many"), ("before", Is::Id, "those before this checkpoint")]);
     on!(post "/threads/{thread_id}/history" states::search_history; "Its checkpoints, by filter", takes "History");
     on!(post "/threads/{thread_id}/copy" threads::copy; "Copies a thread");
     on!(get "/threads/{thread_id}/stream" thread_stream::stream; "Every run of it, live",
-        query &[("stream_modes", "run_modes, lifecycle"), ("last_event_id", "the id of the last event seen")], gives Stream);
+        query &[
+            ("stream_modes", Is::Words(&["run_modes", "lifecycle", "state_update"]), "what is told; `run_modes` where left out"),
+            ("last_event_id", Is::Text, "the id of the last event seen")], gives Stream);
 
     tag = "Runs";
     on!(post "/threads/{thread_id}/runs" runs::create; "Makes a run in the background", takes "Run");
-    on!(post "/threads/{thread_id}/runs/stream" runs::stream; "Makes a run, and streams it", takes "Run", query FILTER, gives Stream);
+    on!(post "/threads/{thread_id}/runs/stream" runs::stream; "Makes a run, and streams it", takes "Run", query &FILTER, gives Stream);
     on!(post "/threads/{thread_id}/runs/wait" runs::wait; "Makes a run, and answers with what it gives", takes "Run");
     on!(get "/threads/{thread_id}/runs" runs::list; "The runs of a thread, the newest first", query LIST);
     on!(get "/threads/{thread_id}/runs/{run_id}" runs::get; "A run");
@@ -145,11 +180,11 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
 
     tag = "Stateless runs";
     on!(post "/runs" runs::create_stateless; "Makes a run on a thread of its own", takes "Run");
-    on!(post "/runs/stream" runs::stream_stateless; "Makes one, and streams it", takes "Run", query FILTER, gives Stream);
+    on!(post "/runs/stream" runs::stream_stateless; "Makes one, and streams it", takes "Run", query &FILTER, gives Stream);
     on!(post "/runs/wait" runs::wait_stateless; "Makes one, and answers with what it gives", takes "Run");
     on!(post "/runs/batch" runs::batch; "Makes many", takes "Runs");
     on!(post "/runs/cancel" runs::cancel_many; "Cancels many", takes "CancelMany",
-        query &[("action", "`interrupt`, or `rollback`")], gives Nothing);
+        query &[("action", Is::Word(CANCELS), "`rollback` takes back what they did")], gives Nothing);
     on!(get "/runs/{run_id}/stream" runs::join_stream_stateless; "The stream of a run", query JOIN, gives Stream);
 
     tag = "Crons";
@@ -164,8 +199,8 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
     tag = "Store";
     on!(put "/store/items" store::put; "Puts an item", takes "Item", gives Nothing);
     on!(get "/store/items" store::get; "An item; null where there is none",
-        query &[("namespace", "its parts with dots between"), ("key", "its key"),
-            ("refresh_ttl", "boolean: has its time begin anew, which is the default")]);
+        query &[("namespace", Is::Text, "its parts with dots between"), ("key", Is::Text, "its key"),
+            ("refresh_ttl", Is::Flag, "has its time begin anew, which is the default")]);
     on!(delete "/store/items" store::delete; "Deletes an item", takes "ItemKey", gives Nothing);
     on!(post "/store/items/search" store::search; "Finds items", takes "ItemSearch");
     on!(post "/store/namespaces" store::namespaces; "Lists namespaces", takes "Namespaces");
@@ -176,9 +211,9 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
     on!(any "/ws/threads/{thread_id}" browser::socket; "A WebSocket that takes requests for runs", gives Socket);
 
     tag = "System";
-    on!(get "/ok" system::ok; "Whether the server works", query &[("check_db", "boolean: whether it can write, too")]);
+    on!(get "/ok" system::ok; "Whether the server works", query &[("check_db", Is::Flag, "whether it can write, too")]);
     on!(get "/info" system::info; "What the server is");
-    on!(get "/metrics" system::metrics; "How many runs there are", query &[("format", "prometheus, or json")], gives Text);
+    on!(get "/metrics" system::metrics; "How many runs there are", query &[("format", Is::Word(&["prometheus", "json"]), "`prometheus` where left out")], gives Text);
     on!(get "/openapi.json" system::openapi; "This description");
     on!(get "/docs" system::docs; "The same, to be read", gives Html);
     all
@@ -186,6 +221,7 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
 
 /// LangGraph's API over a core, and what browsers use. Serve it with [`serve`](crate::serve), or inside another router.
 pub fn router(core: Core, options: Options) -> Router {
+    let room = Arc::new(Semaphore::new(options.compressed_streams.min(Semaphore::MAX_PERMITS)));
     let api = Api { core, options: Arc::new(options) };
     let mut router = Router::new();
     for endpoint in endpoints() {
@@ -194,6 +230,7 @@ pub fn router(core: Core, options: Options) -> Router {
     router
         .fallback(system::not_found)
         .method_not_allowed_fallback(system::not_allowed)
+        .layer(middleware::from_fn_with_state(room, squeeze))
         .layer(middleware::from_fn_with_state(api.clone(), guard))
         .with_state(api)
 }

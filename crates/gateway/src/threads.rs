@@ -1,6 +1,6 @@
 //! Threads: made, read, changed, found, counted, copied, pruned, deleted.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{collections::BTreeSet, sync::Arc, time::SystemTime};
 
 use axum::extract::State;
 use http::StatusCode;
@@ -14,7 +14,7 @@ use runloom_core::{
 use runloom_engine::{Object, StateUpdate, ThreadId, Value, checkpoint::CheckpointFilter};
 
 use crate::{
-    face::{Api, Call, Fail, Fields, Reply, empty, json, paged, selected, uuid},
+    face::{Api, Call, Fail, Fields, Reply, chosen, empty, json, paged, selected, uuid},
     langgraph::records,
 };
 
@@ -160,7 +160,8 @@ pub(crate) async fn prune(State(api): State<Api>, call: Call) -> Reply {
     let fields = call.fields()?;
     let ids = fields.texts("thread_ids")?.ok_or_else(|| Fail::invalid("thread_ids: is required"))?;
     let keeps = fields.word("strategy", &["delete", "keep_latest"])? == Some("keep_latest");
-    let ids = ids.iter().map(|id| uuid(id, "thread ID").map(ThreadId)).collect::<Result<Vec<_>, _>>()?;
+    // Each once, however often it is named.
+    let ids = ids.iter().map(|id| uuid(id, "thread ID").map(ThreadId)).collect::<Result<BTreeSet<_>, _>>()?;
     let mut pruned = 0u64;
     for id in ids {
         let done = match keeps {
@@ -268,7 +269,7 @@ pub(crate) async fn search(State(api): State<Api>, call: Call) -> Reply {
         Some("asc") => Direction::Ascending,
         _ => Direction::Descending,
     };
-    let select = fields.texts("select")?.unwrap_or_default();
+    let select = chosen(fields.texts("select")?.unwrap_or_default(), records::THREAD_FIELDS)?;
     let extract = extracts(&fields)?;
     let (threads, total) = if search.values.is_empty() {
         let page = PageRequest { size: limit, token: None, skip: offset };

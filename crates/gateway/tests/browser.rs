@@ -89,3 +89,22 @@ async fn a_web_socket_takes_runs() {
     }
     panic!("the socket was cut");
 }
+
+#[tokio::test]
+async fn a_socket_that_breaks_the_rules_is_told_which() {
+    let server = Server::start(Options { max_body_bytes: 10_000, ..Options::default() }).await;
+    let thread = server.thread().await;
+    let url = format!("ws://{}/ws/threads/{thread}", server.at);
+    let (mut socket, _) = tokio_tungstenite::connect_async(url).await.unwrap();
+    socket.send(Message::Binary(vec![b'"', 0xff, b'"'].into())).await.unwrap();
+    let told = tokio::time::timeout(Duration::from_secs(10), socket.next()).await.unwrap().unwrap().unwrap();
+    assert!(told.to_text().unwrap().contains("not UTF-8"), "{told}");
+    socket.send(Message::Text("x".repeat(20_000).into())).await.unwrap();
+    while let Some(message) = tokio::time::timeout(Duration::from_secs(10), socket.next()).await.unwrap() {
+        if let Message::Close(Some(frame)) = message.expect("the socket was cut") {
+            assert_eq!(u16::from(frame.code), 1009, "{}", frame.reason);
+            return server.stop().await;
+        }
+    }
+    panic!("the socket ended without a word");
+}

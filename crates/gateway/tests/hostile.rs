@@ -97,3 +97,29 @@ async fn every_way_to_fail_has_its_status() {
     assert_eq!((status, told), (200, Json::Null));
     server.stop().await;
 }
+
+#[tokio::test]
+async fn what_is_not_known_or_out_of_bounds_is_refused_by_its_name() {
+    let server = Server::start(Options::default()).await;
+    let thread = server.thread().await;
+    for (path, body, told) in [
+        ("/threads/search", json!({"select": ["nope"]}), "select: there is no field `nope`"),
+        ("/assistants/search", json!({"select": ["values"]}), "select: there is no field `values`"),
+        ("/runs/crons/search", json!({"select": [""]}), "select: there is no field ``"),
+        ("/threads", json!({"ttl": 1e18}), "at most 525960000"),
+        ("/threads", json!({"ttl": 0}), "more than 0"),
+        (
+            "/runs/crons",
+            json!({"assistant_id": "count", "schedule": "* * * * *", "end_time": "0001-01-01T00:00:00Z"}),
+            "end_time: must be a time from 1970 on",
+        ),
+    ] {
+        let (status, answer) = server.json("POST", path, body).await;
+        assert_eq!((status, answer["detail"].as_str().is_some_and(|d| d.contains(told))), (422, true), "{answer}");
+    }
+    let (status, answer) = server.get(&format!("/threads/{thread}/runs?select=nope")).await;
+    assert_eq!(status, 422, "{answer}");
+    let twice = json!({"thread_ids": [thread, thread], "strategy": "keep_latest"});
+    assert_eq!(server.json("POST", "/threads/prune", twice).await.1["pruned_count"], 1);
+    server.stop().await;
+}

@@ -4,7 +4,7 @@
 #[path = "support/http.rs"]
 mod http;
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashSet, io::Write, time::Duration};
 
 use http::{Server, count, parse};
 use runloom_gateway::{Cors, Options};
@@ -69,6 +69,43 @@ async fn a_stream_can_be_taken_up_at_every_event() {
     let some = server.open("GET", &filtered, &[], b"").await.events().await;
     let text: String = some.iter().filter_map(|e| e.data["data"]["chunk"]["content"].as_str()).collect();
     assert_eq!(text, "Hello from a scripted model");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_stream_is_compressed_for_who_takes_it_piece_by_piece() {
+    fn read(bytes: &[u8]) -> String {
+        let (mut text, mut decoder) = (Vec::new(), flate2::write::GzDecoder::new(Vec::new()));
+        // What has come so far can be read, though the end has not.
+        decoder.write_all(bytes).unwrap();
+        decoder.flush().unwrap();
+        text.extend_from_slice(decoder.get_ref());
+        String::from_utf8(text).unwrap()
+    }
+    let server = Server::start(Options { compressed_streams: 1, ..Options::default() }).await;
+    let thread = server.thread().await;
+    let path = format!("/threads/{thread}/runs/stream");
+    let gzip = [("accept-encoding", "gzip, deflate")];
+    let body = json!({"assistant_id": "count", "input": count(2, 400), "stream_mode": ["values", "debug"]}).to_string();
+    let mut squeezed = server.open("POST", &path, &gzip, body.as_bytes()).await;
+    assert_eq!((squeezed.status, squeezed.header("content-encoding")), (200, Some("gzip")));
+    assert!(squeezed.header("vary").unwrap().contains("accept-encoding"));
+    let first = squeezed.bytes(|bytes| read(bytes).contains("event: values")).await;
+    assert!(!read(&first).contains("event: end"), "it came as a whole");
+    // There is room for one: the next is sent as it is.
+    let place = squeezed.header("location").unwrap().to_owned();
+    let from = [gzip[0], ("last-event-id", "0")];
+    let mut plain = server.open("GET", &place, &from, b"").await;
+    assert_eq!(plain.header("content-encoding"), None);
+    let plain = plain.rest().await;
+    let whole = squeezed.bytes(|_| false).await;
+    assert_eq!(parse(&read(&whole)), parse(&plain));
+    assert!(whole.len() * 3 < plain.len(), "{} of {} bytes", whole.len(), plain.len());
+    drop(squeezed);
+    assert_eq!(
+        server.open("GET", &place, &[("accept-encoding", "gzip;q=0")], b"").await.header("content-encoding"),
+        None
+    );
     server.stop().await;
 }
 

@@ -36,6 +36,9 @@ pub(super) struct Limits {
     /// How many streams a gRPC connection may have open, calls that wait for a run included
     #[arg(long, env = "RUNLOOM_MAX_STREAMS", value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..))]
     max_streams: u32,
+    /// How many streams over HTTP may be compressed at once, for clients that accept gzip; 0 for none
+    #[arg(long, env = "RUNLOOM_COMPRESSED_STREAMS", value_name = "N", default_value_t = 256)]
+    pub compressed_streams: usize,
     /// How old a gRPC connection may get before its client is asked to make another, so that load spreads
     /// over servers that came later: 30m. Without it: any age
     #[arg(long, env = "RUNLOOM_MAX_CONNECTION_AGE", value_name = "TIME", value_parser = lasting)]

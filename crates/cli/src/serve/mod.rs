@@ -124,7 +124,7 @@ impl Serve {
         let http = async {
             match http {
                 None => Ok(()),
-                Some(http) => serve_http(http, core, self.limits.request_bytes(), &self.cors, stop.clone()).await,
+                Some(http) => serve_http(http, core, &self.limits, &self.cors, stop.clone()).await,
             }
         };
         let mut serving = std::pin::pin!(async { tokio::try_join!(grpc, http) });
@@ -199,14 +199,15 @@ fn origin(text: &str) -> Result<String, String> {
 async fn serve_http(
     listener: tokio::net::TcpListener,
     core: runloom_core::Core,
-    request_bytes: usize,
+    limits: &Limits,
     origins: &[String],
     stop: CancellationToken,
 ) -> Result<(), Failure> {
     let cors = cors(origins, listener.local_addr()?.ip().is_loopback());
     let default = runloom_gateway::Options::default();
-    let max_body_bytes = default.max_body_bytes.max(request_bytes);
-    let options = runloom_gateway::Options { cors, max_body_bytes, ..default };
+    let max_body_bytes = default.max_body_bytes.max(limits.request_bytes());
+    let compressed_streams = limits.compressed_streams;
+    let options = runloom_gateway::Options { cors, max_body_bytes, compressed_streams, ..default };
     let served = runloom_gateway::serve(listener, core, options, stop.cancelled_owned()).await;
     served.map_err(|error| Failure::failed(error.to_string()))
 }

@@ -84,8 +84,7 @@ impl Talk {
                 }
             }
         }
-        let frame = CloseFrame { code: 1012, reason: "the server is going down; come back".into() };
-        let _ = tokio::time::timeout(PATIENCE, self.socket.send(Message::Close(Some(frame)))).await;
+        self.close(1012, "the server is going down; come back").await;
     }
 
     /// The next request. Says from time to time that this end is there.
@@ -104,20 +103,35 @@ impl Talk {
 
     /// A message as a request; none where it is something else.
     async fn read(&mut self, message: Option<Result<Message, axum::Error>>) -> Result<Option<Value>, Gone> {
-        let text = match message {
-            None | Some(Err(_) | Ok(Message::Close(_))) => return Err(Gone),
+        let read = match &message {
+            None | Some(Ok(Message::Close(_))) => return Err(Gone),
+            Some(Err(error)) => {
+                self.close(code_of(error), &error.to_string()).await;
+                return Err(Gone);
+            }
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => return Ok(None),
-            Some(Ok(Message::Text(text))) => text.to_string(),
-            Some(Ok(Message::Binary(bytes))) => String::from_utf8_lossy(&bytes).into_owned(),
+            Some(Ok(Message::Text(text))) => Value::parse(text).map_err(|error| format!("not JSON: {error}")),
+            Some(Ok(Message::Binary(bytes))) => match std::str::from_utf8(bytes) {
+                Ok(text) => Value::parse(text).map_err(|error| format!("not JSON: {error}")),
+                Err(_) => Err("not JSON: it is not UTF-8".to_owned()),
+            },
         };
-        match Value::parse(&text) {
+        match read {
             Ok(request) => Ok(Some(request)),
-            Err(error) => {
-                let data = object! { "error" => "Unprocessable Entity", "message" => format!("not JSON: {error}") };
+            Err(message) => {
+                let data = object! { "error" => "Unprocessable Entity", "message" => message };
                 self.send("error", "", data.into(), None).await?;
                 Ok(None)
             }
         }
+    }
+
+    /// Says why this end closes the connection, as far as that can still be said.
+    async fn close(&mut self, code: u16, reason: &str) {
+        // A close frame holds 123 bytes of reason.
+        let reason: String = reason.chars().take(60).collect();
+        let frame = CloseFrame { code, reason: reason.into() };
+        let _ = tokio::time::timeout(PATIENCE, self.socket.send(Message::Close(Some(frame)))).await;
     }
 
     /// Tells a run to its end. Requests that come meanwhile wait; a cancel does not.
@@ -170,6 +184,17 @@ impl Talk {
             Ok(Ok(())) => Ok(()),
             _ => Err(Gone),
         }
+    }
+}
+
+/// The code of a breach of the protocol: too large, no UTF-8, or another.
+fn code_of(error: &axum::Error) -> u16 {
+    // The kind of the error is that of a library's that is not ours to name: its words have to do.
+    let text = error.to_string().to_ascii_lowercase();
+    match text {
+        text if text.contains("too long") || text.contains("too big") || text.contains("space limit") => 1009,
+        text if text.contains("utf-8") => 1007,
+        _ => 1002,
     }
 }
 

@@ -7,6 +7,9 @@ use uuid::Uuid;
 
 use super::Fail;
 
+/// The most minutes that something may be kept: a thousand years.
+pub(crate) const MOST_MINUTES: u64 = 525_960_000;
+
 static NONE: LazyLock<Object> = LazyLock::new(Object::default);
 
 /// The fields of an object. A `null` is as good as none.
@@ -102,9 +105,12 @@ impl<'a> Fields<'a> {
     /// A time in minutes, which need not be whole.
     pub fn minutes(&self, key: &str) -> Result<Option<Duration>, Fail> {
         let Some(value) = self.value(key) else { return Ok(None) };
-        let time = value.as_f64().and_then(|minutes| Duration::try_from_secs_f64(minutes * 60.0).ok());
-        match time.filter(|time| !time.is_zero()) {
-            None => Err(Fail::invalid(format!("{key}: must be a number of minutes, more than 0 and not for ever"))),
+        let minutes = value.as_f64().filter(|minutes| *minutes > 0.0 && *minutes <= MOST_MINUTES as f64);
+        match minutes.map(|minutes| Duration::from_secs_f64(minutes * 60.0)).filter(|time| !time.is_zero()) {
+            None => {
+                let what = format!("{key}: must be a number of minutes, more than 0 and at most {MOST_MINUTES}");
+                Err(Fail::invalid(what))
+            }
             time => Ok(time),
         }
     }

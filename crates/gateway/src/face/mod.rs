@@ -4,6 +4,7 @@ mod call;
 mod cors;
 mod fail;
 mod fields;
+mod gzip;
 mod reply;
 mod sse;
 
@@ -14,8 +15,9 @@ use runloom_core::Core;
 pub(crate) use call::Call;
 pub(crate) use cors::{guard, is_allowed};
 pub(crate) use fail::{Fail, Reply};
-pub(crate) use fields::{Fields, uuid};
-pub(crate) use reply::{empty, json, paged, selected, text, with_location};
+pub(crate) use fields::{Fields, MOST_MINUTES, uuid};
+pub(crate) use gzip::squeeze;
+pub(crate) use reply::{chosen, empty, json, paged, selected, text, with_location};
 pub(crate) use sse::{Told, sse, until_told};
 
 use crate::Options;

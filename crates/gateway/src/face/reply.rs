@@ -4,6 +4,8 @@ use axum::{body::Body, response::Response};
 use http::{HeaderValue, StatusCode, header};
 use runloom_engine::{Object, RunId, ThreadId, Value};
 
+use super::Fail;
+
 /// An answer of JSON.
 pub(crate) fn json(status: StatusCode, body: impl Into<Value>) -> Response {
     let mut response = Response::new(Body::from(text(&body.into())));
@@ -72,6 +74,16 @@ pub(crate) fn paged(items: Vec<Value>, offset: usize, total: u64) -> Response {
         headers.insert("x-pagination-next", HeaderValue::from(next));
     }
     response
+}
+
+/// The fields of records that are asked for, of those that there are; none for all.
+pub(crate) fn chosen(asked: Vec<String>, known: &[&str]) -> Result<Vec<String>, Fail> {
+    match asked.iter().find(|field| !known.contains(&field.as_str())) {
+        None => Ok(asked),
+        Some(field) => {
+            Err(Fail::invalid(format!("select: there is no field `{field}`; there are {}", known.join(", "))))
+        }
+    }
 }
 
 /// A record with the fields asked for; with all where none is named.

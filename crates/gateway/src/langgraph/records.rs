@@ -10,6 +10,65 @@ use runloom_engine::{Object, Value, graph::Drawing, items::Item, stream::Mode};
 
 use super::{StreamMode, error_object, iso};
 
+/// The fields of a thread.
+pub const THREAD_FIELDS: &[&str] = &[
+    "thread_id",
+    "created_at",
+    "updated_at",
+    "state_updated_at",
+    "metadata",
+    "status",
+    "config",
+    "values",
+    "error",
+    "interrupts",
+    "context",
+    "ttl",
+];
+/// The fields of a run.
+pub const RUN_FIELDS: &[&str] = &[
+    "run_id",
+    "thread_id",
+    "assistant_id",
+    "metadata",
+    "status",
+    "kwargs",
+    "multitask_strategy",
+    "created_at",
+    "updated_at",
+];
+/// The fields of an assistant.
+pub const ASSISTANT_FIELDS: &[&str] = &[
+    "assistant_id",
+    "graph_id",
+    "name",
+    "description",
+    "config",
+    "context",
+    "metadata",
+    "version",
+    "created_at",
+    "updated_at",
+];
+/// The fields of a cron.
+pub const CRON_FIELDS: &[&str] = &[
+    "cron_id",
+    "assistant_id",
+    "thread_id",
+    "schedule",
+    "timezone",
+    "end_time",
+    "enabled",
+    "next_run_date",
+    "on_run_completed",
+    "payload",
+    "metadata",
+    "user_id",
+    "now",
+    "created_at",
+    "updated_at",
+];
+
 /// The state of a run in LangGraph's words.
 pub fn run_status(status: RunStatus) -> &'static str {
     match status {

@@ -10,7 +10,7 @@ use runloom_engine::{RunId, ThreadId, Value};
 
 use super::{Feed, Place, event_filter, make::answer, stream_modes};
 use crate::{
-    face::{Api, Call, Fail, Reply, empty, json, selected, sse, until_told, with_location},
+    face::{Api, Call, Fail, Reply, chosen, empty, json, selected, sse, until_told, with_location},
     langgraph::{
         StreamMode,
         records::{self, modes, statuses},
@@ -51,7 +51,7 @@ pub(crate) async fn list(State(api): State<Api>, call: Call) -> Reply {
         Some(Ok(value @ Value::Object(_))) => value,
         Some(_) => return Err(Fail::invalid("metadata: must be a JSON object")),
     };
-    let fields = call.query_all(&["select"]);
+    let fields = chosen(call.query_all(&["select"]), records::RUN_FIELDS)?;
     let filter = RunFilter { thread: Some(thread), status, ..RunFilter::default() };
     let (mut items, mut page) = (Vec::new(), PageRequest { size: limit, token: None, skip });
     // Metadata is looked at here: the store does not know of it.

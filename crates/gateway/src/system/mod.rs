@@ -30,10 +30,15 @@ pub(crate) async fn ok(State(api): State<Api>, call: Call) -> Reply {
 /// What the server is.
 pub(crate) async fn info() -> Reply {
     let flags = object! { "assistants" => true, "crons" => true, "langsmith" => false };
-    let host = object! { "kind" => "self-hosted", "project_id" => Value::Null, "revision_id" => Value::Null };
+    let host = object! {
+        "kind" => "self-hosted", "project_id" => Value::Null, "host_revision_id" => Value::Null,
+        "revision_id" => Value::Null, "tenant_id" => Value::Null,
+    };
     let info = object! {
         "version" => env!("CARGO_PKG_VERSION"),
         "server" => "runloom",
+        // Clients ask by it what they may use: the version whose semantics these are.
+        "langgraph_py_version" => "1.2.22",
         "flags" => flags,
         "host" => host,
     };

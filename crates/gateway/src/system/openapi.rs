@@ -6,7 +6,9 @@ use runloom_engine::{Object, Value, value};
 
 use crate::{
     crons::SORTS,
-    routes::{Endpoint, Gives, endpoints},
+    face::MOST_MINUTES,
+    langgraph::records,
+    routes::{Endpoint, Gives, Is, MODES, MOST, endpoints},
 };
 
 static DESCRIPTION: LazyLock<Object> = LazyLock::new(describe);
@@ -46,10 +48,11 @@ fn way(endpoint: &Endpoint) -> Object {
             value!({"name": name, "in": "path", "required": true, "schema": schema.to_json()})
         })
         .collect();
-    for (name, about) in endpoint.query {
-        let kind = about.split_once(':').map(|(kind, _)| kind).filter(|k| ["boolean", "integer"].contains(k));
-        let kind = kind.unwrap_or("string");
-        parameters.push(value!({"name": name, "in": "query", "description": about, "schema": {"type": kind}}));
+    for (name, is, about) in endpoint.query {
+        let is_needed = endpoint.path == "/store/items" && *name == "key";
+        parameters.push(Value::Object(object! {
+            "name" => *name, "in" => "query", "required" => is_needed, "description" => *about, "schema" => schema_of(*is),
+        }));
     }
     let id: String = format!("{}_{}", endpoint.method, endpoint.path)
         .chars()
@@ -65,16 +68,25 @@ fn way(endpoint: &Endpoint) -> Object {
     };
     if !endpoint.takes.is_empty() {
         let schema = format!("#/components/schemas/{}", endpoint.takes);
-        let is_needed = matches!(
-            endpoint.takes,
-            "Run" | "Runs" | "Cron" | "CronPatch" | "Assistant" | "Item" | "ItemKey" | "Latest" | "Prune"
-        );
         way.insert(
             "requestBody",
-            value!({"required": is_needed, "content": {"application/json": {"schema": {"$ref": schema}}}}),
+            value!({"required": true, "content": {"application/json": {"schema": {"$ref": schema}}}}),
         );
     }
     way
+}
+
+/// The schema of a query parameter.
+fn schema_of(is: Is) -> Value {
+    let words = |words: &[&str]| Value::from(words.iter().map(|word| Value::from(*word)).collect::<Vec<_>>());
+    match is {
+        Is::Text => value!({"type": "string"}),
+        Is::Flag => value!({"type": "boolean"}),
+        Is::Id => value!({"type": "string", "format": "uuid"}),
+        Is::Number(least, most) => value!({"type": "integer", "minimum": least, "maximum": most}),
+        Is::Word(known) => Value::Object(object! { "enum" => words(known) }),
+        Is::Words(known) => Value::Object(object! { "type" => "array", "items" => object! { "enum" => words(known) } }),
+    }
 }
 
 fn responses(endpoint: &Endpoint) -> Object {
@@ -134,9 +146,20 @@ fn schemas() -> Object {
     };
     let word = |words: &[&str]| value!({"enum": words}).to_json();
     let number = |least: u64, most: u64| value!({"type": "integer", "minimum": least, "maximum": most}).to_json();
-    let page = || (number(1, 1000), number(0, 1 << 53));
-    let modes =
-        ["values", "updates", "messages", "messages-tuple", "custom", "tasks", "checkpoints", "debug", "events"];
+    let page = || (number(1, MOST), number(0, 1 << 53));
+    let modes = MODES.to_vec();
+    let some = |words: &[&str]| value!({"type": "array", "items": {"enum": words.to_vec()}}).to_json();
+    let id = || value!({"type": ["string", "null"], "format": "uuid"}).to_json();
+    let ids = || value!({"type": "array", "items": {"type": "string", "format": "uuid"}}).to_json();
+    let ttl = || {
+        value!({"description": "minutes; or those with what becomes of the thread", "anyOf": [
+        {"type": "null"},
+        {"type": "number", "exclusiveMinimum": 0, "maximum": MOST_MINUTES},
+        {"type": "object", "properties": {
+            "ttl": {"type": "number", "exclusiveMinimum": 0, "maximum": MOST_MINUTES},
+            "strategy": {"enum": ["delete", "keep_latest"]}}}]})
+        .to_json()
+    };
     let (limit, offset) = page();
     let run = value!({
         "assistant_id": {"type": "string", "description": "the id of an assistant, or the name of a graph"},
@@ -150,13 +173,13 @@ fn schemas() -> Object {
         "stream_mode": {"anyOf": [{"enum": modes}, {"type": "array", "items": {"enum": modes}}, {"type": "null"}]},
         "stream_subgraphs": maybe("boolean"),
         "interrupt_before": one_or_more(), "interrupt_after": one_or_more(),
-        "checkpoint": maybe("object"), "checkpoint_id": maybe("string"),
+        "checkpoint": maybe("object"), "checkpoint_id": id(),
         "durability": word(&["sync", "async", "exit"]),
         "multitask_strategy": word(&["enqueue", "reject", "interrupt", "rollback"]),
         "if_not_exists": word(&["create", "reject"]),
         "on_disconnect": word(&["cancel", "continue"]),
         "on_completion": word(&["delete", "keep"]),
-        "after_seconds": {"type": ["number", "null"], "minimum": 0},
+        "after_seconds": {"type": ["number", "null"], "minimum": 0, "maximum": 315_360_000},
         "webhook": {"type": ["string", "null"], "format": "uri"},
         "feedback_keys": {"type": ["array", "null"], "items": {"type": "string"}},
         "event_filter": {"type": ["object", "null"], "properties": {
@@ -181,55 +204,70 @@ fn schemas() -> Object {
         "config": maybe("object"), "context": maybe("object"), "metadata": maybe("object"),
         "assistant_id": {"type": ["string", "null"], "format": "uuid"}, "if_exists": word(&["raise", "do_nothing"]),
     });
-    let state =
-        value!({"checkpoint": maybe("object"), "checkpoint_id": maybe("string"), "subgraphs": maybe("boolean")});
-    let namespace = || value!({"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1}).to_json();
+    let state = value!({"checkpoint": {"type": "object"}, "checkpoint_id": id(), "subgraphs": maybe("boolean")});
+    let parts =
+        || value!({"type": "array", "items": {"type": "string", "minLength": 1, "pattern": "^[^.]+$"}}).to_json();
+    let namespace = || {
+        let mut parts = parts();
+        parts["minItems"] = 1.into();
+        parts
+    };
+    let key = || value!({"type": "string", "minLength": 1}).to_json();
     object! {
         "Error" => value!({"type": "object", "required": ["detail"], "properties": {"detail": {"type": "string"}}}),
         "Cron" => object(&["assistant_id", "schedule"], cron()),
-        "CronPatch" => object(&[], cron()),
+        "CronPatch" => {
+            let mut patch = object(&[], cron());
+            if let Value::Object(patch) = &mut patch {
+                patch.insert("minProperties", 1u64);
+            }
+            patch
+        },
         "CronSearch" => object(&[], value!({
-            "assistant_id": {"type": ["string", "null"], "format": "uuid"}, "thread_id": {"type": ["string", "null"], "format": "uuid"},
-            "enabled": maybe("boolean"), "metadata": maybe("object"), "limit": page().0, "offset": page().1,
-            "sort_by": word(&SORTS), "sort_order": word(&["asc", "desc"]), "select": strings()})),
+            "assistant_id": id(), "thread_id": id(), "enabled": maybe("boolean"), "metadata": maybe("object"), "limit": page().0, "offset": page().1,
+            "sort_by": word(&SORTS), "sort_order": word(&["asc", "desc"]), "select": some(records::CRON_FIELDS)})),
         "Run" => object(&["assistant_id"], run),
         "Runs" => value!({"type": "array", "items": {"$ref": "#/components/schemas/Run"}, "maxItems": 1000}),
-        "CancelMany" => object(&[], value!({"status": word(&["pending", "running", "all"]), "thread_id": maybe("string"), "run_ids": strings()})),
+        "CancelMany" => value!({"anyOf": [
+            {"type": "object", "required": ["status"], "properties": {"status": {"enum": ["pending", "running", "all"]}}},
+            {"type": "object", "required": ["thread_id", "run_ids"], "properties": {
+                "thread_id": {"type": "string", "format": "uuid"}, "run_ids": ids()}}]}),
         "Assistant" => object(&["graph_id"], assistant.clone()),
         "AssistantPatch" => object(&[], assistant),
         "AssistantSearch" => object(&[], value!({
             "metadata": maybe("object"), "graph_id": maybe("string"), "name": maybe("string"), "limit": limit, "offset": offset,
             "sort_by": word(&["assistant_id", "graph_id", "name", "created_at", "updated_at"]),
-            "sort_order": word(&["asc", "desc"]), "select": strings()})),
+            "sort_order": word(&["asc", "desc"]), "select": some(records::ASSISTANT_FIELDS)})),
         "Versions" => object(&[], value!({"metadata": maybe("object"), "limit": page().0, "offset": page().1})),
         "Latest" => object(&["version"], value!({"version": number(1, u32::MAX.into())})),
         "Thread" => object(&[], value!({
             "thread_id": {"type": ["string", "null"], "format": "uuid"}, "metadata": maybe("object"),
             "if_exists": word(&["raise", "do_nothing"]), "graph_id": maybe("string"), "supersteps": maybe("array"),
-            "ttl": {"type": ["object", "number", "null"], "description": "minutes"}})),
-        "ThreadPatch" => object(&[], value!({"metadata": maybe("object"),
-            "ttl": {"type": ["object", "number", "null"], "description": "minutes"}})),
+            "ttl": ttl()})),
+        "ThreadPatch" => object(&[], value!({"metadata": maybe("object"), "ttl": ttl()})),
         "ThreadSearch" => object(&[], value!({
-            "metadata": maybe("object"), "values": maybe("object"), "ids": strings(),
+            "metadata": maybe("object"), "values": maybe("object"), "ids": ids(),
             "status": word(&["idle", "busy", "interrupted", "error"]), "limit": page().0, "offset": page().1,
             "sort_by": word(&["thread_id", "status", "created_at", "updated_at", "state_updated_at"]),
-            "sort_order": word(&["asc", "desc"]), "select": strings(), "extract": maybe("object")})),
-        "Prune" => object(&["thread_ids"], value!({"thread_ids": strings(), "strategy": word(&["delete", "keep_latest"])})),
+            "sort_order": word(&["asc", "desc"]), "select": some(records::THREAD_FIELDS),
+            "extract": {"type": ["object", "null"], "additionalProperties": {"type": "string"}}})),
+        "Prune" => object(&["thread_ids"], value!({"thread_ids": ids(), "strategy": word(&["delete", "keep_latest"])})),
         "StateUpdate" => object(&[], value!({
-            "values": {"type": ["object", "array", "null"]}, "as_node": maybe("string"),
-            "checkpoint": maybe("object"), "checkpoint_id": maybe("string")})),
-        "StateQuery" => object(&[], state),
+            "values": {"type": ["object", "null"]}, "as_node": maybe("string"),
+            "checkpoint": maybe("object"), "checkpoint_id": id()})),
+        "StateQuery" => object(&["checkpoint"], state),
         "History" => object(&[], value!({
-            "limit": page().0, "before": {"type": ["string", "object", "null"]}, "metadata": maybe("object"),
+            "limit": page().0, "before": {"anyOf": [id(), {"type": "object"}]}, "metadata": maybe("object"),
             "checkpoint": maybe("object")})),
         "Item" => object(&["namespace", "key", "value"], value!({
-            "namespace": namespace(), "key": {"type": "string", "minLength": 1}, "value": {"type": "object"},
-            "ttl": {"type": ["number", "null"], "exclusiveMinimum": 0, "description": "minutes"}, "index": {}})),
-        "ItemKey" => object(&["namespace", "key"], value!({"namespace": namespace(), "key": {"type": "string"}})),
+            "namespace": namespace(), "key": key(), "value": {"type": "object"},
+            "ttl": {"type": ["number", "null"], "exclusiveMinimum": 0, "maximum": MOST_MINUTES, "description": "minutes"},
+            "index": {}})),
+        "ItemKey" => object(&["namespace", "key"], value!({"namespace": namespace(), "key": key()})),
         "ItemSearch" => object(&[], value!({
-            "namespace_prefix": strings(), "filter": maybe("object"), "query": maybe("string"), "refresh_ttl": maybe("boolean"),
+            "namespace_prefix": parts(), "filter": maybe("object"), "query": maybe("string"), "refresh_ttl": maybe("boolean"),
             "limit": page().0, "offset": page().1})),
         "Namespaces" => object(&[], value!({
-            "prefix": strings(), "suffix": strings(), "max_depth": number(1, 1000), "limit": page().0, "offset": page().1})),
+            "prefix": parts(), "suffix": parts(), "max_depth": number(1, 1000), "limit": page().0, "offset": page().1})),
     }
 }

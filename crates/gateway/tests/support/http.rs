@@ -153,6 +153,9 @@ pub struct Answer {
     raw: Vec<u8>,
     /// The body, decoded.
     pub text: String,
+    /// The body, where it is compressed.
+    body: Vec<u8>,
+    binary: bool,
     chunked: bool,
     pub ended: bool,
 }
@@ -173,7 +176,9 @@ impl Answer {
         raw.drain(..end + 4);
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
         let chunked = head.contains("transfer-encoding: chunked");
-        let mut answer = Self { status, head, socket, raw, text: String::new(), chunked, ended: false };
+        let binary = head.contains("content-encoding:");
+        let body = Vec::new();
+        let mut answer = Self { status, head, socket, raw, text: String::new(), body, binary, chunked, ended: false };
         answer.decode();
         answer
     }
@@ -188,12 +193,25 @@ impl Answer {
             if self.raw.len() < at + 2 + size + 2 {
                 return;
             }
-            self.text += std::str::from_utf8(&self.raw[at + 2..at + 2 + size]).unwrap();
+            let piece = &self.raw[at + 2..at + 2 + size];
+            match self.binary {
+                true => self.body.extend_from_slice(piece),
+                false => self.text += std::str::from_utf8(piece).unwrap(),
+            }
             self.raw.drain(..at + 2 + size + 2);
             if size == 0 {
                 self.ended = true;
             }
         }
+    }
+
+    /// The bytes of the body that have come, as they are: for what is compressed. Reads until `is_enough` says so.
+    pub async fn bytes(&mut self, is_enough: impl Fn(&[u8]) -> bool) -> Vec<u8> {
+        assert!(self.binary, "the body is text");
+        while !is_enough(&self.body) && !self.ended {
+            assert!(self.more().await, "the body broke off");
+        }
+        self.body.clone()
     }
 
     /// Reads more. False at the end.
