@@ -54,6 +54,8 @@ type Query = &'static [Param];
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Is {
     Text,
+    /// A text of this pattern.
+    Like(&'static str),
     Flag,
     /// The id of something.
     Id,
@@ -68,6 +70,22 @@ pub(crate) enum Is {
 /// The stream modes.
 pub(crate) const MODES: &[&str] =
     &["values", "updates", "messages", "messages-tuple", "custom", "tasks", "checkpoints", "debug", "events"];
+/// The kinds of events.
+const KINDS: &[&str] = &[
+    "on_chain_start",
+    "on_chain_stream",
+    "on_chain_end",
+    "on_chain_error",
+    "on_chat_model_start",
+    "on_chat_model_stream",
+    "on_chat_model_end",
+    "on_tool_start",
+    "on_tool_end",
+    "on_tool_error",
+    "on_retriever_start",
+    "on_retriever_end",
+    "on_custom_event",
+];
 /// The states of a run.
 pub(crate) const RUN_STATUSES: &[&str] = &["pending", "running", "success", "error", "timeout", "interrupted"];
 /// What a cancel does.
@@ -77,12 +95,12 @@ pub(crate) const MOST: u64 = 1000;
 
 const NONE: Query = &[];
 const FILTER: [Param; 11] = [
-    ("kind", Is::Text, "only events of these kinds; more than one with commas, or repeated"),
+    ("kind", Is::Words(KINDS), "only events of these kinds; more than one with commas, or repeated"),
     ("name", Is::Text, "only of these names; `*` stands for anything"),
     ("node", Is::Text, "only of these nodes"),
     ("tag", Is::Text, "only with these tags"),
     ("namespace", Is::Text, "only of these subgraphs"),
-    ("exclude_kind", Is::Text, "no events of these kinds"),
+    ("exclude_kind", Is::Words(KINDS), "no events of these kinds"),
     ("exclude_name", Is::Text, "none of these names"),
     ("exclude_node", Is::Text, "none of these nodes"),
     ("exclude_tag", Is::Text, "none with these tags"),
@@ -138,7 +156,7 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
     on!(patch "/assistants/{assistant_id}" assistants::update; "Changes an assistant: its next version", takes "AssistantPatch");
     on!(delete "/assistants/{assistant_id}" assistants::delete; "Deletes an assistant", gives Nothing);
     on!(get "/assistants/{assistant_id}/graph" assistants::graph; "Its graph, as nodes and edges",
-        query &[("xray", Is::Text, "true, or how many levels of subgraphs to draw")]);
+        query &[("xray", Is::Like("^(true|false|[0-9]{1,3})$"), "true, or how many levels of subgraphs to draw")]);
     on!(get "/assistants/{assistant_id}/schemas" assistants::schemas; "What its graph takes and gives");
     on!(get "/assistants/{assistant_id}/subgraphs" assistants::subgraphs; "What the graphs inside take and give",
         query &[("recurse", Is::Flag, "of all levels")]);
@@ -199,7 +217,7 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
     tag = "Store";
     on!(put "/store/items" store::put; "Puts an item", takes "Item", gives Nothing);
     on!(get "/store/items" store::get; "An item; null where there is none",
-        query &[("namespace", Is::Text, "its parts with dots between"), ("key", Is::Text, "its key"),
+        query &[("namespace", Is::Like("^[^.]+([.][^.]+)*$"), "its parts with dots between"), ("key", Is::Like("^.+$"), "its key"),
             ("refresh_ttl", Is::Flag, "has its time begin anew, which is the default")]);
     on!(delete "/store/items" store::delete; "Deletes an item", takes "ItemKey", gives Nothing);
     on!(post "/store/items/search" store::search; "Finds items", takes "ItemSearch");

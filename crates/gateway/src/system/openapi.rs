@@ -81,6 +81,7 @@ fn schema_of(is: Is) -> Value {
     let words = |words: &[&str]| Value::from(words.iter().map(|word| Value::from(*word)).collect::<Vec<_>>());
     match is {
         Is::Text => value!({"type": "string"}),
+        Is::Like(pattern) => value!({"type": "string", "pattern": pattern}),
         Is::Flag => value!({"type": "boolean"}),
         Is::Id => value!({"type": "string", "format": "uuid"}),
         Is::Number(least, most) => value!({"type": "integer", "minimum": least, "maximum": most}),
@@ -134,6 +135,14 @@ fn responses(endpoint: &Endpoint) -> Object {
         all.insert("426", error());
     }
     all
+}
+
+fn without(fields: &Value, names: &[&str]) -> Value {
+    let mut fields = fields.as_object().cloned().unwrap_or_default();
+    for name in names {
+        fields.remove(name);
+    }
+    Value::Object(fields)
 }
 
 fn schemas() -> Object {
@@ -217,7 +226,7 @@ fn schemas() -> Object {
         "Error" => value!({"type": "object", "required": ["detail"], "properties": {"detail": {"type": "string"}}}),
         "Cron" => object(&["assistant_id", "schedule"], cron()),
         "CronPatch" => {
-            let mut patch = object(&[], cron());
+            let mut patch = object(&[], without(&cron(), &["assistant_id"]));
             if let Value::Object(patch) = &mut patch {
                 patch.insert("minProperties", 1u64);
             }
@@ -233,7 +242,7 @@ fn schemas() -> Object {
             {"type": "object", "required": ["thread_id", "run_ids"], "properties": {
                 "thread_id": {"type": "string", "format": "uuid"}, "run_ids": ids()}}]}),
         "Assistant" => object(&["graph_id"], assistant.clone()),
-        "AssistantPatch" => object(&[], assistant),
+        "AssistantPatch" => object(&[], without(&assistant, &["assistant_id", "if_exists"])),
         "AssistantSearch" => object(&[], value!({
             "metadata": maybe("object"), "graph_id": maybe("string"), "name": maybe("string"), "limit": limit, "offset": offset,
             "sort_by": word(&["assistant_id", "graph_id", "name", "created_at", "updated_at"]),
