@@ -5,7 +5,7 @@ use std::{path::Path, time::Duration};
 use runloom::{Client, ClientOptions};
 use runloom_service::{Builder, Server};
 
-use crate::{examples, failure::Result};
+use crate::{examples, failure::Result, outside::Outside};
 
 /// What `--data` says for no folder at all.
 pub const MEMORY: &str = ":memory:";
@@ -20,8 +20,12 @@ pub struct Embedded {
 
 impl Embedded {
     /// Starts it: with the documents of a folder, or the examples; keeping things in a folder, or in memory.
-    pub async fn start(graphs: Option<&Path>, data: Option<&Path>) -> Result<Self> {
-        let builder = builder(graphs, data)?.core(|core| core.drain_timeout = DRAIN);
+    pub async fn start(graphs: Option<&Path>, data: Option<&Path>, outside: &Outside) -> Result<Self> {
+        let brought = outside.registry();
+        let builder = builder(graphs, data)?.core(|core| {
+            core.drain_timeout = DRAIN;
+            core.brought = brought;
+        });
         Ok(Self { server: builder.start().await? })
     }
 

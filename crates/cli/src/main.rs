@@ -7,6 +7,7 @@ mod failure;
 mod graph;
 mod health;
 mod options;
+mod outside;
 mod place;
 mod run;
 mod runs;

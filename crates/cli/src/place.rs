@@ -10,6 +10,7 @@ use crate::{
     embedded::{Embedded, is_memory},
     exit::Exit,
     failure::{Failure, Result},
+    outside::Outside,
 };
 
 /// Where servers listen unless told otherwise.
@@ -37,6 +38,9 @@ pub struct Place {
     /// In this process, the folder to keep things in. Without it: in memory, until the command ends
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
+    /// In this process, what documents reach outside
+    #[command(flatten)]
+    pub outside: Outside,
 }
 
 /// A connection, and the server behind it where that is this process.
@@ -64,7 +68,7 @@ impl Place {
         if let Some(address) = self.server() {
             return Ok(Session { client: connect(address).await?, embedded: None });
         }
-        let embedded = Embedded::start(self.graphs.as_deref(), self.data.as_deref()).await?;
+        let embedded = Embedded::start(self.graphs.as_deref(), self.data.as_deref(), &self.outside).await?;
         Ok(Session { client: embedded.client(), embedded: Some(embedded) })
     }
 

@@ -18,6 +18,8 @@ pub struct CoreOptions {
     pub graphs: Vec<(String, Graph)>,
     /// Graph documents: their file's name and text.
     pub documents: Vec<(String, String)>,
+    /// What the program brings along for documents: models, what they may call outside.
+    pub brought: runloom_document::Registry,
     /// Time and ids.
     pub clock: Arc<dyn Clock>,
     /// The limit of supersteps where neither run nor assistant names one.
@@ -49,6 +51,7 @@ impl CoreOptions {
             store,
             graphs: Vec::new(),
             documents: Vec::new(),
+            brought: runloom_document::Registry::new(),
             clock: Arc::new(SystemClock),
             recursion_limit: runloom_engine::DEFAULT_RECURSION_LIMIT,
             run_timeout: None,

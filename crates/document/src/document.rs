@@ -122,6 +122,7 @@ impl Reader<'_> {
             },
             models: registry.models.clone(),
             tools: BTreeMap::new(),
+            http: &registry.http,
             graphs,
         };
         scope.channels.iter().for_each(|c| {

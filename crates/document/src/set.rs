@@ -8,6 +8,7 @@ use std::{
 };
 
 use runloom_engine::{Graph, graph::MAX_NESTED, model::ChatModel};
+use runloom_tools::HttpClient;
 
 use crate::{
     document::Document,
@@ -17,11 +18,12 @@ use crate::{
     written::Written,
 };
 
-/// What the program brings along, for documents to use: graphs as subgraphs, models by name.
+/// What the program brings along, for documents to use: graphs as subgraphs, models by name, what they may call outside.
 #[derive(Clone, Default)]
 pub struct Registry {
     pub(crate) graphs: BTreeMap<Arc<str>, Graph>,
     pub(crate) models: BTreeMap<Arc<str>, Arc<dyn ChatModel>>,
+    pub(crate) http: HttpClient,
 }
 
 impl fmt::Debug for Registry {
@@ -47,6 +49,13 @@ impl Registry {
     #[must_use]
     pub fn model(mut self, name: impl Into<Arc<str>>, model: Arc<dyn ChatModel>) -> Self {
         self.models.insert(name.into(), model);
+        self
+    }
+
+    /// With who makes their calls over HTTP. Without it they go to the public internet only, and without secrets.
+    #[must_use]
+    pub fn http(mut self, client: HttpClient) -> Self {
+        self.http = client;
         self
     }
 }

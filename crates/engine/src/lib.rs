@@ -11,6 +11,7 @@ pub mod items;
 pub mod model;
 mod run;
 pub mod stream;
+pub mod trace;
 pub mod value;
 
 pub use channel::{ChannelSpec, Reducer};

@@ -13,6 +13,7 @@ use hmac::{Hmac, Mac};
 use http::{Server, count};
 use receiver::Receiver;
 use runloom_gateway::{Options, WebhookClient, WebhookOptions};
+use runloom_tools::{Allow, Egress};
 use serde_json::{Value as Json, json};
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -23,7 +24,7 @@ async fn server(options: WebhookOptions) -> Server {
 }
 
 fn open() -> WebhookOptions {
-    WebhookOptions { allow_private: true, secret: Some(SECRET.to_owned()), timeout: None }
+    WebhookOptions { egress: Egress::new([Allow::Private]), secret: Some(SECRET.to_owned()), timeout: None }
 }
 
 fn run(graph: &str, webhook: &str) -> Json {

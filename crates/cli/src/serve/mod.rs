@@ -11,6 +11,7 @@ use clap::Args;
 use runloom_core::Reason;
 use runloom_gateway::{Cors, WebhookClient, WebhookOptions};
 use runloom_service::listen;
+use runloom_tools::{Allow, Egress};
 use tokio_util::sync::CancellationToken;
 
 pub use self::logging::quiet as log_if_asked;
@@ -24,6 +25,7 @@ use crate::{
     exit::{self, Exit},
     failure::{Failure, Result},
     options,
+    outside::Outside,
     place::{DEFAULT_ADDRESS, DEFAULT_HTTP},
     signals::Signals,
 };
@@ -37,6 +39,7 @@ Examples:
   runloom serve --http off                         over gRPC only
   runloom serve --data :memory:                    forgets everything when it stops
   runloom serve --webhook-allow-private            calls webhooks on this machine too, to try them
+  runloom serve --egress-allow localhost:8080      documents may call a service of this machine
   runloom serve --log-format json                  logs for a collector; RUST_LOG=debug for more
 
 SIGINT and SIGTERM drain: no run begins any more, running ones have --drain-timeout to end and are taken up again by the \
@@ -67,12 +70,14 @@ pub struct Serve {
     drain_timeout: Duration,
     #[command(flatten)]
     limits: Limits,
+    #[command(flatten)]
+    outside: Outside,
     /// What calls of webhooks are signed with (Standard Webhooks): whsec_ and base64, or any text. Without it they are not
     /// signed. Other users of the machine see what stands on a command line: better set the variable
     #[arg(long, env = "RUNLOOM_WEBHOOK_SECRET", value_name = "SECRET", hide_env_values = true)]
     webhook_secret: Option<String>,
     /// Call webhooks at addresses of private networks and of this machine too: whoever may make runs can then have this
-    /// server call them
+    /// server call them. What --egress-allow allows is allowed to webhooks as well
     #[arg(long, env = "RUNLOOM_WEBHOOK_ALLOW_PRIVATE", value_parser = clap::builder::FalseyValueParser::new())]
     webhook_allow_private: bool,
     /// How long after its run a webhook that fails is called again, ever more rarely
@@ -97,8 +102,10 @@ impl Serve {
         let webhooks = Arc::new(self.webhooks()?);
         let (drain_timeout, webhook_patience, limits) =
             (self.drain_timeout, self.webhook_patience, self.limits.clone());
+        let brought = self.outside.registry();
         let builder = builder(self.graphs.as_deref(), Some(&self.data))?.options(limits.server()).core(move |core| {
             core.drain_timeout = drain_timeout;
+            core.brought = brought;
             core.webhooks = Some(webhooks);
             core.webhook_patience = webhook_patience;
             limits.set(core);
@@ -152,7 +159,7 @@ impl Serve {
     /// Who calls webhooks.
     fn webhooks(&self) -> Result<WebhookClient, Failure> {
         let options = WebhookOptions {
-            allow_private: self.webhook_allow_private,
+            egress: Egress::new(self.outside.allowed().chain(self.webhook_allow_private.then_some(Allow::Private))),
             secret: self.webhook_secret.clone(),
             timeout: None,
         };

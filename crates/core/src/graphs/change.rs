@@ -41,7 +41,8 @@ impl Registry {
         let _turn = self.changing.lock().await;
         let mut table = self.table.read().clone();
         let given = Given { label: DOCUMENT.to_owned(), ..Given::registered("", text) };
-        let Read { mut good, faults } = Read::together(vec![given.clone()], graphs_but(&table, &[])).await?;
+        let Read { mut good, faults } =
+            Read::together(vec![given.clone()], graphs_but(&table, &[]), &self.brought).await?;
         let Some((document, _)) = good.pop() else {
             let none = || Error::new(Reason::GraphInvalid, "the document holds no graph");
             return Err(all(faults.into_values()).unwrap_or_else(none));
@@ -75,7 +76,7 @@ impl Registry {
                 given.push(again);
             }
         }
-        let Read { good, mut faults } = Read::together(given, graphs_but(table, users)).await?;
+        let Read { good, mut faults } = Read::together(given, graphs_but(table, users), &self.brought).await?;
         if let Some(error) = faults.remove(DOCUMENT) {
             // What it says of the others is said by their own faults.
             return Err(all([error].into_iter().chain(faults.into_values()))
@@ -172,7 +173,7 @@ impl Registry {
         let mut errors: BTreeMap<String, Error> = BTreeMap::new();
         let good = loop {
             let given: Vec<Given> = folder.iter().chain(&registered).cloned().collect();
-            let Read { good, faults } = Read::together(given, table.program()).await?;
+            let Read { good, faults } = Read::together(given, table.program(), &self.brought).await?;
             // A document that takes another source's name is left out, and all is read again as if it were not there.
             let claims: BTreeMap<String, Error> = good
                 .iter()

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use runloom_document::{Document, DocumentSet, Problem};
+use runloom_document::{Document, DocumentSet, Problem, Registry};
 use runloom_engine::Graph;
 use serde::{Deserialize, Serialize};
 
@@ -54,16 +54,16 @@ pub(super) struct Read {
 }
 
 impl Read {
-    /// Reads documents that may use each other, and these graphs, beside the threads that serve.
-    pub async fn together(given: Vec<Given>, graphs: Vec<Graph>) -> Result<Self> {
-        let reading = tokio::task::spawn_blocking(move || Self::of(given, graphs));
+    /// Reads documents that may use each other, these graphs and what the program brings, beside the threads that serve.
+    pub async fn together(given: Vec<Given>, graphs: Vec<Graph>, brought: &Registry) -> Result<Self> {
+        let registry = graphs.into_iter().fold(brought.clone(), |r, graph| r.graph(graph));
+        let reading = tokio::task::spawn_blocking(move || Self::of(given, &registry));
         reading.await.map_err(|error| Error::new(Reason::Internal, format!("documents could not be read: {error}")))
     }
 
-    fn of(given: Vec<Given>, graphs: Vec<Graph>) -> Self {
-        let registry = graphs.into_iter().fold(runloom_document::Registry::new(), |r, graph| r.graph(graph));
+    fn of(given: Vec<Given>, registry: &Registry) -> Self {
         let texts = given.iter().map(|g| (g.label.as_str(), g.text.as_str()));
-        let (set, problems) = DocumentSet::read(texts, &registry);
+        let (set, problems) = DocumentSet::read(texts, registry);
         let good = set.into_iter().filter_map(|document| {
             let given = given.iter().find(|g| *g.label == **document.file())?.clone();
             Some((document, given))

@@ -24,6 +24,8 @@ pub(crate) struct Registry {
     /// Held by whoever changes what is served.
     pub(super) changing: tokio::sync::Mutex<()>,
     runtime: Runtime,
+    /// What the program brings along for documents.
+    pub(super) brought: runloom_document::Registry,
 }
 
 impl Registry {
@@ -36,7 +38,12 @@ impl Registry {
             cache: Some(store.node_cache()),
             clock: options.clock.clone(),
         };
-        let registry = Self { table: RwLock::default(), changing: tokio::sync::Mutex::default(), runtime };
+        let registry = Self {
+            table: RwLock::default(),
+            changing: tokio::sync::Mutex::default(),
+            runtime,
+            brought: options.brought.clone(),
+        };
         let mut ready: Vec<Served> = Vec::new();
         for (name, graph) in &options.graphs {
             if ready.iter().any(|other| *other.name == **name) {
@@ -50,7 +57,8 @@ impl Registry {
         given.extend(kept.iter().map(|graph| Given::registered(&graph.name, &Bundle::read(&graph.text).text)));
 
         let Read { good, mut faults } =
-            Read::together(given, options.graphs.iter().map(|(_, graph)| graph.clone()).collect()).await?;
+            Read::together(given, options.graphs.iter().map(|(_, graph)| graph.clone()).collect(), &registry.brought)
+                .await?;
         for (document, given) in good {
             let name = &**document.name();
             if options.graphs.iter().any(|(program, _)| program == name) {
@@ -147,7 +155,7 @@ impl Registry {
                     table.graphs.values().filter(|g| *g.name != *name && !bundle.within.contains_key(&*g.name));
                 others.map(|g| g.graph.clone()).collect()
             };
-            let Read { good, faults } = Read::together(given, graphs).await?;
+            let Read { good, faults } = Read::together(given, graphs, &self.brought).await?;
             let Some((document, given)) = good.into_iter().find(|(document, _)| **document.name() == *name) else {
                 return all(faults.into_values()).map_or(Ok(None), Err);
             };

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use runloom_engine::{ChannelSpec, Graph, NodeError, Reducer, Value, model::ChatModel};
+use runloom_tools::HttpClient;
 
 use super::{Reader, tools::Tool};
 use crate::{
@@ -46,6 +47,7 @@ pub(crate) struct Scope<'a> {
     pub nodes: Vec<Arc<str>>,
     pub models: BTreeMap<Arc<str>, Arc<dyn ChatModel>>,
     pub tools: BTreeMap<Arc<str>, Arc<Tool>>,
+    pub http: &'a HttpClient,
     pub graphs: &'a BTreeMap<Arc<str>, Graph>,
 }
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod edges;
 pub(crate) mod given;
+mod http;
 pub(crate) mod models;
 pub(crate) mod nodes;
 pub(crate) mod policies;

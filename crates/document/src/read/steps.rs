@@ -57,7 +57,8 @@ impl Reader<'_> {
             "subgraph" => r.subgraph(tree, scope, bound),
             "sleep_ms" => Some(Step::Sleep(r.given(tree, scope, Sees::step(bound)))),
             "fail" => Some(Step::Fail(r.given(tree, scope, Sees::step(bound)))),
-            "remote" | "http" => {
+            "http" => r.http(tree, scope, bound),
+            "remote" => {
                 r.fault(
                     tree.at,
                     format!("documents have no `{name}` nodes yet; write the node in Rust, or answer with an `update`"),
@@ -126,6 +127,14 @@ impl Reader<'_> {
             return None;
         };
         Some(Step::Event { name: self.text(name)?.clone(), data })
+    }
+
+    fn http(&mut self, tree: &Tree, scope: &Scope<'_>, bound: &mut Bound) -> Option<Step> {
+        let known: Vec<&str> = super::http::PARTS.into_iter().chain(["as"]).collect();
+        let fields = self.fields(tree, &known);
+        let call = self.http_call(&fields, scope, Sees::step(bound));
+        let bind = self.bind(fields.get("as"), "response", bound);
+        Some(Step::Http { call: Box::new(call?), bind })
     }
 
     fn interrupt(&mut self, tree: &Tree, scope: &Scope<'_>, bound: &mut Bound) -> Step {

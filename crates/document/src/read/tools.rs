@@ -5,10 +5,11 @@ use std::{collections::BTreeMap, sync::Arc};
 use runloom_engine::{Value, model::ToolSpec, value};
 
 use super::{
-    Reader,
+    Fields, Reader,
     given::{Given, Scope, Sees},
 };
 use crate::{
+    run::HttpCall,
     schema::Schema,
     tree::{Data, Tree},
 };
@@ -24,9 +25,21 @@ pub(crate) struct Tool {
     pub emit: Vec<Given>,
     /// A text fails it.
     pub fail: Option<Given>,
-    /// What it gives.
-    pub result: Given,
+    /// What it does.
+    pub work: Work,
 }
+
+/// What a tool does.
+#[derive(Debug)]
+pub(crate) enum Work {
+    /// Gives what an expression comes to.
+    Result(Given),
+    /// Calls over HTTP, and gives the answer's body.
+    Http(Box<HttpCall>),
+}
+
+/// The ways to do it, of which a tool has one.
+const WORKS: [&str; 4] = ["result", "http", "mcp", "remote"];
 
 impl Reader<'_> {
     /// The tools, by name.
@@ -42,13 +55,8 @@ impl Reader<'_> {
     }
 
     fn tool(&mut self, name: &Arc<str>, tree: &Tree, scope: &Scope<'_>) -> Tool {
-        let later = ["http", "remote", "mcp"];
-        let known = ["description", "parameters", "result", "emit", "fail", "http", "remote", "mcp"];
-        let fields = self.fields(tree, &known);
-        for what in later.iter().filter(|w| fields.raw(w).is_some()) {
-            let message = format!("documents cannot call tools by `{what}` yet; use `result: <expression over args>`");
-            self.fault(fields.place(what), message);
-        }
+        let known = ["description", "parameters", "emit", "fail"].into_iter().chain(WORKS);
+        let fields = self.fields(tree, &known.collect::<Vec<_>>());
         let description = self.field(&fields, "description", |r, t| r.text(t)).cloned();
         let parameters = match fields.get("parameters") {
             Some(tree) => tree.to_value(),
@@ -65,21 +73,42 @@ impl Reader<'_> {
             Some((one, _)) => vec![given(self, "emit", one)],
         };
         let fail = fields.get("fail").map(|f| given(self, "fail", f));
-        let result = match fields.raw("result") {
-            Some(tree) => given(self, "result", tree),
-            None => {
-                if !later.iter().any(|w| fields.raw(w).is_some()) {
-                    self.fault(tree.at, "a tool needs a `result`: an expression over `args`");
-                }
-                Given::Value(Value::Null)
-            }
-        };
+        let work = self.work(tree, &fields, scope).unwrap_or(Work::Result(Given::Value(Value::Null)));
         Tool {
             spec: ToolSpec { name: name.clone(), description: description.unwrap_or_default(), parameters },
             schema,
             emit,
             fail,
-            result,
+            work,
         }
+    }
+
+    fn work(&mut self, tree: &Tree, fields: &Fields<'_>, scope: &Scope<'_>) -> Option<Work> {
+        let found: Vec<&str> = fields.names().filter(|name| WORKS.contains(name)).collect();
+        let (name, work) = match found[..] {
+            [one] => (one, fields.raw(one)?),
+            [] => {
+                let message = "a tool needs a `result`, an expression over `args`; or `http` or `mcp`, to call out";
+                self.fault(tree.at, message);
+                return None;
+            }
+            [first, second, ..] => {
+                let message = format!("a tool does one thing, and this has `{first}` and `{second}`");
+                self.fault(fields.place(second), message);
+                return None;
+            }
+        };
+        self.within(name, |r| match name {
+            "result" => Some(Work::Result(r.given(work, scope, Sees::tool()))),
+            "http" => {
+                let fields = r.fields(work, &super::http::PARTS);
+                r.http_call(&fields, scope, Sees::tool()).map(|call| Work::Http(Box::new(call)))
+            }
+            other => {
+                let message = format!("documents cannot call tools by `{other}` yet; use `result`, `http` or `mcp`");
+                r.fault(fields.place(other), message);
+                None
+            }
+        })
     }
 }

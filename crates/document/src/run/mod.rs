@@ -2,6 +2,7 @@
 
 mod chat;
 mod goto;
+mod http;
 mod tools;
 
 use std::{sync::Arc, time::Duration};
@@ -12,7 +13,11 @@ use runloom_engine::{
     Command, Context, Graph, Node, NodeError, Output, StateView, SubgraphNode, Update, Value, command::overwrite,
 };
 
-pub(crate) use self::{chat::Chat, tools::RunTools};
+pub(crate) use self::{
+    chat::Chat,
+    http::{HeaderOf, HttpCall, Part},
+    tools::RunTools,
+};
 use crate::{expr::Env, read::given::Given};
 
 /// A node of a document.
@@ -41,6 +46,10 @@ pub(crate) enum Step {
     },
     Chat(Chat),
     Tools(RunTools),
+    Http {
+        call: Box<HttpCall>,
+        bind: Arc<str>,
+    },
     Subgraph(Within),
     Sleep(Given),
     Fail(Given),
@@ -176,6 +185,10 @@ impl Run {
             }
             Step::Chat(chat) => chat.run(self).await?,
             Step::Tools(tools) => tools.run(self).await?,
+            Step::Http { call, bind } => {
+                let answer = call.call(&env(&self.state, &self.cx, &self.bound)).await?;
+                self.bind(bind, answer.into_value());
+            }
             Step::Subgraph(within) => self.subgraph(within).await?,
             Step::Sleep(ms) => sleep(&self.eval(ms)?).await?,
             Step::Fail(message) => fail(&self.eval(message)?)?,

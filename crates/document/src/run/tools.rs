@@ -6,8 +6,11 @@ use futures_util::future::join_all;
 use runloom_engine::{List, NodeError, NodeFailure, Object, Value};
 use runloom_models::dumps;
 
-use super::{Run, env, fail};
-use crate::{expr::Env, read::tools::Tool};
+use super::{Run, env, fail, http::HTTP_ERROR};
+use crate::{
+    expr::Env,
+    read::tools::{Tool, Work},
+};
 
 /// Runs tool calls.
 pub(crate) struct RunTools {
@@ -59,7 +62,7 @@ impl RunTools {
             let text = format!("Error: {} is not a valid tool, try one of [{}].", call.name, known.join(", "));
             return Ok(message(call, text.into(), "error"));
         };
-        let work = async { Ok(message(call, content(self.call(run, tool, call)?), "success")) };
+        let work = async { Ok(message(call, content(self.call(run, tool, call).await?), "success")) };
         match run.cx.tool(call.name.clone(), call.args.clone(), work).await {
             Err(NodeError::Failed(failure)) if self.handle_errors => {
                 Ok(message(call, explained(&failure).into(), "error"))
@@ -68,11 +71,11 @@ impl RunTools {
         }
     }
 
-    fn call(&self, run: &Run, tool: &Tool, call: &Call) -> Result<Value, NodeError> {
+    async fn call(&self, run: &Run, tool: &Tool, call: &Call) -> Result<Value, NodeError> {
         if let Some(schema) = &tool.schema
             && let Err(message) = schema.check(&call.args)
         {
-            let (name, args) = (&call.name, dumps(&call.args, false));
+            let (name, args) = (&call.name, shown(dumps(&call.args, false)));
             return Err(NodeError::new(
                 INVOCATION,
                 format!(
@@ -88,17 +91,31 @@ impl RunTools {
         if let Some(given) = &tool.fail {
             fail(&given.eval(&env)?)?;
         }
-        tool.result.eval(&env)
+        match &tool.work {
+            Work::Result(given) => given.eval(&env),
+            Work::Http(http) => http.answer(&env).await,
+        }
     }
 }
 
 /// The type of the error of arguments that do not fit.
 const INVOCATION: &str = "ToolInvocationError";
 
+/// Arguments as the model is shown them again: it knows them, and long ones would crowd out what is wrong.
+fn shown(args: String) -> String {
+    match args.char_indices().nth(1000) {
+        Some((end, _)) => format!("{}…", &args[..end]),
+        None => args,
+    }
+}
+
 /// What the model is told of a failure.
 fn explained(failure: &NodeFailure) -> String {
-    if &*failure.kind == INVOCATION {
-        return failure.message.to_string();
+    match &*failure.kind {
+        INVOCATION => return failure.message.to_string(),
+        // Not a mistake of the model's, or not one that a Python name tells it more about.
+        HTTP_ERROR => return format!("Error: {}", failure.message),
+        _ => {}
     }
     format!("Error: {}({})\n Please fix your mistakes.", failure.kind, python_text(&failure.message))
 }
