@@ -16,6 +16,7 @@ mod serve;
 mod signals;
 mod style;
 mod table;
+mod telemetry;
 mod threads;
 mod wire;
 
@@ -23,7 +24,10 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::failure::{Failure, Result};
+use crate::{
+    failure::{Failure, Result},
+    telemetry::Telemetry,
+};
 
 /// Parts are made on one thread and dropped on another, which the system's allocator is slow at.
 #[global_allocator]
@@ -59,17 +63,20 @@ enum Command {
 
 impl Command {
     async fn run(self) -> Result {
-        if !matches!(self, Self::Serve(_)) {
-            serve::log_if_asked()?;
-        }
-        match self {
+        let telemetry = match &self {
+            Self::Serve(serve) => Telemetry::start(serve.log_format())?,
+            _ => Telemetry::quiet()?,
+        };
+        let result = match self {
             Self::Serve(command) => command.run().await,
             Self::Run(command) => command.run().await,
             Self::Runs(command) => command.run().await,
             Self::Threads(command) => command.run().await,
             Self::Graph(command) => command.run().await,
             Self::Health(command) => command.run().await,
-        }
+        };
+        telemetry.stop().await;
+        result
     }
 }
 

@@ -23,6 +23,7 @@ pub use error::{Error, Reason, Result};
 pub use graphs::{GraphInfo, GraphSource, GraphWarning, Registration, Reloaded, Schemas, default_assistant_id};
 pub use log::{Body, Cancellation, End, Opening, Outcome, ReadOptions, Record, RunReader, ThreadPart, ThreadReader};
 pub use runs::{Attending, CommandSpec, FilterSpec, PreparedRun, RunRequest, RunSpec, Selector, Start, Target};
+pub use runs::{OpenStream, Queue, describe_metrics};
 pub use state::{StateQuery, StateUpdateRequest};
 pub use webhooks::{Posted, Webhooks};
 

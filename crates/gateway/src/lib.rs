@@ -31,7 +31,7 @@ mod thread_stream;
 mod threads;
 mod webhooks;
 
-pub use options::{Cors, Options};
+pub use options::{Cors, Figures, Options};
 pub use routes::router;
 pub use serve::{Error, serve};
 pub use webhooks::{WebhookClient, WebhookOptions};

@@ -1,6 +1,6 @@
 //! What the face is served with.
 
-use std::time::Duration;
+use std::{fmt, sync::Arc, time::Duration};
 
 /// How the face behaves. The default is for a server on loopback.
 #[derive(Clone, Debug)]
@@ -15,10 +15,22 @@ pub struct Options {
     pub heartbeat: Duration,
     /// How many streams may be compressed at once, for clients that accept gzip; 0 for none. Each takes some 300 KB.
     pub compressed_streams: usize,
+    /// Gives the figures that the program keeps, in Prometheus' text format. Without it only the runs are counted.
+    pub figures: Option<Figures>,
     /// The most connections at once.
     pub max_connections: usize,
     /// How long connections have to close when the server goes down and its streams have ended.
     pub close_timeout: Duration,
+}
+
+/// Who gives figures.
+#[derive(Clone)]
+pub struct Figures(pub Arc<dyn Fn() -> String + Send + Sync>);
+
+impl fmt::Debug for Figures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Figures")
+    }
 }
 
 impl Default for Options {
@@ -29,6 +41,7 @@ impl Default for Options {
             body_timeout: Duration::from_secs(60),
             heartbeat: Duration::from_secs(5),
             compressed_streams: 256,
+            figures: None,
             max_connections: 20_000,
             close_timeout: Duration::from_secs(5),
         }

@@ -231,7 +231,7 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
     tag = "System";
     on!(get "/ok" system::ok; "Whether the server works", query &[("check_db", Is::Flag, "whether it can write, too")]);
     on!(get "/info" system::info; "What the server is");
-    on!(get "/metrics" system::metrics; "How many runs there are", query &[("format", Is::Word(&["prometheus", "json"]), "`prometheus` where left out")], gives Text);
+    on!(get "/metrics" system::metrics; "How the server does", query &[("format", Is::Word(&["prometheus", "json"]), "`prometheus` where left out")], gives Text);
     on!(get "/openapi.json" system::openapi; "This description");
     on!(get "/docs" system::docs; "The same, to be read", gives Html);
     all

@@ -68,7 +68,9 @@ pub(crate) fn run_request(check: &mut Check, path: &str, spec: Option<v1::RunSpe
         start_time: start_time(check, &at("start_time"), spec.start_time),
         request_id: Some(check.text(&at("request_id"), spec.request_id, MAX_NAME)).filter(|id| !id.is_empty()),
         expected_checkpoint_id,
+        trace: Object::default(),
         spec: RunSpec {
+            trace: Object::default(),
             // The core's own to fill, and the other face's.
             expected_checkpoint_id: None,
             marked_over: None,

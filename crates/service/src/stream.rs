@@ -14,7 +14,7 @@ use runloom::{
     reason::{CURSOR, OLDEST_CURSOR},
     v1::JsonEncoding,
 };
-use runloom_core::{Body, Error, Reason, Record, RunReader, ThreadPart, ThreadReader};
+use runloom_core::{Body, Error, OpenStream, Reason, Record, RunReader, ThreadPart, ThreadReader};
 use runloom_engine::{RunId, ThreadId};
 use tokio::{
     sync::OwnedSemaphorePermit,
@@ -57,6 +57,7 @@ pub(crate) struct Parts {
     alarm: Pin<Box<Sleep>>,
     closing: Pin<Box<WaitForCancellationFutureOwned>>,
     _permit: OwnedSemaphorePermit,
+    _open: OpenStream,
 }
 
 /// What is read.
@@ -223,6 +224,7 @@ impl Parts {
             alarm: Box::pin(tokio::time::sleep_until(alarm)),
             closing: Box::pin(call.connection.closing.clone().cancelled_owned()),
             _permit: permit,
+            _open: OpenStream::of("grpc"),
         }
     }
 

@@ -9,7 +9,7 @@ use std::{
 use runloom_core::{Core, GraphInfo, Target, store::PageRequest};
 use serde_json::{Map, Value, json};
 
-use super::logging::LogFormat;
+use crate::telemetry::LogFormat;
 use crate::{
     embedded::is_memory,
     failure::{Failure, Result},

@@ -2,24 +2,18 @@
 
 mod banner;
 mod limits;
-mod logging;
 mod watch;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use clap::Args;
 use runloom_core::Reason;
-use runloom_gateway::{Cors, WebhookClient, WebhookOptions};
+use runloom_gateway::{Cors, Figures, WebhookClient, WebhookOptions};
 use runloom_service::listen;
 use runloom_tools::{Allow, Egress};
 use tokio_util::sync::CancellationToken;
 
-pub use self::logging::quiet as log_if_asked;
-use self::{
-    banner::Banner,
-    limits::Limits,
-    logging::{LogFormat, init},
-};
+use self::{banner::Banner, limits::Limits};
 use crate::{
     embedded::{builder, is_memory},
     exit::{self, Exit},
@@ -28,6 +22,7 @@ use crate::{
     outside::Outside,
     place::{DEFAULT_ADDRESS, DEFAULT_HTTP},
     signals::Signals,
+    telemetry::{LogFormat, figures},
 };
 
 const EXAMPLES: &str = "\
@@ -89,9 +84,14 @@ pub struct Serve {
 }
 
 impl Serve {
+    /// How its log is written.
+    pub fn log_format(&self) -> LogFormat {
+        self.log_format
+    }
+
     /// Runs it.
     pub async fn run(self) -> Result {
-        init(self.log_format)?;
+        let figures = figures()?;
         let mut signals = Signals::new()?;
         // Before anything else is touched: a second server of the same port should leave no trace.
         let listener = listen(&self.grpc).await?;
@@ -131,7 +131,7 @@ impl Serve {
         let http = async {
             match http {
                 None => Ok(()),
-                Some(http) => serve_http(http, core, &self.limits, &self.cors, stop.clone()).await,
+                Some(http) => serve_http(http, core, (&self.limits, &self.cors, figures), stop.clone()).await,
             }
         };
         let mut serving = std::pin::pin!(async { tokio::try_join!(grpc, http) });
@@ -206,15 +206,15 @@ fn origin(text: &str) -> Result<String, String> {
 async fn serve_http(
     listener: tokio::net::TcpListener,
     core: runloom_core::Core,
-    limits: &Limits,
-    origins: &[String],
+    (limits, origins, figures): (&Limits, &[String], Figures),
     stop: CancellationToken,
 ) -> Result<(), Failure> {
     let cors = cors(origins, listener.local_addr()?.ip().is_loopback());
     let default = runloom_gateway::Options::default();
     let max_body_bytes = default.max_body_bytes.max(limits.request_bytes());
     let compressed_streams = limits.compressed_streams;
-    let options = runloom_gateway::Options { cors, max_body_bytes, compressed_streams, ..default };
+    let figures = Some(figures);
+    let options = runloom_gateway::Options { cors, max_body_bytes, compressed_streams, figures, ..default };
     let served = runloom_gateway::serve(listener, core, options, stop.cancelled_owned()).await;
     served.map_err(|error| Failure::failed(error.to_string()))
 }

@@ -4,7 +4,7 @@ use std::{
     collections::{HashMap, VecDeque},
     sync::{
         Arc, Weak,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Instant,
 };
@@ -28,6 +28,8 @@ pub(crate) struct Live {
     /// How many readers wait for the tick. One that has enough at hand costs the writer nothing.
     waiting: AtomicUsize,
     readers: watch::Sender<Readers>,
+    /// Where each of them stands.
+    places: Mutex<Vec<Weak<AtomicU64>>>,
     watched: AtomicBool,
 }
 
@@ -75,6 +77,7 @@ impl Live {
             tick: watch::Sender::new(0),
             waiting: AtomicUsize::new(0),
             readers: watch::Sender::new(Readers::default()),
+            places: Mutex::default(),
             watched: AtomicBool::new(false),
         })
     }
@@ -154,7 +157,22 @@ impl Live {
     /// Counts a reader, until the guard is dropped.
     pub fn reading(self: &Arc<Self>) -> Reading {
         self.readers.send_modify(|r| r.now += 1);
-        Reading(self.clone())
+        let place = Arc::new(AtomicU64::new(u64::MAX));
+        let mut places = self.places.lock();
+        places.retain(|place| place.strong_count() > 0);
+        places.push(Arc::downgrade(&place));
+        drop(places);
+        Reading { live: self.clone(), place }
+    }
+
+    /// How many readers have begun, and how many records the slowest is behind.
+    fn behind(&self) -> (u64, u64) {
+        let last = self.state.lock().records.back().map_or(0, |record| record.seq);
+        let places = self.places.lock();
+        let places = places.iter().filter_map(Weak::upgrade).map(|place| place.load(Ordering::Relaxed));
+        places
+            .filter(|at| *at != u64::MAX)
+            .fold((0, 0), |(readers, behind), at| (readers + 1, behind.max(last.saturating_sub(at))))
     }
 
     /// Whether this is the first call: one watch over the readers is enough.
@@ -194,11 +212,22 @@ impl Drop for Waiting {
 }
 
 /// A reader that is there.
-pub(crate) struct Reading(Arc<Live>);
+pub(crate) struct Reading {
+    live: Arc<Live>,
+    /// The record it has seen last; all ones before it has begun.
+    place: Arc<AtomicU64>,
+}
+
+impl Reading {
+    /// The reader stands there now.
+    pub fn at(&self, seq: u64) {
+        self.place.store(seq, Ordering::Relaxed);
+    }
+}
 
 impl Drop for Reading {
     fn drop(&mut self) {
-        self.0.readers.send_modify(|r| {
+        self.live.readers.send_modify(|r| {
             r.now -= 1;
             r.left = Some(Instant::now());
         });
@@ -238,6 +267,12 @@ impl Logs {
     /// The live end of a run's log, where there is one.
     pub fn get(&self, run: RunId) -> Option<Arc<Live>> {
         self.runs.lock().get(&run).and_then(Weak::upgrade)
+    }
+
+    /// How many readers there are of runs that are not over, and how many records the slowest of them is behind.
+    pub fn readers(&self) -> (u64, u64) {
+        let live: Vec<_> = self.runs.lock().values().filter_map(Weak::upgrade).collect();
+        live.iter().map(|live| live.behind()).fold((0, 0), |all, one| (all.0 + one.0, all.1.max(one.1)))
     }
 
     /// The run is over.

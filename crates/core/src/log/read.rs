@@ -79,7 +79,7 @@ pub(super) struct Cursor {
     core: Core,
     codec: Codec,
     live: Arc<Live>,
-    _reading: Option<Reading>,
+    reading: Option<Reading>,
     after: u64,
     ready: VecDeque<Arc<Record>>,
     modes: Modes,
@@ -169,7 +169,7 @@ impl Cursor {
         }
         let codec = core.codec_of(&run).await?;
         Ok(Self {
-            _reading: None,
+            reading: None,
             after,
             core,
             codec,
@@ -185,7 +185,11 @@ impl Cursor {
 
     /// Counts as a reader of the run: it is there until the cursor is dropped. Who follows a thread does not count.
     fn count(&mut self) {
-        self._reading = (!self.is_late).then(|| self.live.reading());
+        self.reading = (!self.is_late).then(|| {
+            let reading = self.live.reading();
+            reading.at(self.after);
+            reading
+        });
     }
 
     fn attempt(&self) -> u32 {
@@ -215,6 +219,9 @@ impl Cursor {
         {
             if record.seq > 0 {
                 self.after = record.seq;
+                if let Some(reading) = &self.reading {
+                    reading.at(record.seq);
+                }
             }
             self.done = matches!(record.body, Body::End(_));
             if self.wants(&record) {

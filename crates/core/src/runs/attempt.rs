@@ -11,8 +11,11 @@ use runloom_engine::{
 };
 use runloom_store::{Attempt, Begun, Run, RunStatus, Thread};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
-use super::{cancel::cancelled, coalesce::Coalesce, create::engine_metadata, request::RunSpec, runner::Active};
+use super::{
+    cancel::cancelled, coalesce::Coalesce, create::engine_metadata, observe, request::RunSpec, runner::Active,
+};
 use crate::{
     Core, Error, Reason, Result,
     graphs::Served,
@@ -71,7 +74,12 @@ impl Core {
             self.watch_readers(live.clone(), spec.grace());
         }
         self.inner.runner.logs.moved(now.thread);
-        let driven = AssertUnwindSafe(self.drive(&now, &spec, attempt, was_running, &stop, &mut log));
+        observe::begun(&now, self.inner.clock.now());
+        let span = observe::span(&now, attempt.number, &spec.trace);
+        let driven = self.drive(&now, &spec, attempt, was_running, &stop, &mut log).instrument(span);
+        // What is logged meanwhile, by whomever, tells of which run it is.
+        let of = tracing::info_span!("run", run = %now.id, thread = %now.thread);
+        let driven = AssertUnwindSafe(driven.instrument(of));
         let result = match driven.catch_unwind().await {
             Ok(result) => result,
             Err(_) => {
@@ -186,6 +194,7 @@ impl Core {
         let mut stream = graph.stream(spec.input(), config);
         let mut coalesce = Coalesce::new(spec);
         let mut told = 0_usize;
+        let mut has_token = attempt.number > 1;
         let before = log.used;
         loop {
             // What comes at once is kept in one row; before anything is waited for, it is on its way.
@@ -211,6 +220,10 @@ impl Core {
             };
             let Some(part) = next else { break };
             told += 1;
+            if !has_token && matches!(part.payload, Payload::Message(_)) {
+                has_token = true;
+                observe::first_token(run, self.inner.clock.now());
+            }
             if told.is_multiple_of(TURN) {
                 give_way().await;
             }

@@ -113,6 +113,7 @@ impl Core {
         let mut spec = self.effective(request, thread.as_ref(), &assistant)?;
         // Looked at again when the run begins: it may have to wait for its thread.
         spec.expected_checkpoint_id = request.expected_checkpoint_id;
+        spec.trace = runloom_engine::trace::context_of(&request.trace);
         match &mut spec.start {
             Start::Resume => {}
             Start::Input(input) => *input = self.check_input(&served, input)?,

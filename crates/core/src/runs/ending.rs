@@ -5,7 +5,7 @@ use std::sync::Arc;
 use runloom_engine::{Object, Value, checkpoint::CheckpointView, stream::SnapshotRef};
 use runloom_store::{Attempt, CancelAction, Run, RunEnd, RunStatus, ThreadStatus, ThreadUpdate};
 
-use super::{cancel::cancelled, request::RunSpec};
+use super::{cancel::cancelled, observe, request::RunSpec};
 use crate::{
     Core, Error, Reason, Result,
     log::{End, LogWriter, Origin},
@@ -34,11 +34,13 @@ impl Core {
         let error = end.error.as_ref().map(Error::to_value);
         let delivery = self.delivery(run, &RunSpec::of(run), &end).await;
         let is_posted = delivery.is_some();
+        let outcome = observe::Outcome::of(&end);
         let origin = Origin { base: state, ..Origin::default() };
         let (record, records) = log.last(origin, end.into()).await?;
         let expires_at = run.stateless.then(|| self.inner.clock.now() + self.inner.options.stateless_ttl);
         let kept = RunEnd { status, error, usage, expires_at, records, thread, delivery };
         let ended = self.inner.store.finish_run(attempt, kept).await?;
+        observe::ended(run, &outcome, self.inner.clock.now());
         // Who sees the end finds the thread as it was, and writes to it without being written over.
         let restored = if is_rollback { self.take_back(&ended).await } else { Ok(()) };
         if is_posted {

@@ -6,6 +6,7 @@ mod cancel;
 mod coalesce;
 mod create;
 mod ending;
+mod observe;
 mod request;
 mod rollback;
 mod runner;
@@ -14,5 +15,6 @@ mod usage;
 
 pub use create::{Attending, PreparedRun};
 pub(crate) use ending::open_questions;
+pub use observe::{OpenStream, Queue, describe_metrics};
 pub use request::{CommandSpec, FilterSpec, RunRequest, RunSpec, Selector, Start, Target};
 pub(crate) use runner::Runner;

@@ -38,6 +38,8 @@ pub struct RunRequest {
     pub request_id: Option<String>,
     /// Refuses a command unless this is the thread's latest checkpoint.
     pub expected_checkpoint_id: Option<CheckpointId>,
+    /// The trace that the caller's work is part of: `traceparent`, `tracestate`. It does not make another request of one.
+    pub trace: Object,
 }
 
 /// What to run.
@@ -111,6 +113,9 @@ pub struct RunSpec {
     /// first and ends the second at once (LangGraph's way).
     #[serde(alias = "strict_answers")]
     pub strict: bool,
+    /// The trace that the run is part of, in each of its attempts.
+    #[serde(skip_serializing_if = "Object::is_empty")]
+    pub trace: Object,
     /// The address that is told when the run has ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub webhook: Option<String>,

@@ -1,15 +1,16 @@
 //! Calls a node makes: models that stream, tools, retrievers; each with its events.
 
-use std::{future::Future, sync::Arc};
+use std::{future::Future, sync::Arc, time::Instant};
 
 use futures_util::StreamExt;
+use tracing::Instrument;
 
 use super::{context::Context, scope::StepTag};
 use crate::{
     List, NodeError, NodeFailure, Object, Value,
     model::{ChatModel, ChatRequest, Delta, ModelInfo, Usage},
     stream::{Chunk, Event, EventData, EventKind, MessagePart, Mode, Payload},
-    value,
+    trace, value,
 };
 
 /// A message as it is put together from deltas.
@@ -146,6 +147,24 @@ impl Context {
         request: ChatRequest,
         tags: &[Arc<str>],
     ) -> Result<Value, NodeError> {
+        let info = Arc::new(model.info());
+        let span = trace::chat(&info, self.task.level.run.config.thread_id);
+        let answer = self.call_model(model, &info, request, tags).instrument(span.clone()).await;
+        trace::noted(&span, &answer);
+        let (provider, model) = (info.provider.to_string(), info.model.to_string());
+        let outcome = if answer.is_ok() { "ok" } else { "error" };
+        metrics::counter!("runloom_model_calls_total", "provider" => provider, "model" => model, "outcome" => outcome)
+            .increment(1);
+        answer
+    }
+
+    async fn call_model(
+        &self,
+        model: &dyn ChatModel,
+        info: &Arc<ModelInfo>,
+        mut request: ChatRequest,
+        tags: &[Arc<str>],
+    ) -> Result<Value, NodeError> {
         let task = &self.task;
         let level = &task.level;
         let call = level.run.clock.uuid();
@@ -153,7 +172,6 @@ impl Context {
         let streams = level.run.modes.any([Mode::Messages, Mode::Events].into());
         let id: Arc<str> = if streams { format!("lc_run--{call}") } else { format!("lc_run--{call}-0") }.into();
         let name: Arc<str> = model.name().into();
-        let info = Arc::new(model.info());
         let wants = |kind| task.wants_event(kind, &name, StepTag::Part(1), tags);
         let is_quiet = tags.iter().chain(task.node_tags()).any(|t| &**t == "nostream");
         let has_messages = level.run.modes.has(Mode::Messages);
@@ -183,11 +201,17 @@ impl Context {
                 &name,
                 call,
                 tags,
-                &info,
+                info,
                 EventData { input: input.clone(), ..EventData::default() },
             );
         }
         let call_tags: Arc<[Arc<str>]> = if wants_tokens { tags.into() } else { Arc::default() };
+        let carried = trace::carried();
+        if !carried.is_empty() {
+            request.metadata.insert("trace_context", carried);
+        }
+        let began = Instant::now();
+        let mut first = true;
         let mut stream = model.stream(request);
         let mut message = Message::default();
         let mut is_complete = false;
@@ -204,6 +228,11 @@ impl Context {
                     return Err(NodeError::Failed(failure));
                 }
             };
+            if std::mem::take(&mut first) {
+                let (provider, model) = (info.provider.to_string(), info.model.to_string());
+                metrics::histogram!("runloom_model_time_to_first_token_seconds", "provider" => provider, "model" => model)
+                    .record(began.elapsed());
+            }
             message.add(&delta);
             is_complete |= delta.last;
             if wants_tokens || wants_stream {
@@ -234,7 +263,7 @@ impl Context {
                             &name,
                             call,
                             tags,
-                            &info,
+                            info,
                             EventData { chunk: Some(chunk), ..EventData::default() },
                         );
                     }
@@ -247,10 +276,13 @@ impl Context {
         if !is_complete {
             return Err(NodeError::new("ModelError", format!("{name}: the model's stream ended in the middle")));
         }
-        if let Some(usage) = message.usage {
+        let usage = message.usage;
+        if let Some(usage) = usage {
             *level.run.usage.lock() += usage;
+            count(info, usage);
         }
         let whole = message.finish(&id);
+        trace::answered(&tracing::Span::current(), &whole, usage);
         // What the filter leaves out is not told whole either, by the node's write or by a graph around this one.
         if wants_tokens || !admits {
             level.run.told.lock().insert(id);
@@ -261,7 +293,7 @@ impl Context {
                 &name,
                 call,
                 tags,
-                &info,
+                info,
                 EventData { input, output: Some(whole.clone()), ..EventData::default() },
             );
         }
@@ -297,7 +329,13 @@ impl Context {
         F: Future<Output = Result<Value, NodeError>>,
     {
         let kinds = [EventKind::ToolStart, EventKind::ToolEnd, EventKind::ToolError];
-        self.traced(kinds, name.into(), input, call).await
+        let name = name.into();
+        let span = trace::tool(&name);
+        let result = self.told(kinds, name.clone(), input, call).instrument(span.clone()).await;
+        trace::noted(&span, &result);
+        let outcome = if result.is_ok() { "ok" } else { "error" };
+        metrics::counter!("runloom_tool_calls_total", "tool" => name.to_string(), "outcome" => outcome).increment(1);
+        result
     }
 
     /// Runs a retriever with its events: `query` in, documents out.
@@ -306,10 +344,14 @@ impl Context {
         F: Future<Output = Result<Value, NodeError>>,
     {
         let kinds = [EventKind::RetrieverStart, EventKind::RetrieverEnd, EventKind::ToolError];
-        self.traced(kinds, name.into(), value!({"query": query}), call).await
+        let name = name.into();
+        let span = trace::retriever(&name);
+        let result = self.told(kinds, name, value!({"query": query}), call).instrument(span.clone()).await;
+        trace::noted(&span, &result);
+        result
     }
 
-    async fn traced<F>(
+    async fn told<F>(
         &self,
         [start, end, error]: [EventKind; 3],
         name: Arc<str>,
@@ -341,6 +383,19 @@ impl Context {
         }
         result
     }
+}
+
+/// Counts what a call of a model took.
+fn count(info: &ModelInfo, usage: Usage) {
+    let of = |kind: &'static str, tokens: u64| {
+        let (provider, model) = (info.provider.to_string(), info.model.to_string());
+        metrics::counter!("runloom_model_tokens_total", "provider" => provider, "model" => model, "kind" => kind)
+            .increment(tokens);
+    };
+    of("input", usage.input_tokens);
+    of("output", usage.output_tokens);
+    of("cached", usage.cached_tokens);
+    of("reasoning", usage.reasoning_tokens);
 }
 
 impl Chunk {

@@ -19,6 +19,7 @@ mod view;
 mod writes;
 
 pub use context::Context;
+pub(crate) use scope::Level;
 pub use scope::is_question_id;
 pub use stream::{Finished, RunStream};
 pub use subgraph::{MapInput, MapOutput, SubgraphNode, subgraph};

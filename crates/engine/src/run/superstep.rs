@@ -5,6 +5,7 @@ mod show;
 use std::{collections::VecDeque, sync::Arc};
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
+use tracing::Instrument;
 
 use super::{
     channels::Channels,
@@ -22,6 +23,7 @@ use crate::{
     command::Command,
     graph::StateView,
     stream::{EventData, EventKind, Mode, Modes},
+    trace,
 };
 
 /// One graph on its way through its supersteps.
@@ -33,6 +35,8 @@ pub(crate) struct Superstep {
     pub step: i64,
     /// The last step that may begin.
     pub stop: i64,
+    /// How many steps this run has taken.
+    pub taken: u64,
     pub saver: Saver,
     /// What is known of the tasks of the coming step, from an earlier stop.
     pub records: Vec<TaskRecord>,
@@ -70,6 +74,7 @@ impl Superstep {
         // The end of a graph inside another has its input too, as that of a node.
         let given = (level.depth > 0 && level.wants_chain(EventKind::ChainEnd)).then(|| input_value(&input));
         let stopped = self.bounded(input).await;
+        metrics::counter!("runloom_supersteps_total").increment(self.taken);
         let kept = self.saver.finish(&self.level, &self.channels, &self.next, &stopped).await;
         let stopped = match (stopped, kept) {
             (Ok(stopped), Err(error)) => {
@@ -152,7 +157,9 @@ impl Superstep {
             }
             self.reuse(&mut tasks);
             self.tell_starts(&tasks);
-            let ended = self.execute(tasks).await?;
+            let span = trace::superstep(&self.level, self.step, tasks.len());
+            let ended = self.execute(tasks).instrument(span).await?;
+            self.taken += 1;
             if let Some(questions) = self.questions(&ended) {
                 self.show_finished(&ended);
                 return Ok(Stopped::Interrupted(questions));

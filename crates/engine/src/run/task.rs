@@ -9,6 +9,7 @@ use std::{
 };
 
 use futures_util::FutureExt;
+use tracing::Instrument;
 use uuid::Uuid;
 
 use super::{
@@ -22,6 +23,7 @@ use crate::{
     checkpoint::{Outcome, TaskRecord},
     graph::{NodeId, StateView},
     stream::{EventData, EventKind, Mode, SnapshotRef},
+    trace,
 };
 
 /// A task of a step.
@@ -104,7 +106,10 @@ pub(crate) async fn run(
         if scope.tries > 1 {
             scope.keep_so_far();
         }
-        let result = once(&scope, task).await;
+        let span = trace::task(level, &node.name, task.id, attempt);
+        let result = once(&scope, task).instrument(span.clone()).await;
+        trace::noted(&span, &result);
+        drop(span);
         let mut record = scope.record();
         let error = match result {
             Ok(writes) => {

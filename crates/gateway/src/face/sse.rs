@@ -12,7 +12,7 @@ use axum::{body::Body, response::Response};
 use bytes::Bytes;
 use futures_core::Stream;
 use http::{HeaderValue, header};
-use runloom_core::{Error, Reason};
+use runloom_core::{Error, OpenStream, Reason};
 use runloom_engine::Value;
 use tokio::time::{Instant, Sleep};
 
@@ -34,7 +34,13 @@ pub(crate) fn sse<S>(events: S, heartbeat: Duration) -> Response
 where
     S: Stream<Item = Result<Told, Error>> + Send + Unpin + 'static,
 {
-    let body = Events { events, heartbeat, silence: Box::pin(tokio::time::sleep(heartbeat)), done: false };
+    let body = Events {
+        events,
+        heartbeat,
+        silence: Box::pin(tokio::time::sleep(heartbeat)),
+        done: false,
+        _open: OpenStream::of("http"),
+    };
     let mut response = Response::new(Body::from_stream(body));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
@@ -48,6 +54,7 @@ struct Events<S> {
     heartbeat: Duration,
     silence: Pin<Box<Sleep>>,
     done: bool,
+    _open: OpenStream,
 }
 
 impl<S: Stream<Item = Result<Told, Error>> + Unpin> Stream for Events<S> {

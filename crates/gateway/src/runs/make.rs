@@ -19,6 +19,16 @@ pub(crate) async fn make(core: &Core, asked: Asked) -> Result<Run, Fail> {
     made(core, asked, |request| async move { Ok(core.create_run(request).await?.0) }).await
 }
 
+/// Makes a run part of its caller's trace.
+fn traced(call: &Call, mut asked: Asked) -> Asked {
+    for name in ["traceparent", "tracestate"] {
+        if let Some(value) = call.header(name) {
+            asked.request.trace.insert(name, value);
+        }
+    }
+    asked
+}
+
 /// Makes a run whose stream or outcome is this caller's: it counts as a reader from the moment the run is there.
 async fn make_to_read(core: &Core, asked: Asked) -> Result<(Run, Attending), Fail> {
     made(core, asked, |request| core.create_run_to_read(request)).await
@@ -124,7 +134,7 @@ async fn background(api: Api, call: Call, thread: Option<ThreadId>) -> Reply {
 
 /// A stateless run that is to be kept has a thread like any other.
 fn kept(call: &Call, asked: Asked) -> Result<Asked, Fail> {
-    keep(call.fields()?.word("on_completion", &["delete", "keep"])? == Some("keep"), asked)
+    keep(call.fields()?.word("on_completion", &["delete", "keep"])? == Some("keep"), traced(call, asked))
 }
 
 fn keep(is_kept: bool, mut asked: Asked) -> Result<Asked, Fail> {
@@ -172,7 +182,7 @@ pub(crate) async fn batch(State(api): State<Api>, call: Call) -> Reply {
     }
     let mut all = Vec::with_capacity(bodies.len());
     for (i, body) in bodies.iter().enumerate() {
-        let prepared = prepared(&api, body).await;
+        let prepared = prepared(&api, &call, body).await;
         all.push(prepared.map_err(|fail| Fail { detail: format!("[{i}]: {}", fail.detail), ..fail })?);
     }
     // What may fail now is the store, and then it fails for all that come after.
@@ -183,8 +193,8 @@ pub(crate) async fn batch(State(api): State<Api>, call: Call) -> Reply {
     Ok(json(StatusCode::OK, made))
 }
 
-async fn prepared(api: &Api, body: &Value) -> Result<PreparedRun, Fail> {
-    let asked = Asked::read(body, None)?;
+async fn prepared(api: &Api, call: &Call, body: &Value) -> Result<PreparedRun, Fail> {
+    let asked = traced(call, Asked::read(body, None)?);
     let is_kept = Fields::of(body)?.word("on_completion", &["delete", "keep"])? == Some("keep");
     made(&api.core, keep(is_kept, asked)?, |request| api.core.prepare_run(request)).await
 }

@@ -7,15 +7,11 @@ use axum::{
     response::{Html, IntoResponse},
 };
 use http::{HeaderValue, StatusCode, header};
-use runloom_core::store::{RunFilter, RunStatus};
 use runloom_engine::Value;
 
 pub(crate) use openapi::description;
 
-use crate::{
-    face::{Api, Call, Fail, Reply, json},
-    langgraph::records::run_status,
-};
+use crate::face::{Api, Call, Fail, Reply, json};
 
 /// Whether the server works.
 pub(crate) async fn ok(State(api): State<Api>, call: Call) -> Reply {
@@ -45,26 +41,28 @@ pub(crate) async fn info() -> Reply {
     Ok(json(StatusCode::OK, info))
 }
 
-/// How many runs there are, by state: as JSON, or for Prometheus.
+/// How the server does: how many runs there are as JSON, or all figures for Prometheus.
 pub(crate) async fn metrics(State(api): State<Api>, call: Call) -> Reply {
     let format = call.query("format").unwrap_or("prometheus");
     if !["json", "prometheus"].contains(&format) {
         return Err(Fail::invalid(format!("format: must be json or prometheus, not `{format}`")));
     }
-    let count = async |status| {
-        let filter = RunFilter { status: vec![status], ..RunFilter::default() };
-        api.core.store().count_runs(filter).await.map_err(Fail::from)
-    };
-    let pending = count(RunStatus::Pending).await?;
-    let running = count(RunStatus::Running).await?;
+    let queue = api.core.observe().await?;
     if format == "json" {
-        let queue = object! { "n_pending" => pending, "n_running" => running };
-        return Ok(json(StatusCode::OK, object! { "queue" => queue }));
+        let workers = object! {
+            "max" => queue.most, "active" => queue.running, "available" => queue.most.saturating_sub(queue.running),
+        };
+        let queue = object! { "n_pending" => queue.pending, "n_running" => queue.running };
+        return Ok(json(StatusCode::OK, object! { "queue" => queue, "workers" => workers }));
     }
-    let mut text = String::from("# HELP runloom_runs Runs that are not over, by state\n# TYPE runloom_runs gauge\n");
-    for (status, n) in [(RunStatus::Pending, pending), (RunStatus::Running, running)] {
-        text += &format!("runloom_runs{{status=\"{}\"}} {n}\n", run_status(status));
-    }
+    let text = match &api.options.figures {
+        Some(figures) => (figures.0)(),
+        None => format!(
+            "# HELP runloom_runs Runs that are not over, by state\n# TYPE runloom_runs gauge\n\
+             runloom_runs{{status=\"pending\"}} {}\nrunloom_runs{{status=\"running\"}} {}\n",
+            queue.pending, queue.running
+        ),
+    };
     let mut response = text.into_response();
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     response.headers_mut().insert(header::CONTENT_TYPE, kind);

@@ -12,7 +12,7 @@ use runloom::v1::{
 use runloom_core::{Attending, Error, Outcome, ReadOptions, Reason, RunRequest, RunSpec, store};
 use runloom_engine::{Object, RunId, ThreadId, Value};
 use runloom_store::{CancelAction, Page, RunFilter, RunStatus};
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, metadata::MetadataMap};
 
 use super::{Answer, Api, OrStatus, encoding};
 use crate::{
@@ -34,11 +34,11 @@ impl Api {
     /// Creates a run and streams it.
     pub async fn open_run(self: Arc<Self>, request: Request<StreamRunRequest>) -> Answer<Parts> {
         let call = Call::of(&request);
-        let request = request.into_inner();
+        let (metadata, _, request) = request.into_parts();
         let mut check = Check::default();
         let wants =
             Wants { encoding: encoding(&mut check, request.json_encoding), max_part_bytes: request.max_part_bytes };
-        let asked = asked(check, request.run)?;
+        let asked = asked(check, request.run, &metadata)?;
         let permit = call.connection.stream()?;
         // Held until the reader counts.
         let (run, _attending) = self.create_to_read(asked).await?;
@@ -113,10 +113,15 @@ impl Api {
     }
 }
 
-/// A run that is asked for, checked, and all that was checked before it.
-fn asked(mut check: Check, spec: Option<runloom::v1::RunSpec>) -> Result<RunRequest, Status> {
-    let asked = run_request(&mut check, "run", spec);
+/// A run that is asked for, checked, and all that was checked before it. It is part of the trace `of` its caller.
+fn asked(mut check: Check, spec: Option<runloom::v1::RunSpec>, of: &MetadataMap) -> Result<RunRequest, Status> {
+    let mut asked = run_request(&mut check, "run", spec);
     check.done()?;
+    for name in ["traceparent", "tracestate"] {
+        if let Some(value) = of.get(name).and_then(|value| value.to_str().ok()) {
+            asked.trace.insert(name, value);
+        }
+    }
     Ok(asked)
 }
 
@@ -163,17 +168,17 @@ impl Runs for Api {
     }
 
     async fn create_run(&self, request: Request<CreateRunRequest>) -> Answer<CreateRunResponse> {
-        let request = request.into_inner();
+        let (metadata, _, request) = request.into_parts();
         let mut check = Check::default();
         let encoding = encoding(&mut check, request.json_encoding);
-        let created = self.core.create_run(asked(check, request.run)?).await;
+        let created = self.core.create_run(asked(check, request.run, &metadata)?).await;
         let (run, _) = created.map_err(|error| status(within(error, |field| under("run", field))))?;
         Ok(Response::new(CreateRunResponse { run: Some(resources::run(&run, encoding).or_status()?) }))
     }
 
     async fn wait_run(&self, request: Request<WaitRunRequest>) -> Answer<WaitRunResponse> {
         let call = Call::of(&request);
-        let request = request.into_inner();
+        let (metadata, _, request) = request.into_parts();
         let mut check = Check::default();
         let encoding = encoding(&mut check, request.json_encoding);
         let target = match request.target {
@@ -182,7 +187,7 @@ impl Runs for Api {
                 check.done()?;
                 return Err(refuse(Reason::FieldInvalid, "target: missing"));
             }
-            Some(wait_run_request::Target::Run(spec)) => Either::Left(asked(check, Some(spec))?),
+            Some(wait_run_request::Target::Run(spec)) => Either::Left(asked(check, Some(spec), &metadata)?),
             Some(wait_run_request::Target::RunId(id)) => {
                 let id: RunId = check.id("run_id", &id);
                 check.done()?;

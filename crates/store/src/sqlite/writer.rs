@@ -253,7 +253,9 @@ fn transaction(conn: &Connection, work: impl FnOnce() -> Result<()>) -> Result<(
     let result = (|| {
         conn.run("BEGIN IMMEDIATE", [])?;
         work()?;
+        let begun = Instant::now();
         conn.run("COMMIT", [])?;
+        metrics::histogram!("runloom_store_commit_seconds").record(begun.elapsed());
         Ok(())
     })();
     if result.is_err() && !conn.is_autocommit() {
