@@ -5,7 +5,11 @@ use std::{path::Path, time::Duration};
 use runloom::{Client, ClientOptions};
 use runloom_service::{Builder, Server};
 
-use crate::{examples, failure::Result, outside::Outside};
+use crate::{
+    examples,
+    failure::Result,
+    outside::{Opened, Outside},
+};
 
 /// What `--data` says for no folder at all.
 pub const MEMORY: &str = ":memory:";
@@ -16,17 +20,25 @@ const DRAIN: Duration = Duration::from_secs(2);
 /// A server without a port.
 pub struct Embedded {
     server: Server,
+    outside: Opened,
 }
 
 impl Embedded {
     /// Starts it: with the documents of a folder, or the examples; keeping things in a folder, or in memory.
     pub async fn start(graphs: Option<&Path>, data: Option<&Path>, outside: &Outside) -> Result<Self> {
-        let brought = outside.registry();
+        let outside = outside.open().await?;
+        let brought = outside.registry.clone();
         let builder = builder(graphs, data)?.core(|core| {
             core.drain_timeout = DRAIN;
             core.brought = brought;
         });
-        Ok(Self { server: builder.start().await? })
+        match builder.start().await {
+            Ok(server) => Ok(Self { server, outside }),
+            Err(error) => {
+                outside.close().await;
+                Err(error.into())
+            }
+        }
     }
 
     /// A client of it.
@@ -37,6 +49,7 @@ impl Embedded {
     /// Stops it. What was written is on disk then.
     pub async fn stop(self) {
         self.server.drain().await;
+        self.outside.close().await;
     }
 }
 

@@ -15,6 +15,7 @@ use crate::{
     examples,
     exit::{self, Exit},
     failure::{Failure, Result},
+    outside::Mcp,
     place::Place,
     screen::Screen,
     style::{ASK, BAD, DIM, GOOD, brief},
@@ -49,6 +50,8 @@ enum What {
         /// Documents, or folders of them
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
+        #[command(flatten)]
+        mcp: Mcp,
     },
     /// Draw a document as a Mermaid flowchart
     #[command(after_help = "Example: runloom graph draw graphs/agent.yaml --depth 2 > agent.mmd")]
@@ -78,7 +81,15 @@ impl GraphCommand {
     /// Runs it.
     pub async fn run(self) -> Result {
         match self.what {
-            What::Check { files } => check(&files),
+            What::Check { files, mcp } => {
+                let mcp = mcp.start().await?;
+                let registry = mcp.iter().fold(Registry::new(), |registry, mcp| registry.mcp(mcp.clone()));
+                let result = check(&files, &registry);
+                if let Some(mcp) = mcp {
+                    mcp.close().await;
+                }
+                result
+            }
             What::Draw { file, depth } => draw(&file, depth),
             What::List { json, all, place } => list(&place, json, all).await,
         }
@@ -92,7 +103,7 @@ struct Loaded {
     problems: Vec<Problem>,
 }
 
-fn load(paths: &[PathBuf]) -> Result<Loaded> {
+fn load(paths: &[PathBuf], registry: &Registry) -> Result<Loaded> {
     let mut texts: Vec<(String, String)> = Vec::new();
     let mut folders: BTreeMap<PathBuf, ()> = BTreeMap::new();
     let add = |texts: &mut Vec<(String, String)>, path: &Path| -> Result<()> {
@@ -117,7 +128,7 @@ fn load(paths: &[PathBuf]) -> Result<Loaded> {
             let _ = add(&mut texts, &file);
         }
     }
-    let (set, problems) = DocumentSet::read(texts, &Registry::new());
+    let (set, problems) = DocumentSet::read(texts, registry);
     Ok(Loaded { asked, set, problems })
 }
 
@@ -169,8 +180,8 @@ pub fn texts(folder: &Path) -> Result<Vec<(String, String)>> {
     documents(folder)?.iter().map(|file| Ok((file.display().to_string(), read(file)?))).collect()
 }
 
-fn check(paths: &[PathBuf]) -> Result {
-    let loaded = load(paths)?;
+fn check(paths: &[PathBuf], registry: &Registry) -> Result {
+    let loaded = load(paths, registry)?;
     let mut out = anstream::stdout().lock();
     if loaded.asked.is_empty() {
         return Err(Failure::usage("there is no document there: no .yaml, .yml or .json file"));
@@ -197,7 +208,7 @@ fn check(paths: &[PathBuf]) -> Result {
 
 fn draw(path: &Path, depth: usize) -> Result {
     let mermaid = if path.is_file() {
-        let loaded = load(&[path.to_owned()])?;
+        let loaded = load(&[path.to_owned()], &Registry::new())?;
         let Some(document) = loaded.documents().next() else {
             return Err(faulty(loaded.problems()));
         };

@@ -1,8 +1,13 @@
-//! What documents reach outside, as the operator has it: where calls may go, and which secrets go along.
+//! What documents reach outside, as the operator has it: where calls may go, which secrets go along, which MCP servers there
+//! are.
+
+use std::path::PathBuf;
 
 use clap::Args;
 use runloom_document::Registry;
-use runloom_tools::{Allow, Egress, HttpClient, Secret};
+use runloom_tools::{Allow, Egress, HttpClient, McpConfig, McpServers, Secret};
+
+use crate::failure::{Failure, Result};
 
 /// What an operator may say about it.
 #[derive(Args, Clone, Debug, Default)]
@@ -15,6 +20,24 @@ pub struct Outside {
     /// Over https, unless it says http://host. Repeat it, or separate with commas
     #[arg(long, env = "RUNLOOM_HTTP_SECRETS", value_name = "NAME@HOST", value_delimiter = ',')]
     http_secret: Vec<Secret>,
+    #[command(flatten)]
+    mcp: Mcp,
+}
+
+/// The MCP servers.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Mcp {
+    /// The file of the MCP servers whose tools documents may call, as other clients have it: {"mcpServers": {"name":
+    /// {"command": …}}}. They are started with this command
+    #[arg(long, env = "RUNLOOM_MCP", value_name = "FILE")]
+    mcp: Option<PathBuf>,
+}
+
+/// What documents may use, started.
+pub struct Opened {
+    /// What documents may use.
+    pub registry: Registry,
+    mcp: McpServers,
 }
 
 impl Outside {
@@ -23,8 +46,27 @@ impl Outside {
         self.egress_allow.iter().cloned()
     }
 
-    /// What documents may use.
-    pub fn registry(&self) -> Registry {
-        Registry::new().http(HttpClient::new(Egress::new(self.allowed()), self.http_secret.iter().cloned()))
+    /// Starts what there is to start.
+    pub async fn open(&self) -> Result<Opened> {
+        let http = HttpClient::new(Egress::new(self.allowed()), self.http_secret.iter().cloned());
+        let mcp = self.mcp.start().await?.unwrap_or_default();
+        Ok(Opened { registry: Registry::new().http(http).mcp(mcp.clone()), mcp })
+    }
+}
+
+impl Mcp {
+    /// Starts them, where there is a file.
+    pub async fn start(&self) -> Result<Option<McpServers>> {
+        let Some(file) = &self.mcp else { return Ok(None) };
+        let config = McpConfig::read(file)
+            .map_err(|what| Failure::usage(format!("--mcp {} cannot be used: {what}", file.display())))?;
+        Ok(Some(McpServers::start(config).await))
+    }
+}
+
+impl Opened {
+    /// Ends what was started.
+    pub async fn close(self) {
+        self.mcp.close().await;
     }
 }

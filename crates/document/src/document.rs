@@ -123,6 +123,7 @@ impl Reader<'_> {
             models: registry.models.clone(),
             tools: BTreeMap::new(),
             http: &registry.http,
+            mcp: registry.mcp.as_ref(),
             graphs,
         };
         scope.channels.iter().for_each(|c| {

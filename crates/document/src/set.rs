@@ -8,7 +8,7 @@ use std::{
 };
 
 use runloom_engine::{Graph, graph::MAX_NESTED, model::ChatModel};
-use runloom_tools::HttpClient;
+use runloom_tools::{HttpClient, McpServers};
 
 use crate::{
     document::Document,
@@ -24,6 +24,7 @@ pub struct Registry {
     pub(crate) graphs: BTreeMap<Arc<str>, Graph>,
     pub(crate) models: BTreeMap<Arc<str>, Arc<dyn ChatModel>>,
     pub(crate) http: HttpClient,
+    pub(crate) mcp: Option<McpServers>,
 }
 
 impl fmt::Debug for Registry {
@@ -56,6 +57,13 @@ impl Registry {
     #[must_use]
     pub fn http(mut self, client: HttpClient) -> Self {
         self.http = client;
+        self
+    }
+
+    /// With the MCP servers whose tools documents may call. Without it such tools are read, with a warning, and fail.
+    #[must_use]
+    pub fn mcp(mut self, servers: McpServers) -> Self {
+        self.mcp = Some(servers);
         self
     }
 }

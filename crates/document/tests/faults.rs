@@ -68,7 +68,6 @@ fn what_documents_cannot_do_yet_is_refused_with_a_way_round() {
     for (what, says) in [
         ("nodes: { one: { remote: { handler: x } } }", "documents have no `remote` nodes yet; write the node in Rust"),
         ("tools: { t: { remote: { handler: x } } }", "documents cannot call tools by `remote` yet; use `result`"),
-        ("tools: { t: { mcp: { server: x, tool: y } } }", "documents cannot call tools by `mcp` yet; use `result`"),
         ("models: { m: { provider: anthropic } }", "cannot call the provider `anthropic` yet; use `scripted:"),
     ] {
         let got = faults(what);

@@ -55,7 +55,7 @@ async fn node(at: SocketAddr, http: &str) -> Ran {
         "state: {{ city: {{}}, got: {{}} }}\nnodes:\n  call:\n    steps:\n      - http: {{ {http} }}\n      \
          - update: {{ got: response }}\nedges: [ {{ from: START, to: call }} ]"
     );
-    let graph = graph_with(&text.replace("AT", &format!("http://{at}")), &[], &registry(at));
+    let graph = graph_with(&text.replace("AT/", &format!("http://{at}/")), &[], &registry(at));
     run(&graph, value!({"city": "São Paulo"}), Modes::NONE).await
 }
 
@@ -113,7 +113,7 @@ async fn tools(at: SocketAddr, tools: &str, calls: Value) -> Vec<(String, String
         "state: {{ messages: {{ reducer: messages }} }}\ntools:\n{tools}\nnodes: {{ run: {{ tools: {{}} }} }}\nedges: [ \
          {{ from: START, to: run }} ]"
     );
-    let graph = graph_with(&text.replace("AT", &format!("http://{at}")), &[], &registry(at));
+    let graph = graph_with(&text.replace("AT/", &format!("http://{at}/")), &[], &registry(at));
     let ai: Object =
         [("role", value!("assistant")), ("content", value!("")), ("tool_calls", calls)].into_iter().collect();
     let input: Object = [("messages", Value::from(vec![Value::Object(ai)]))].into_iter().collect();

@@ -2,6 +2,8 @@
 
 pub mod egress;
 pub mod http;
+pub mod mcp;
 
 pub use egress::{Allow, Egress};
 pub use http::{HttpAnswer, HttpClient, HttpError, HttpRequest, Secret};
+pub use mcp::{McpCall, McpConfig, McpError, McpResult, McpServers};

@@ -8,9 +8,11 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use clap::Args;
 use runloom_core::Reason;
+use runloom_document::Registry;
 use runloom_gateway::{Cors, Figures, WebhookClient, WebhookOptions};
 use runloom_service::listen;
 use runloom_tools::{Allow, Egress};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use self::{banner::Banner, limits::Limits};
@@ -35,6 +37,7 @@ Examples:
   runloom serve --data :memory:                    forgets everything when it stops
   runloom serve --webhook-allow-private            calls webhooks on this machine too, to try them
   runloom serve --egress-allow localhost:8080      documents may call a service of this machine
+  runloom serve --mcp servers.json                 documents may call the tools of these MCP servers
   runloom serve --log-format json                  logs for a collector; RUST_LOG=debug for more
 
 SIGINT and SIGTERM drain: no run begins any more, running ones have --drain-timeout to end and are taken up again by the \
@@ -100,9 +103,26 @@ impl Serve {
             address => Some(listen(address).await?),
         };
         let webhooks = Arc::new(self.webhooks()?);
+        let outside = tokio::select! {
+            opened = self.outside.open() => opened?,
+            _ = signals.next() => return Ok(Exit::Interrupted),
+        };
+        let brought = outside.registry.clone();
+        let result = self.serve(brought, webhooks, listener, http, &mut signals).await;
+        outside.close().await;
+        result
+    }
+
+    async fn serve(
+        &self,
+        brought: Registry,
+        webhooks: Arc<WebhookClient>,
+        listener: TcpListener,
+        http: Option<TcpListener>,
+        signals: &mut Signals,
+    ) -> Result {
         let (drain_timeout, webhook_patience, limits) =
             (self.drain_timeout, self.webhook_patience, self.limits.clone());
-        let brought = self.outside.registry();
         let builder = builder(self.graphs.as_deref(), Some(&self.data))?.options(limits.server()).core(move |core| {
             core.drain_timeout = drain_timeout;
             core.brought = brought;
@@ -204,7 +224,7 @@ fn origin(text: &str) -> Result<String, String> {
 
 /// Serves LangGraph's API.
 async fn serve_http(
-    listener: tokio::net::TcpListener,
+    listener: TcpListener,
     core: runloom_core::Core,
     (limits, origins, figures): (&Limits, &[String], Figures),
     stop: CancellationToken,

@@ -10,7 +10,7 @@ use tracing_subscriber::{EnvFilter, Layer, fmt, registry::LookupSpan};
 use crate::failure::{Failure, Result};
 
 /// What is logged where `RUST_LOG` does not say. Some crates log what users write to models: they stay silent.
-const DEFAULT: &str = "info,genai=off";
+const DEFAULT: &str = "info,genai=off,rmcp=warn";
 
 /// How the log is written.
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use runloom_engine::{ChannelSpec, Graph, NodeError, Reducer, Value, model::ChatModel};
-use runloom_tools::HttpClient;
+use runloom_tools::{HttpClient, McpServers};
 
 use super::{Reader, tools::Tool};
 use crate::{
@@ -48,6 +48,7 @@ pub(crate) struct Scope<'a> {
     pub models: BTreeMap<Arc<str>, Arc<dyn ChatModel>>,
     pub tools: BTreeMap<Arc<str>, Arc<Tool>>,
     pub http: &'a HttpClient,
+    pub mcp: Option<&'a McpServers>,
     pub graphs: &'a BTreeMap<Arc<str>, Graph>,
 }
 

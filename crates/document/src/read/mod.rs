@@ -3,6 +3,7 @@
 pub(crate) mod edges;
 pub(crate) mod given;
 mod http;
+mod mcp;
 pub(crate) mod models;
 pub(crate) mod nodes;
 pub(crate) mod policies;

@@ -3,13 +3,14 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use runloom_engine::{Value, model::ToolSpec, value};
+use runloom_tools::mcp::McpTool;
 
 use super::{
     Fields, Reader,
     given::{Given, Scope, Sees},
 };
 use crate::{
-    run::HttpCall,
+    run::{HttpCall, McpWork},
     schema::Schema,
     tree::{Data, Tree},
 };
@@ -36,6 +37,8 @@ pub(crate) enum Work {
     Result(Given),
     /// Calls over HTTP, and gives the answer's body.
     Http(Box<HttpCall>),
+    /// Calls a tool of an MCP server.
+    Mcp(McpWork),
 }
 
 /// The ways to do it, of which a tool has one.
@@ -58,14 +61,21 @@ impl Reader<'_> {
         let known = ["description", "parameters", "emit", "fail"].into_iter().chain(WORKS);
         let fields = self.fields(tree, &known.collect::<Vec<_>>());
         let description = self.field(&fields, "description", |r, t| r.text(t)).cloned();
-        let parameters = match fields.get("parameters") {
-            Some(tree) => tree.to_value(),
-            None => value!({"type": "object", "properties": {}}),
+        let (work, described) = self.work(name, tree, &fields, scope);
+        let (parameters, schema) = match (fields.get("parameters"), &described) {
+            (Some(tree), _) => (tree.to_value(), self.within("parameters", |r| r.schema(tree))),
+            (None, Some(described)) => {
+                let schema = Schema::compile(&described.parameters).map_err(|what| {
+                    let message = format!(
+                        "the server's schema of the arguments cannot be used, and they are not checked: {what}"
+                    );
+                    self.warn(tree.at, message);
+                });
+                (described.parameters.clone(), schema.ok())
+            }
+            (None, None) => (value!({"type": "object", "properties": {}}), None),
         };
-        let schema = match fields.get("parameters") {
-            Some(tree) => self.within("parameters", |r| r.schema(tree)),
-            None => None,
-        };
+        let description = description.or_else(|| described.map(|described| described.description.into()));
         let given = |r: &mut Self, name: &str, tree: &Tree| r.within(name, |r| r.given(tree, scope, Sees::tool()));
         let emit = match fields.get("emit").map(|e| (e, &e.data)) {
             None => Vec::new(),
@@ -73,7 +83,6 @@ impl Reader<'_> {
             Some((one, _)) => vec![given(self, "emit", one)],
         };
         let fail = fields.get("fail").map(|f| given(self, "fail", f));
-        let work = self.work(tree, &fields, scope).unwrap_or(Work::Result(Given::Value(Value::Null)));
         Tool {
             spec: ToolSpec { name: name.clone(), description: description.unwrap_or_default(), parameters },
             schema,
@@ -83,32 +92,42 @@ impl Reader<'_> {
         }
     }
 
-    fn work(&mut self, tree: &Tree, fields: &Fields<'_>, scope: &Scope<'_>) -> Option<Work> {
+    /// What a tool does, and what its server says of it.
+    fn work(
+        &mut self,
+        name: &Arc<str>,
+        tree: &Tree,
+        fields: &Fields<'_>,
+        scope: &Scope<'_>,
+    ) -> (Work, Option<McpTool>) {
+        let nothing = || (Work::Result(Given::Value(Value::Null)), None);
         let found: Vec<&str> = fields.names().filter(|name| WORKS.contains(name)).collect();
-        let (name, work) = match found[..] {
-            [one] => (one, fields.raw(one)?),
-            [] => {
-                let message = "a tool needs a `result`, an expression over `args`; or `http` or `mcp`, to call out";
-                self.fault(tree.at, message);
-                return None;
-            }
-            [first, second, ..] => {
+        let (key, work) = match (&found[..], found.first().and_then(|key| fields.raw(key))) {
+            ([one], Some(work)) => (*one, work),
+            ([first, second, ..], _) => {
                 let message = format!("a tool does one thing, and this has `{first}` and `{second}`");
                 self.fault(fields.place(second), message);
-                return None;
+                return nothing();
+            }
+            _ => {
+                let message = "a tool needs a `result`, an expression over `args`; or `http` or `mcp`, to call out";
+                self.fault(tree.at, message);
+                return nothing();
             }
         };
-        self.within(name, |r| match name {
-            "result" => Some(Work::Result(r.given(work, scope, Sees::tool()))),
+        let read = self.within(key, |r| match key {
+            "result" => Some((Work::Result(r.given(work, scope, Sees::tool())), None)),
             "http" => {
                 let fields = r.fields(work, &super::http::PARTS);
-                r.http_call(&fields, scope, Sees::tool()).map(|call| Work::Http(Box::new(call)))
+                r.http_call(&fields, scope, Sees::tool()).map(|call| (Work::Http(Box::new(call)), None))
             }
+            "mcp" => r.mcp(name, work, scope).map(|(work, described)| (Work::Mcp(work), described)),
             other => {
                 let message = format!("documents cannot call tools by `{other}` yet; use `result`, `http` or `mcp`");
                 r.fault(fields.place(other), message);
                 None
             }
-        })
+        });
+        read.unwrap_or_else(nothing)
     }
 }

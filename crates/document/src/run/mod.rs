@@ -3,6 +3,7 @@
 mod chat;
 mod goto;
 mod http;
+mod mcp;
 mod tools;
 
 use std::{sync::Arc, time::Duration};
@@ -16,6 +17,7 @@ use runloom_engine::{
 pub(crate) use self::{
     chat::Chat,
     http::{HeaderOf, HttpCall, Part},
+    mcp::McpWork,
     tools::RunTools,
 };
 use crate::{expr::Env, read::given::Given};

@@ -6,7 +6,11 @@ use futures_util::future::join_all;
 use runloom_engine::{List, NodeError, NodeFailure, Object, Value};
 use runloom_models::dumps;
 
-use super::{Run, env, fail, http::HTTP_ERROR};
+use super::{
+    Run, env, fail,
+    http::HTTP_ERROR,
+    mcp::{MCP_ERROR, TOOL_EXCEPTION},
+};
 use crate::{
     expr::Env,
     read::tools::{Tool, Work},
@@ -26,6 +30,18 @@ struct Call {
     name: Arc<str>,
     args: Value,
     id: Value,
+}
+
+/// What a tool gave: for the model, and for programs.
+struct Gave {
+    content: Value,
+    artifact: Value,
+}
+
+impl Gave {
+    fn content(result: Value) -> Self {
+        Self { content: content(result), artifact: Value::Null }
+    }
 }
 
 impl RunTools {
@@ -62,7 +78,14 @@ impl RunTools {
             let text = format!("Error: {} is not a valid tool, try one of [{}].", call.name, known.join(", "));
             return Ok(message(call, text.into(), "error"));
         };
-        let work = async { Ok(message(call, content(self.call(run, tool, call).await?), "success")) };
+        let work = async {
+            let gave = self.call(run, tool, call).await?;
+            let mut made = message(call, gave.content, "success");
+            if let Value::Object(fields) = &mut made {
+                fields.insert("artifact", gave.artifact);
+            }
+            Ok(made)
+        };
         match run.cx.tool(call.name.clone(), call.args.clone(), work).await {
             Err(NodeError::Failed(failure)) if self.handle_errors => {
                 Ok(message(call, explained(&failure).into(), "error"))
@@ -71,7 +94,7 @@ impl RunTools {
         }
     }
 
-    async fn call(&self, run: &Run, tool: &Tool, call: &Call) -> Result<Value, NodeError> {
+    async fn call(&self, run: &Run, tool: &Tool, call: &Call) -> Result<Gave, NodeError> {
         if let Some(schema) = &tool.schema
             && let Err(message) = schema.check(&call.args)
         {
@@ -92,8 +115,12 @@ impl RunTools {
             fail(&given.eval(&env)?)?;
         }
         match &tool.work {
-            Work::Result(given) => given.eval(&env),
-            Work::Http(http) => http.answer(&env).await,
+            Work::Result(given) => Ok(Gave::content(given.eval(&env)?)),
+            Work::Http(http) => Ok(Gave::content(http.answer(&env).await?)),
+            Work::Mcp(mcp) => {
+                let result = mcp.call(&run.cx, &call.name, &call.id, &call.args).await?;
+                Ok(Gave { content: result.content, artifact: result.artifact })
+            }
         }
     }
 }
@@ -114,7 +141,7 @@ fn explained(failure: &NodeFailure) -> String {
     match &*failure.kind {
         INVOCATION => return failure.message.to_string(),
         // Not a mistake of the model's, or not one that a Python name tells it more about.
-        HTTP_ERROR => return format!("Error: {}", failure.message),
+        HTTP_ERROR | MCP_ERROR | TOOL_EXCEPTION => return format!("Error: {}", failure.message),
         _ => {}
     }
     format!("Error: {}({})\n Please fix your mistakes.", failure.kind, python_text(&failure.message))
