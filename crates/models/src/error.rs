@@ -7,4 +7,32 @@ pub enum Error {
     /// A scripted model has nothing to say.
     #[error("a scripted model needs at least one response")]
     NoResponses,
+    /// A model's name is empty, or no name.
+    #[error("`{name}` is no name of a model: it may not be empty, nor have white space in it")]
+    ModelName {
+        /// What was given.
+        name: String,
+    },
+    /// Nothing says whose model it is.
+    #[error("nobody knows whose model `{name}` is; write the provider before it, as in `openai:{name}` ({providers})")]
+    NoProvider {
+        /// The model's name.
+        name: String,
+        /// The providers there are.
+        providers: String,
+    },
+    /// There is no provider of this name.
+    #[error("there is no provider `{name}`; there are {providers}")]
+    UnknownProvider {
+        /// The name.
+        name: String,
+        /// The providers there are.
+        providers: String,
+    },
+    /// An address is none that may be called.
+    #[error("the address is not usable: {why}")]
+    BaseUrl {
+        /// Why not.
+        why: String,
+    },
 }
