@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use runloom_document::Registry;
+use runloom_document::{Allowed, Registry};
 use runloom_tools::{Allow, Egress, HttpClient, McpConfig, McpServers, Secret};
 
 use crate::failure::{Failure, Result};
@@ -20,6 +20,11 @@ pub struct Outside {
     /// Over https, unless it says http://host. Repeat it, or separate with commas
     #[arg(long, env = "RUNLOOM_HTTP_SECRETS", value_name = "NAME@HOST", value_delimiter = ',')]
     http_secret: Vec<Secret>,
+    /// Let models of documents that callers register call this address, and send it the key in this variable:
+    /// https://api.groq.com/openai/v1=GROQ_API_KEY, or an address alone. They may call each provider at its own address
+    /// with its usual key anyhow; the operator's own documents may name any. Repeat it, or separate with commas
+    #[arg(long, env = "RUNLOOM_ALLOW_MODEL", value_name = "URL[=NAME]", value_delimiter = ',', value_parser = allowed)]
+    allow_model: Vec<Allowed>,
     #[command(flatten)]
     mcp: Mcp,
 }
@@ -50,7 +55,8 @@ impl Outside {
     pub async fn open(&self) -> Result<Opened> {
         let http = HttpClient::new(Egress::new(self.allowed()), self.http_secret.iter().cloned());
         let mcp = self.mcp.start().await?.unwrap_or_default();
-        Ok(Opened { registry: Registry::new().http(http).mcp(mcp.clone()), mcp })
+        let registry = Registry::new().http(http).mcp(mcp.clone()).allow_models(self.allow_model.clone().into());
+        Ok(Opened { registry, mcp })
     }
 }
 
@@ -69,4 +75,9 @@ impl Opened {
     pub async fn close(self) {
         self.mcp.close().await;
     }
+}
+
+/// An address that models may call, and a key's variable.
+fn allowed(text: &str) -> std::result::Result<Allowed, String> {
+    Allowed::read(text).map_err(|error| error.to_string())
 }

@@ -143,7 +143,8 @@ impl Reader<'_> {
         }
         let hidden = self.field(&fields, "hidden", |r, t| r.bool(t)).unwrap_or(false);
         if let Some(models) = fields.get("models") {
-            scope.models.extend(self.models(models));
+            let access = registry.access(&written.file);
+            scope.models.extend(self.models(models, &access));
         }
         if let Some(tools) = fields.get("tools") {
             scope.tools = self.tools(tools, &scope);

@@ -42,6 +42,7 @@ mod written;
 pub use cost::SchemaCost;
 pub use document::Document;
 pub use error::{Error, Problem};
+pub use runloom_models::Allowed;
 pub use schema::{Checks, Schemas};
 pub use set::{DocumentSet, Registry, load};
 pub use tree::MAX_BYTES;

@@ -8,6 +8,7 @@ use std::{
 };
 
 use runloom_engine::{Graph, graph::MAX_NESTED, model::ChatModel};
+use runloom_models::{Allowed, ModelAccess};
 use runloom_tools::{HttpClient, McpServers};
 
 use crate::{
@@ -25,6 +26,8 @@ pub struct Registry {
     pub(crate) models: BTreeMap<Arc<str>, Arc<dyn ChatModel>>,
     pub(crate) http: HttpClient,
     pub(crate) mcp: Option<McpServers>,
+    registered: BTreeSet<Arc<str>>,
+    allowed: Arc<[Allowed]>,
 }
 
 impl fmt::Debug for Registry {
@@ -65,6 +68,26 @@ impl Registry {
     pub fn mcp(mut self, servers: McpServers) -> Self {
         self.mcp = Some(servers);
         self
+    }
+
+    /// With a document, by the name of its file, that a caller registered: its models may use the usual keys at their
+    /// providers' own addresses, and what is [allowed](Self::allow_models) beside. Every other document is the operator's own.
+    #[must_use]
+    pub fn registered(mut self, file: impl Into<Arc<str>>) -> Self {
+        self.registered.insert(file.into());
+        self
+    }
+
+    /// With addresses that models of registered documents may name, and the keys that may go there.
+    #[must_use]
+    pub fn allow_models(mut self, allowed: Arc<[Allowed]>) -> Self {
+        self.allowed = allowed;
+        self
+    }
+
+    /// What a document may name.
+    pub(crate) fn access(&self, file: &str) -> ModelAccess {
+        if self.registered.contains(file) { ModelAccess::Caller(self.allowed.clone()) } else { ModelAccess::Operator }
     }
 }
 

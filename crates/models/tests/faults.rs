@@ -310,9 +310,8 @@ async fn a_dropped_call_closes_its_connection_at_once_in_every_phase() {
     let fake = FakeProvider::start().await.unwrap();
     fake.answers("mute", [Answer { pieces: vec![Piece::Stall], ..Answer::events() }]);
     fake.answers("begun", [openai::begin(&["Once"]).piece(Piece::Stall)]);
-    let mut n = 0;
     let mut took = Vec::new();
-    for name in ["mute", "begun", "mute", "begun", "mute", "begun", "begun"] {
+    for (n, name) in ["mute", "begun", "mute", "begun", "mute", "begun", "begun"].into_iter().enumerate() {
         let mut stream = model(&fake, OpenAi, name).stream(hello());
         if name == "begun" {
             assert_eq!(soon(stream.next()).await.unwrap().unwrap().text, "Once");
@@ -324,7 +323,6 @@ async fn a_dropped_call_closes_its_connection_at_once_in_every_phase() {
         let dropped = Instant::now();
         drop(stream);
         took.push(soon(fake.closed(n)).await - dropped);
-        n += 1;
     }
     took.sort();
     println!("closed after {took:?}");

@@ -108,7 +108,7 @@ impl Serve {
             _ = signals.next() => return Ok(Exit::Interrupted),
         };
         let brought = outside.registry.clone();
-        let result = self.serve(brought, webhooks, listener, http, &mut signals).await;
+        let result = self.serve(brought, webhooks, (listener, http), figures, &mut signals).await;
         outside.close().await;
         result
     }
@@ -117,8 +117,8 @@ impl Serve {
         &self,
         brought: Registry,
         webhooks: Arc<WebhookClient>,
-        listener: TcpListener,
-        http: Option<TcpListener>,
+        (listener, http): (TcpListener, Option<TcpListener>),
+        figures: Figures,
         signals: &mut Signals,
     ) -> Result {
         let (drain_timeout, webhook_patience, limits) =

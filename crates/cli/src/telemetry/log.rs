@@ -29,7 +29,9 @@ where
     let asked = std::env::var("RUST_LOG").ok().filter(|text| !text.trim().is_empty());
     let filter = match &asked {
         Some(text) => {
-            EnvFilter::try_new(text).map_err(|error| Failure::usage(format!("RUST_LOG is `{text}`: {error}")))?
+            // The library under the models logs what users write to them, so it speaks up only where it is asked for by name.
+            let text = if text.contains("genai") { text.clone() } else { format!("{text},genai=off") };
+            EnvFilter::try_new(&text).map_err(|error| Failure::usage(format!("RUST_LOG is `{text}`: {error}")))?
         }
         None => EnvFilter::new(DEFAULT),
     };

@@ -1,6 +1,9 @@
 //! Documents on their way to being served: read together, each made ready, and kept with what they use.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use runloom_document::{Document, DocumentSet, Problem, Registry};
 use runloom_engine::Graph;
@@ -57,6 +60,9 @@ impl Read {
     /// Reads documents that may use each other, these graphs and what the program brings, beside the threads that serve.
     pub async fn together(given: Vec<Given>, graphs: Vec<Graph>, brought: &Registry) -> Result<Self> {
         let registry = graphs.into_iter().fold(brought.clone(), |r, graph| r.graph(graph));
+        // What callers registered may not name every key and address.
+        let registered = given.iter().filter(|g| g.source == GraphSource::Registered);
+        let registry = registered.fold(registry, |r, given| r.registered(given.label.as_str()));
         let reading = tokio::task::spawn_blocking(move || Self::of(given, &registry));
         reading.await.map_err(|error| Error::new(Reason::Internal, format!("documents could not be read: {error}")))
     }
@@ -129,6 +135,9 @@ pub(super) struct Bundle {
     pub text: String,
     /// The others, by the names of their graphs.
     pub within: BTreeMap<String, String>,
+    /// Which of them are the operator's own.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub own: BTreeSet<String>,
 }
 
 impl Bundle {
@@ -143,7 +152,7 @@ impl Bundle {
 
     pub fn read(kept: &str) -> Self {
         let bundle = kept.starts_with("{\"runloom_bundle\":").then(|| serde_json::from_str(kept).ok()).flatten();
-        bundle.unwrap_or_else(|| Self { text: kept.to_owned(), within: BTreeMap::new() })
+        bundle.unwrap_or_else(|| Self { text: kept.to_owned(), within: BTreeMap::new(), own: BTreeSet::new() })
     }
 }
 
@@ -154,8 +163,16 @@ mod tests {
     #[test]
     fn a_bundle_reads_back_and_a_document_stands_for_itself() {
         let within = BTreeMap::from([("child".to_owned(), "name: child".to_owned())]);
-        let text = Bundle { text: "name: parent".to_owned(), within: within.clone() }.write();
-        assert_eq!(Bundle::read(&text), Bundle { text: "name: parent".to_owned(), within });
+        let text = Bundle {
+            text: "name: parent".to_owned(),
+            within: within.clone(),
+            own: BTreeSet::from(["child".to_owned()]),
+        }
+        .write();
+        assert_eq!(
+            Bundle::read(&text),
+            Bundle { text: "name: parent".to_owned(), within, own: BTreeSet::from(["child".to_owned()]) }
+        );
         let alone = "{\"runloom\": \"v1\"}";
         assert_eq!(Bundle::read(alone).text, alone);
         assert_eq!(Bundle::read(alone).write(), alone);

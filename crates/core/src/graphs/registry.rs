@@ -146,7 +146,10 @@ impl Registry {
                 Err(error) => return Err(error.into()),
             };
             let bundle = Bundle::read(&kept.text);
-            let mut given: Vec<Given> = bundle.within.iter().map(|(n, text)| Given::registered(n, text)).collect();
+            let source_of = |n| if bundle.own.contains(n) { GraphSource::Folder } else { GraphSource::Registered };
+            let used = bundle.within.iter();
+            let mut given: Vec<Given> =
+                used.map(|(n, text)| Given { source: source_of(n), ..Given::registered(n, text) }).collect();
             given.push(Given { source, ..Given::registered(name, &bundle.text) });
             // What it used then; and where that was not kept, what is served now.
             let graphs: Vec<Graph> = {

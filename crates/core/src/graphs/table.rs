@@ -1,7 +1,7 @@
 //! What is served at a moment: the latest revision of each graph, and older ones that are at hand.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::Arc,
 };
 
@@ -123,26 +123,33 @@ pub(super) struct Texts(BTreeMap<Arc<str>, Written>);
 struct Written {
     text: Arc<str>,
     uses: Vec<Arc<str>>,
+    is_own: bool,
 }
 
 impl Texts {
     /// Adds a graph's document, if it has one.
     pub fn add(&mut self, served: &Served) {
         if let Some(text) = &served.text {
-            self.0.insert(served.name.clone(), Written { text: text.clone(), uses: served.uses.clone() });
+            self.0.insert(
+                served.name.clone(),
+                Written { text: text.clone(), uses: served.uses.clone(), is_own: served.source == GraphSource::Folder },
+            );
         }
     }
 
     /// A document with those it uses, as it is kept; none for a graph that has none.
     pub fn bundle(&self, name: &str) -> Option<String> {
         let main = self.0.get(name)?;
-        let (mut within, mut open) = (BTreeMap::new(), main.uses.clone());
+        let (mut within, mut own, mut open) = (BTreeMap::new(), BTreeSet::new(), main.uses.clone());
         while let Some(used) = open.pop() {
             if let (Some(inner), false) = (self.0.get(&used), within.contains_key(&*used)) {
                 within.insert(used.to_string(), inner.text.to_string());
+                if inner.is_own {
+                    own.insert(used.to_string());
+                }
                 open.extend(inner.uses.iter().cloned());
             }
         }
-        Some(Bundle { text: main.text.to_string(), within }.write())
+        Some(Bundle { text: main.text.to_string(), within, own }.write())
     }
 }

@@ -7,6 +7,7 @@ mod mcp;
 pub(crate) mod models;
 pub(crate) mod nodes;
 pub(crate) mod policies;
+pub(crate) mod provider;
 pub(crate) mod state;
 pub(crate) mod steps;
 pub(crate) mod subgraph;

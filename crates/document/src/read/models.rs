@@ -6,7 +6,7 @@ use runloom_engine::{
     Value,
     model::{ChatModel, Usage},
 };
-use runloom_models::{ChunkBy, Response, Scripted, ToolCall};
+use runloom_models::{ChunkBy, ModelAccess, Response, Scripted, ToolCall};
 
 use super::Reader;
 use crate::{
@@ -16,36 +16,32 @@ use crate::{
 
 impl Reader<'_> {
     /// The models, by name.
-    pub fn models(&mut self, tree: &Tree) -> BTreeMap<Arc<str>, Arc<dyn ChatModel>> {
+    pub fn models(&mut self, tree: &Tree, access: &ModelAccess) -> BTreeMap<Arc<str>, Arc<dyn ChatModel>> {
         let mut models: BTreeMap<Arc<str>, Arc<dyn ChatModel>> = BTreeMap::new();
         for (key, model) in self.entries(tree) {
             // One that cannot be read is known all the same, so that what refers to it is no fault too.
-            let read = self.within(format!("model `{}`", key.name), |r| r.model(model));
-            let read = read.or_else(|| Scripted::new([Response::default()]).ok());
-            if let Some(read) = read {
-                models.insert(key.name.clone(), Arc::new(read));
+            let read = self.within(format!("model `{}`", key.name), |r| r.model(model, access));
+            let stand_in = || Some(Arc::new(Scripted::new([Response::default()]).ok()?) as Arc<dyn ChatModel>);
+            if let Some(read) = read.or_else(stand_in) {
+                models.insert(key.name.clone(), read);
             }
         }
         models
     }
 
-    fn model(&mut self, tree: &Tree) -> Option<Scripted> {
-        if let Some(provider) = tree.get("provider") {
-            self.fault(
-                provider.at,
-                format!(
-                    "documents cannot call {} yet; use `scripted: {{ responses: […] }}`, or register a model of this \
-                     name in the program",
-                    provider.as_text().map_or_else(|| "a provider".to_owned(), |p| format!("the provider `{p}`")),
-                ),
-            );
-            return None;
+    fn model(&mut self, tree: &Tree, access: &ModelAccess) -> Option<Arc<dyn ChatModel>> {
+        if tree.get("provider").is_some() {
+            return Some(Arc::new(self.provider(tree, access)?));
         }
-        let fields = self.fields(tree, &["scripted"]);
+        let fields = self.fields(tree, &["scripted", "provider"]);
         let Some(scripted) = fields.get("scripted") else {
-            self.fault(tree.at, "a model needs `scripted`");
+            self.fault(tree.at, "a model needs `scripted`, or a `provider`");
             return None;
         };
+        Some(Arc::new(self.scripted(scripted)?))
+    }
+
+    fn scripted(&mut self, scripted: &Tree) -> Option<Scripted> {
         let fields = self.fields(scripted, &["responses", "chunk", "delay_ms"]);
         let responses = match fields.get("responses").map(|r| (r, &r.data)) {
             Some((_, Data::List(items))) if !items.is_empty() => items
