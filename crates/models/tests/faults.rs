@@ -156,14 +156,14 @@ async fn a_stall_before_the_first_token_and_one_in_the_middle_have_limits_of_the
     fake.answers("stops", [openai::begin(&["Once"]).piece(Piece::Stall)]);
     let with = |name| {
         let mut config = config(&fake, OpenAi, name);
-        config.waits.first_token = Duration::from_millis(150);
+        config.waits.first_token = Duration::from_secs(1);
         config.waits.silence = Duration::from_millis(80);
         Provider::new(config).unwrap()
     };
     for (n, name) in ["never", "mute"].into_iter().enumerate() {
         let said = call(&with(name), hello()).await;
         let fault = said.fault();
-        assert!(fault.retryable && fault.message.contains("150ms (`first_token_timeout_ms`)"), "{fault}");
+        assert!(fault.retryable && fault.message.contains("1s (`first_token_timeout_ms`)"), "{fault}");
         soon(fake.closed(n)).await;
     }
     let said = call(&with("stops"), hello()).await;

@@ -25,7 +25,7 @@ state:
   messages: {{ reducer: messages }}
   before: {{ reducer: add }}
 models:
-  m: {{ provider: {provider}, model: m, base_url: '{url}', max_retries: 1, first_token_timeout_ms: 5000, silence_timeout_ms: 300, max_message_bytes: 100000 }}
+  m: {{ provider: {provider}, model: m, base_url: '{url}', max_retries: 1, first_token_timeout_ms: 5000, silence_timeout_ms: 1000, max_message_bytes: 100000 }}
 tools:
   look:
     description: Looks.
@@ -108,7 +108,7 @@ async fn each_fault_fails_the_run_with_what_went_wrong_and_the_run_goes_on_from_
             "anthropic m: 529: Overloaded (tried 2 times)",
         ),
         ("openai", vec![begun()], "ended before it was complete"),
-        ("openai", vec![begun().piece(Piece::Stall)], "it sent nothing for 300ms"),
+        ("openai", vec![begun().piece(Piece::Stall)], "it sent nothing for 1s"),
         (
             "openai",
             vec![begun().piece(Piece::Flood(format!("data: {flood}\n\n").into_bytes()))],
