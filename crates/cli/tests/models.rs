@@ -1,5 +1,5 @@
 //! Models of providers, from the command line: the one line that gives an example a real model.
-#![allow(missing_docs)]
+#![allow(clippy::unwrap_used, missing_docs)]
 
 mod common;
 
