@@ -122,7 +122,8 @@ impl Core {
         self.inner.items.delete(namespace, key).await.map_err(failed)
     }
 
-    /// The items of a query, last put first.
+    /// The items of a query: by namespace, that of the oldest item first; in each the first put first. Put again, an item
+    /// keeps its place.
     pub async fn search_items(&self, query: ItemQuery) -> Result<Vec<Item>> {
         check_names("namespace_prefix", &query.prefix)?;
         check_item_filter(&query.filter).map_err(|error| Error::field("filter", error.to_string()))?;

@@ -80,7 +80,8 @@ pub trait ItemStore: Send + Sync + 'static {
     async fn look_up(&self, namespace: &[String], key: &str, refresh: bool) -> Result<Option<Item>, CheckpointError>;
     /// Deletes an item; one that is not there is no error.
     async fn delete(&self, namespace: &[String], key: &str) -> Result<(), CheckpointError>;
-    /// The items of a query, last put first.
+    /// The items of a query: by namespace, that of the oldest item first; in each the first put first. Put again, an item
+    /// keeps its place.
     async fn search(&self, query: ItemQuery) -> Result<Vec<Item>, CheckpointError>;
     /// The namespaces of a query, sorted.
     async fn namespaces(&self, query: NamespaceQuery) -> Result<Vec<Vec<String>>, CheckpointError>;

@@ -6,6 +6,7 @@ use runloom_core::{
     Reason, Target,
     store::{
         AssistantFilter, AssistantId, AssistantSort, AssistantUpdate, Direction, IfExists, NewAssistant, PageRequest,
+        ThreadFilter, ThreadSort,
     },
 };
 use runloom_engine::{Object, Value};
@@ -112,7 +113,26 @@ pub(crate) async fn update(State(api): State<Api>, call: Call) -> Reply {
 }
 
 pub(crate) async fn delete(State(api): State<Api>, call: Call) -> Reply {
-    api.core.delete_assistant(call.assistant()?).await?;
+    let id = call.assistant()?;
+    let with_threads = call.query_flag("delete_threads")?;
+    api.core.delete_assistant(id).await?;
+    if with_threads {
+        let of_it = object! { "assistant_id" => id.to_string() };
+        let filter = ThreadFilter { metadata: of_it, ..ThreadFilter::default() };
+        loop {
+            let sort = (ThreadSort::Created, Direction::Ascending);
+            let found = api.core.list_threads(filter.clone(), sort, PageRequest::first(1000)).await?.items;
+            if found.is_empty() {
+                break;
+            }
+            for thread in found {
+                match api.core.delete_thread(thread.id).await {
+                    Err(error) if error.reason != Reason::ThreadNotFound => return Err(error.into()),
+                    _ => {}
+                }
+            }
+        }
+    }
     Ok(empty(StatusCode::NO_CONTENT))
 }
 

@@ -154,7 +154,8 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
     on!(post "/assistants/count" assistants::count; "Counts assistants", takes "AssistantSearch");
     on!(get "/assistants/{assistant_id}" assistants::get; "An assistant");
     on!(patch "/assistants/{assistant_id}" assistants::update; "Changes an assistant: its next version", takes "AssistantPatch");
-    on!(delete "/assistants/{assistant_id}" assistants::delete; "Deletes an assistant", gives Nothing);
+    on!(delete "/assistants/{assistant_id}" assistants::delete; "Deletes an assistant",
+        query &[("delete_threads", Is::Flag, "and the threads whose last run was its")], gives Nothing);
     on!(get "/assistants/{assistant_id}/graph" assistants::graph; "Its graph, as nodes and edges",
         query &[("xray", Is::Like("^(true|false|[0-9]{1,3})$"), "true, or how many levels of subgraphs to draw")]);
     on!(get "/assistants/{assistant_id}/schemas" assistants::schemas; "What its graph takes and gives");

@@ -2,16 +2,13 @@
 
 use axum::extract::State;
 use http::StatusCode;
-use runloom_core::{
-    Attending, Core, Error, FilterSpec, Outcome, PreparedRun, Reason, RunRequest, Target,
-    store::{Run, RunStatus},
-};
-use runloom_engine::{Object, ThreadId, Value};
+use runloom_core::{Attending, Core, Error, FilterSpec, PreparedRun, Reason, RunRequest, Target, store::Run};
+use runloom_engine::{ThreadId, Value};
 
-use super::{Asked, Feed, Place, event_filter};
+use super::{Asked, Feed, Place, event_filter, outcome::outcome};
 use crate::{
     face::{Api, Call, Fail, Fields, Reply, json, sse, until_told, with_location},
-    langgraph::{error_object, records, state_interrupts},
+    langgraph::records,
 };
 
 /// Makes a run.
@@ -81,29 +78,6 @@ fn refused(error: Error, is_named: bool) -> Fail {
     }
 }
 
-/// What a run that is over gives to whoever waited for it. None where the server goes down before it is: the client asks
-/// again.
-pub(super) fn answer(outcome: Result<Outcome, Error>) -> Option<Value> {
-    let failed = |error: &Error| Value::Object(object! { "__error__" => error_object(error) });
-    let end = match outcome {
-        Err(error) if error.reason == Reason::ServerDraining => return None,
-        Err(error) => return Some(failed(&error)),
-        Ok(outcome) => outcome.end,
-    };
-    if let (Some(error), RunStatus::Failed | RunStatus::TimedOut | RunStatus::Cancelled) = (&end.error, end.status) {
-        return Some(failed(error));
-    }
-    let mut values = match end.values {
-        Some(Value::Object(values)) => values,
-        None | Some(Value::Null) => Object::default(),
-        Some(other) => return Some(other),
-    };
-    if !end.interrupts.is_empty() {
-        values.insert("__interrupt__", state_interrupts(&end.interrupts));
-    }
-    Some(values.into())
-}
-
 async fn streamed(api: Api, call: Call, thread: Option<ThreadId>) -> Reply {
     let asked = Asked::read(&call.body, thread)?;
     let filter: FilterSpec = event_filter(&call)?;
@@ -117,10 +91,10 @@ async fn streamed(api: Api, call: Call, thread: Option<ThreadId>) -> Reply {
 async fn waited(api: Api, call: Call, thread: Option<ThreadId>) -> Reply {
     let asked = Asked::read(&call.body, thread)?;
     let (run, attending) = make_to_read(&api.core, kept(&call, asked)?).await?;
-    let (core, id) = (api.core.clone(), run.id);
+    let (core, awaited) = (api.core.clone(), run.clone());
     let outcome = async move {
         let _attending = attending;
-        answer(core.wait_run(id).await)
+        outcome(&core, &awaited).await
     };
     let response = until_told(outcome, api.options.heartbeat);
     Ok(with_location(response, run.thread, run.id, "join"))

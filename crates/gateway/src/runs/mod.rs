@@ -4,6 +4,7 @@ mod ask;
 mod cancel;
 mod feed;
 mod make;
+mod outcome;
 mod records;
 
 pub(crate) use ask::{Asked, event_filter, stream_modes};

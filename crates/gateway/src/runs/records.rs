@@ -8,7 +8,7 @@ use runloom_core::{
 };
 use runloom_engine::{RunId, ThreadId, Value};
 
-use super::{Feed, Place, event_filter, make::answer, stream_modes};
+use super::{Feed, Place, event_filter, outcome::outcome, stream_modes};
 use crate::{
     face::{Api, Call, Fail, Reply, chosen, empty, json, selected, sse, until_told, with_location},
     langgraph::{
@@ -82,8 +82,8 @@ pub(crate) async fn list(State(api): State<Api>, call: Call) -> Reply {
 
 pub(crate) async fn join(State(api): State<Api>, call: Call) -> Reply {
     let run = find(&api, call.thread()?, call.run()?).await?;
-    let (core, id) = (api.core.clone(), run.id);
-    let response = until_told(async move { answer(core.wait_run(id).await) }, api.options.heartbeat);
+    let (core, awaited) = (api.core.clone(), run.clone());
+    let response = until_told(async move { outcome(&core, &awaited).await }, api.options.heartbeat);
     Ok(with_location(response, run.thread, run.id, "join"))
 }
 

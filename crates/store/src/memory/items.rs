@@ -20,7 +20,7 @@ use crate::{
 /// Items by namespace and key.
 pub(super) type Items = BTreeMap<Vec<String>, BTreeMap<String, Kept>>;
 
-/// An item, with its place in the order of putting, and for how long it was put.
+/// An item, with its place in the order of first putting, and for how long it was put.
 pub(super) struct Kept {
     ordinal: i64,
     ttl: Option<Duration>,
@@ -83,9 +83,10 @@ impl ItemStore for MemoryItems {
     ) -> Result<(), CheckpointError> {
         let now = self.0.now();
         self.0.write(|tables| {
-            let ordinal = tables.next();
+            let next = tables.next();
             let items = tables.items.entry(namespace.to_vec()).or_default();
             let before = items.get(key).filter(|kept| kept.is_there(now));
+            let ordinal = before.map_or(next, |kept| kept.ordinal);
             let item = Item {
                 namespace: namespace.to_vec(),
                 key: key.to_owned(),
@@ -123,15 +124,17 @@ impl ItemStore for MemoryItems {
     async fn search(&self, query: ItemQuery) -> Result<Vec<Item>, CheckpointError> {
         let now = self.0.now();
         let mut tables = self.0.inner.tables.lock();
-        let under = tables.items.iter_mut().filter(|(namespace, _)| namespace.starts_with(&query.prefix));
-        let items = under.flat_map(|(_, items)| items.values_mut());
-        let mut found: Vec<&mut Kept> =
-            items.filter(|kept| kept.is_there(now) && matches(&kept.item.value, &query.filter)).collect();
-        found.sort_by_key(|kept| std::cmp::Reverse(kept.ordinal));
+        let mut found: Vec<(i64, &mut Kept)> = Vec::new();
+        for (_, items) in tables.items.iter_mut().filter(|(namespace, _)| namespace.starts_with(&query.prefix)) {
+            let first = items.values().filter(|kept| kept.is_there(now)).map(|kept| kept.ordinal).min();
+            let these = items.values_mut().filter(|k| k.is_there(now) && matches(&k.item.value, &query.filter));
+            found.extend(these.map(|kept| (first.unwrap_or_default(), kept)));
+        }
+        found.sort_by_key(|(first, kept)| (*first, kept.ordinal));
         let limit = if query.limit == 0 { 10 } else { query.limit };
         let page = found.into_iter().skip(query.offset).take(limit);
         Ok(page
-            .map(|kept| {
+            .map(|(_, kept)| {
                 if !query.keep_expiry {
                     kept.refresh(now);
                 }

@@ -135,11 +135,14 @@ impl ItemStore for SqliteItems {
         let value = object_text(&value)?;
         let bytes = value.as_ref().map_or(0, String::len);
         let put = self.0.write_sized(bytes, move |tx| {
-            let sql = format!("SELECT created FROM items WHERE ns = ?2 AND key = ?3 AND {IS_THERE}");
-            let created = tx.one(&sql, params![now, ns, key], first)?.unwrap_or(now);
-            let sql = format!("INSERT OR REPLACE INTO items ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)");
+            // One whose time is over is not the one that is put now.
+            tx.run(&format!("DELETE FROM items WHERE ns = ?2 AND key = ?3 AND NOT {IS_THERE}"), params![now, ns, key])?;
+            let sql = format!(
+                "INSERT INTO items ({COLUMNS}) VALUES (?1, ?2, ?3, ?3, ?4, ?5, ?6) ON CONFLICT (ns, key) DO UPDATE \
+                 SET updated = excluded.updated, expires = excluded.expires, ttl = excluded.ttl, value = excluded.value"
+            );
             let expires = ttl.map(|ttl| past_ttl(now, ttl));
-            tx.run(&sql, params![ns, key, created, now, expires, ttl, value]).map(|_| ())
+            tx.run(&sql, params![ns, key, now, expires, ttl, value]).map(|_| ())
         });
         Ok(put.await?)
     }
@@ -168,11 +171,17 @@ impl ItemStore for SqliteItems {
             let (limit, mut skip) = (if query.limit == 0 { 10 } else { query.limit }, query.offset);
             let from = namespace_key(&query.prefix);
             let mut found = Vec::new();
+            // Numbers first, in their order: of the items themselves no more are read than are needed.
+            let under = format!("ns >= ?2 AND (?3 IS NULL OR ns < ?3) AND {IS_THERE}");
             let sql = format!(
-                "SELECT {COLUMNS} FROM items WHERE ns >= ?2 AND (?3 IS NULL OR ns < ?3) AND {IS_THERE} ORDER BY n DESC"
+                "WITH spaces AS (SELECT ns, min(n) AS first FROM items WHERE {under} GROUP BY ns) \
+                 SELECT n FROM items JOIN spaces USING (ns) WHERE {under} ORDER BY first, n"
             );
+            let of_number = format!("SELECT {COLUMNS} FROM items WHERE n = ?1");
             db.each(&sql, params![now, from, past(from.clone())], |row| {
-                let (item, ttl) = item(row)?;
+                let Some((item, ttl)) = db.one(&of_number, [row.get::<i64>()?], item)? else {
+                    return Ok(ControlFlow::Continue(()));
+                };
                 if matches(&item.value, &query.filter) {
                     if skip > 0 {
                         skip -= 1;

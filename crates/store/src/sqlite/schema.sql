@@ -138,7 +138,7 @@ CREATE TABLE graphs (
 );
 
 CREATE TABLE items (
-    n       INTEGER PRIMARY KEY, -- the highest was put last
+    n       INTEGER PRIMARY KEY, -- the lowest was put first
     ns      BLOB    NOT NULL,
     key     TEXT    NOT NULL,
     created INTEGER NOT NULL,
