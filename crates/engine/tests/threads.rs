@@ -62,3 +62,30 @@ async fn a_write_by_hand_comes_after_runs_that_were_quicker_than_the_clock() {
         assert_eq!(out.values.get("log"), Some(&value!(["a", "b", "hand", "b"])));
     }
 }
+
+async fn commanded(graph: &Graph, thread: ThreadId, command: Command, config: RunConfig) -> Value {
+    graph.invoke(Input::Command(command), RunConfig { thread_id: Some(thread), ..config }).await.unwrap();
+    let view = graph.get_state(thread, None, false).await.unwrap();
+    view.values_object().get("log").unwrap().clone()
+}
+
+#[tokio::test]
+async fn what_commands_bring_adds_up_in_their_order_and_once_each_over_all_attempts() {
+    let graph = graph();
+    let thread = ThreadId(Uuid::now_v7());
+    graph.invoke(value!({}), RunConfig::thread(thread)).await.unwrap();
+    let bring = |text: &str| Command::new().update(Update::new().set("log", vec![text]));
+    let new = || RunConfig { run_id: Some(RunId(Uuid::now_v7())), ..RunConfig::default() };
+    assert_eq!(commanded(&graph, thread, bring("1"), new()).await, value!(["a", "b", "1"]));
+    let again = new();
+    assert_eq!(commanded(&graph, thread, bring("2"), again.clone()).await, value!(["a", "b", "1", "2"]));
+    // The server went down before the run's end was kept: the same command comes again.
+    let again = RunConfig { attempt: 2, ..again };
+    assert_eq!(commanded(&graph, thread, bring("2"), again).await, value!(["a", "b", "1", "2"]));
+    // What comes after an overwrite is added to it, and a write that cannot be applied is not kept.
+    let over = Command::new().update(Update::new().overwrite("log", value!(["new"])));
+    assert_eq!(commanded(&graph, thread, over, new()).await, value!(["new"]));
+    let wrong = Command::new().update(Update::new().set("log", "no list"));
+    graph.invoke(Input::Command(wrong), RunConfig { thread_id: Some(thread), ..new() }).await.unwrap_err();
+    assert_eq!(commanded(&graph, thread, bring("3").goto("b"), new()).await, value!(["new", "3", "b"]));
+}

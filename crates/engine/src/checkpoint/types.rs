@@ -219,7 +219,7 @@ pub struct CheckpointWrite {
 /// What a task did, kept against the checkpoint before its step.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct TaskRecord {
-    /// The task; nil for what a command brought.
+    /// The task; a small number, counted from nil, for what a command brought.
     pub task: TaskId,
     /// Its node.
     pub node: Arc<str>,
@@ -232,7 +232,7 @@ pub struct TaskRecord {
     /// The answers it has had, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub answers: Vec<Value>,
-    /// The run that gave the last of them: its next attempt must not give it again.
+    /// The run that gave the last of them, or the command: its next attempt must not give it again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answered_by: Option<RunId>,
     /// How often it was tried, where that was more than once or across a crash: later tries count on from there.

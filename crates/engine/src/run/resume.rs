@@ -1,5 +1,6 @@
 //! What a run without new input needs: something to go on with, and open questions for the answers it brings.
 
+use super::pending::is_command;
 use crate::{
     Answer, Command, Error, Graph, Input, RunId,
     checkpoint::{Control, Saved, TaskRecord},
@@ -63,11 +64,11 @@ pub(super) fn check(graph: &str, stand: Option<Stand<'_>>, input: &Input, strict
         return if brings { Ok(()) } else { Err(Error::EmptyInput { graph: graph.to_owned() }) };
     };
     // What an earlier attempt at the run answered is open no more.
-    if run.is_some() && records.iter().any(|record| record.answered_by == run) {
+    if run.is_some() && records.iter().any(|record| record.answered_by == run && !is_command(record)) {
         return Ok(());
     }
     // A command that was kept and not yet applied leads somewhere.
-    let is_pending = is_pending || records.iter().any(|record| record.task.0.is_nil());
+    let is_pending = is_pending || records.iter().any(is_command);
     let open = open_questions(records);
     match &command.resume {
         None if strict && !is_pending && !brings => Err(Error::EmptyInput { graph: graph.to_owned() }),

@@ -4,13 +4,14 @@ use super::{
     channels::Channels,
     control::Next,
     finish::Saver,
+    pending,
     resume::{self, Stand},
     superstep::{Superstep, command_writes},
     writes::TaskWrites,
 };
 use crate::{
-    Answer, Command, Error, Input, NodeError, RunId, TaskId,
-    checkpoint::{Outcome, Saved, Source, TaskRecord},
+    Answer, Command, Error, Input, NodeError, RunId,
+    checkpoint::{Outcome, Saved, Source},
 };
 
 impl Superstep {
@@ -59,7 +60,7 @@ impl Superstep {
             }
             .into());
         }
-        self.apply_command_record()?;
+        self.apply_commands()?;
         let mut applied = super::channels::Applied::default();
         self.resuming = false;
         self.next.begin_step();
@@ -85,7 +86,7 @@ impl Superstep {
             }
             .into());
         }
-        self.apply_command_record()?;
+        self.apply_commands()?;
         self.fork_where_addressed(false);
         self.resuming = true;
         self.tell_values(None);
@@ -114,24 +115,19 @@ impl Superstep {
         let writes = command_writes(&graph, Command { resume: None, ..command })?;
         if !writes.list.is_empty() {
             if self.saver.last.is_some() && !self.forks(is_answer) {
-                let record = TaskRecord {
-                    task: TaskId(uuid::Uuid::nil()),
-                    node: crate::START.into(),
-                    outcome: Some(Outcome::Done(writes.save(&graph))),
-                    interrupts: Vec::new(),
-                    answers: Vec::new(),
-                    answered_by: None,
-                    tries: 0,
-                };
-                self.records.retain(|r| r.task != record.task);
-                self.records.push(record.clone());
-                self.saver.put_task(&self.level, record);
-                self.apply_command_record()?;
+                // Applied before it is kept: what cannot be is not to stand in the way of what comes later.
+                let record = pending::record(&graph, RunId(self.level.run.run_id), &writes, &self.records);
+                self.records.extend(record.clone());
+                self.apply_commands()?;
+                if let Some(record) = record {
+                    self.saver.put_task(&self.level, record);
+                }
             } else {
+                self.apply_commands()?;
                 self.apply_command_writes(&writes)?;
             }
         } else {
-            self.apply_command_record()?;
+            self.apply_commands()?;
         }
         if self.saver.last.is_none() {
             // The first thing on this thread: a checkpoint to go on from.
@@ -161,21 +157,17 @@ impl Superstep {
         }
         if let Answer::One(value) = answer {
             let mine = Some(RunId(run.run_id));
-            let is_given = self.records.iter().any(|r| r.answered_by == mine);
+            let is_given = self.records.iter().any(|r| r.answered_by == mine && !pending::is_command(r));
             if !(run.config.attempt > 1 && is_given) {
                 *run.answers.bare.lock() = Some(value.clone());
             }
         }
     }
 
-    /// Applies what an earlier command brought, if the checkpoint still waits for it.
-    fn apply_command_record(&mut self) -> Result<(), NodeError> {
-        let at = self.records.iter().position(|r| r.task.0.is_nil());
-        let Some(Outcome::Done(kept)) = at.and_then(|at| self.records[at].outcome.clone()) else {
-            return Ok(());
-        };
-        let writes = TaskWrites::restore(&self.level.graph, None, &kept);
-        self.apply_command_writes(&writes)
+    /// Applies what commands brought that the checkpoint still waits for, one after the other.
+    fn apply_commands(&mut self) -> Result<(), NodeError> {
+        let brought = pending::writes(&self.level.graph, &self.records);
+        brought.iter().try_for_each(|writes| self.apply_command_writes(writes))
     }
 
     /// Applies writes that are nobody's step: what is triggered stays so.

@@ -6,6 +6,7 @@ use super::{
     channels::Channels,
     context::TaskPath,
     control::Next,
+    pending,
     subgraph::inner_ns,
     superstep::{Superstep, task_id},
     writes::TaskWrites,
@@ -293,9 +294,8 @@ impl Graph {
         let channels = Channels::restore(self, at);
         let mut state: SnapshotRef = channels.snapshot().clone();
         let find = |id: TaskId| saved.tasks.iter().find(|r| r.task == id);
-        if let Some(Outcome::Done(kept)) = find(TaskId(uuid::Uuid::nil())).and_then(|r| r.outcome.as_ref()) {
-            let writes = TaskWrites::restore(self, None, kept);
-            state = channels.with(self, &writes.refs())?;
+        for writes in pending::writes(self, &saved.tasks) {
+            state = Channels::borrowed(self, &state).with(self, &writes.refs())?;
             next.follow(self, &writes);
         }
         let mut all = coming(self, &at.ns, at.id.0, at.step + 1, &next);
