@@ -64,9 +64,11 @@ async fn a_write_by_hand_comes_after_runs_that_were_quicker_than_the_clock() {
 }
 
 async fn commanded(graph: &Graph, thread: ThreadId, command: Command, config: RunConfig) -> Value {
-    graph.invoke(Input::Command(command), RunConfig { thread_id: Some(thread), ..config }).await.unwrap();
+    let out = graph.invoke(Input::Command(command), RunConfig { thread_id: Some(thread), ..config }).await.unwrap();
     let view = graph.get_state(thread, None, false).await.unwrap();
-    view.values_object().get("log").unwrap().clone()
+    let log = view.values_object().get("log").unwrap().clone();
+    assert_eq!(out.values.get("log"), Some(&log));
+    log
 }
 
 #[tokio::test]

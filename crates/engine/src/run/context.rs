@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::scope::{Level, StepTag, question_id};
 use crate::{
-    NodeError, Object, RunId, TaskId, ThreadId, Value,
+    CheckpointId, NodeError, Object, RunId, TaskId, ThreadId, Value,
     checkpoint::TaskRecord,
     graph::{CompiledNode, NodeId},
     items::ItemStore,
@@ -38,6 +38,8 @@ pub(crate) struct TaskScope {
     pub path: TaskPath,
     /// The state before the step.
     pub base: SnapshotRef,
+    /// The checkpoint before the step; the state may have more by then, which a command brought.
+    pub checkpoint: Option<CheckpointId>,
     /// The task's id in events, made when one is wanted.
     pub event_id: Uuid,
     pub asked: Mutex<Asked>,
@@ -87,6 +89,7 @@ impl TaskScope {
             tries: 1,
             path,
             base: base.clone(),
+            checkpoint: base.checkpoint,
             event_id: Uuid::nil(),
             asked: Mutex::default(),
             meta: Mutex::default(),
@@ -234,7 +237,7 @@ impl TaskScope {
         let (Some(saver), Some(thread)) = (&level.graph.runtime.checkpointer, level.run.config.thread_id) else {
             return;
         };
-        if let (Some(checkpoint), false) = (self.base.checkpoint, level.run.keeps_only_the_end()) {
+        if let (Some(checkpoint), false) = (self.checkpoint, level.run.keeps_only_the_end()) {
             // The acknowledgement comes with that of the task's own record, which is written after it.
             drop(saver.put_task(thread, &level.ns, checkpoint, self.record()));
         }

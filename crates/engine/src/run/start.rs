@@ -133,7 +133,6 @@ impl Superstep {
             // The first thing on this thread: a checkpoint to go on from.
             self.saver.prepare(&self.level, &mut self.channels);
             self.saver.put(&self.level, &self.channels, &self.next, self.step, Source::Input, Vec::new());
-            self.altered = false;
             self.step += 1;
         } else {
             self.fork_where_addressed(is_answer);
@@ -176,7 +175,10 @@ impl Superstep {
         let applied = self.channels.apply(&graph, &writes.refs())?;
         self.next.follow(&graph, writes);
         self.saver.dirty(&self.channels, &applied.changes);
-        self.altered |= !applied.changes.is_empty();
+        if !applied.changes.is_empty() {
+            // No checkpoint holds this state.
+            self.channels.set_checkpoint(None);
+        }
         Ok(())
     }
 
@@ -195,7 +197,6 @@ impl Superstep {
             self.records.clear();
             self.saver.prepare(&self.level, &mut self.channels);
             self.saver.put(&self.level, &self.channels, &self.next, self.step, Source::Fork, Vec::new());
-            self.altered = false;
             self.step += 1;
         }
     }
@@ -223,7 +224,6 @@ pub(crate) fn restore(
             records: Vec::new(),
             resuming,
             replaying: false,
-            altered: false,
             shown: None,
             level,
         });
@@ -246,7 +246,6 @@ pub(crate) fn restore(
         records: saved.tasks,
         resuming,
         replaying: false,
-        altered: false,
         shown: None,
         level,
     })

@@ -155,7 +155,7 @@ impl Context {
                 _ => None,
             };
             let mut parent_checkpoints = above.parent_checkpoints.clone();
-            if let Some(id) = task.base.checkpoint {
+            if let Some(id) = task.checkpoint {
                 parent_checkpoints.insert(above.ns.clone(), id.to_string());
             }
             let event_id = run.clock.uuid();

@@ -44,8 +44,6 @@ pub(crate) struct Superstep {
     pub resuming: bool,
     /// True where the finished tasks of the stopped step are to run again: on a replay.
     pub replaying: bool,
-    /// True while the state has changes that its checkpoint lacks: what a command wrote, until the next step's end.
-    pub altered: bool,
     /// At a stop: the output with what finished siblings wrote, where any did.
     pub shown: Option<Object>,
 }
@@ -223,7 +221,6 @@ impl Superstep {
     /// What a finished step leaves: values told, a checkpoint saved, the step counted.
     fn finish_step(&mut self, applied: super::channels::Applied, source: Source) {
         let output = applied.output;
-        self.altered = false;
         self.saver.prepare(&self.level, &mut self.channels);
         if output {
             self.tell_values(None);
@@ -244,12 +241,14 @@ impl Superstep {
         for (at, (node, input)) in self.next.sends.iter().enumerate() {
             let path = TaskPath::Push(at);
             let id = self.task_id(&inner.nodes[*node].name, path);
-            tasks.push(Task::new(*node, path, id, StateView::Input(input.clone())));
+            let input = StateView::Input(input.clone());
+            tasks.push(Task { checkpoint: self.saver.current, ..Task::new(*node, path, id, input) });
         }
         for node in &self.next.triggered {
             let path = TaskPath::Pull(*node);
             let id = self.task_id(&inner.nodes[*node].name, path);
-            tasks.push(Task::new(*node, path, id, StateView::State(self.channels.snapshot().clone())));
+            let state = StateView::State(self.channels.snapshot().clone());
+            tasks.push(Task { checkpoint: self.saver.current, ..Task::new(*node, path, id, state) });
         }
         Ok(tasks)
     }

@@ -19,7 +19,7 @@ use super::{
     writes::TaskWrites,
 };
 use crate::{
-    Command, Error, List, NodeError, NodeFailure, Output, RetryPolicy, TaskId, Update, Value,
+    CheckpointId, Command, Error, List, NodeError, NodeFailure, Output, RetryPolicy, TaskId, Update, Value,
     checkpoint::{Outcome, TaskRecord},
     graph::{NodeId, StateView},
     stream::{EventData, EventKind, Mode, SnapshotRef},
@@ -32,6 +32,8 @@ pub(crate) struct Task {
     pub node: NodeId,
     pub path: TaskPath,
     pub id: TaskId,
+    /// The checkpoint before its step, against which its record is kept.
+    pub checkpoint: Option<CheckpointId>,
     pub input: StateView,
     /// How it ended, once it has.
     pub ended: Option<Ended>,
@@ -69,7 +71,7 @@ impl Failure {
 
 impl Task {
     pub fn new(node: NodeId, path: TaskPath, id: TaskId, input: StateView) -> Self {
-        Self { node, path, id, input, ended: None, cached: false, tries: 1, earlier: None }
+        Self { node, path, id, checkpoint: None, input, ended: None, cached: false, tries: 1, earlier: None }
     }
 }
 
@@ -98,6 +100,7 @@ pub(crate) async fn run(
             attempt,
             tries: task.tries + attempt - 1,
             event_id,
+            checkpoint: task.checkpoint,
             asked: std::mem::take(&mut known).into(),
             resuming: resuming || attempt > 1,
             is_personal: is_personal.into(),

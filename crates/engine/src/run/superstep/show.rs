@@ -14,11 +14,7 @@ impl Superstep {
     pub fn tell_values(&self, interrupts: Option<Questions>) {
         if self.level.wants(Mode::Values) {
             let step = if interrupts.is_some() { self.step } else { self.step.max(-1) };
-            let mut snapshot = self.channels.snapshot().clone();
-            if self.altered {
-                Arc::make_mut(&mut snapshot).checkpoint = None;
-            }
-            tell_values(&self.level, step, snapshot, interrupts);
+            tell_values(&self.level, step, self.channels.snapshot().clone(), interrupts);
         }
     }
 
