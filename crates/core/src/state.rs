@@ -285,7 +285,7 @@ fn checked(served: &Served, inner: &Graph, request: &StateUpdateRequest) -> Resu
     }
     let many = request.updates.len() > 1;
     let path = |at: usize, field: &str| if many { format!("updates[{at}].{field}") } else { field.to_owned() };
-    let ends = [START, "START", "__input__", END, "END"];
+    let ends = [START, "START", "__input__", "__copy__", END, "END"];
     let named = request.updates.iter().enumerate();
     let named = named.filter_map(|(at, update)| Some((path(at, "as_node"), update.as_node.as_deref()?)));
     let nodes: Vec<_> = named.filter(|(_, node)| !ends.contains(node)).collect();

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     CheckpointId, END, Error, Graph, NodeError, Object, RunConfig, START, TaskId, ThreadId, Update, Value,
     channel::Reducer,
-    checkpoint::{Checkpoint, CheckpointConfig, CheckpointWrite, Outcome, Source, TaskRecord},
+    checkpoint::{Change, Checkpoint, CheckpointConfig, CheckpointWrite, Outcome, Source, TaskRecord},
     graph::StateView,
     ids::later,
 };
@@ -24,12 +24,16 @@ use crate::{
 /// The node that an update is taken as which waits to be applied as an input.
 const INPUT: &str = "__input__";
 
+/// The node that an update is taken as which copies the checkpoint, with what is to run next.
+const COPY: &str = "__copy__";
+
 /// An update of a thread's state by hand.
 #[derive(Clone, Debug, Default)]
 pub struct StateUpdate {
     /// What to write: an object by channel. None, as [`END`], only drops what was to run.
     pub values: Option<Value>,
-    /// As which node; left out, as the one that ran last. As [`INPUT`], the values are the input of the run that comes next.
+    /// As which node; left out, as the one that ran last. As [`INPUT`], the values are the input of the run that comes next;
+    /// as [`COPY`], without values, the checkpoint is copied beside itself.
     pub as_node: Option<String>,
 }
 
@@ -73,10 +77,22 @@ impl Graph {
         let mut source = Source::Update;
         let mut changes = Vec::new();
         let mut kept: Vec<TaskRecord> = Vec::new();
+        let mut parent = at;
+        let mut metadata = level.metadata.clone();
         let is_clear =
             matches!(&updates[..], [StateUpdate { values: None, as_node: Some(n) }] if n == END || n == "END");
         if is_clear {
             finish_pending(&graph, &ns, identity, step, &records, &mut channels, &mut next, &mut changes)?;
+        } else if graph.as_copy(&updates)? {
+            let Some(saved) = &saved else {
+                return Err(self.refuse("there is no checkpoint to copy".to_owned()));
+            };
+            // Against the parent, of which is not known what it held.
+            let values = channels.snapshot().values.iter().cloned();
+            changes = values.map(|v| v.map_or(Change::Clear, Change::Set)).enumerate().collect();
+            parent = saved.checkpoint.parent;
+            source = Source::Fork;
+            metadata = Object::default();
         } else if let Some(input) = graph.as_input(&updates)? {
             let mut applied = super::channels::Applied::default();
             channels.expire(&graph, &mut applied);
@@ -117,7 +133,7 @@ impl Graph {
             }
             next.settle();
         }
-        next.last = ran;
+        next.last = if source == Source::Fork { next.last } else { ran };
         let latest = match checkpoint {
             None => at,
             Some(_) => saver.get(thread, &ns, None).await.map_err(fail)?.map(|s| s.checkpoint.id),
@@ -126,14 +142,13 @@ impl Graph {
         let id = CheckpointId(later(&*level.run.clock, latest.map(|id| id.0)));
         channels.set_checkpoint(Some(id));
         let is_kept = |c: usize| !matches!(graph.inner.channels[c].reducer, Reducer::Untracked);
-        let mut metadata = level.metadata.clone();
         if let Some(Value::Object(parents)) = saved.as_ref().and_then(|s| s.checkpoint.metadata.get("parents")) {
             metadata.insert("parents", parents.clone());
         }
         let new = Checkpoint {
             id,
             ns: ns.clone(),
-            parent: at,
+            parent,
             step,
             source,
             created_at: level.run.clock.now(),
@@ -166,6 +181,16 @@ impl Graph {
 
     fn refuse(&self, message: String) -> Error {
         Error::InvalidStateUpdate { graph: self.name().to_string(), message }
+    }
+
+    /// Whether the updates are one as [`COPY`].
+    fn as_copy(&self, updates: &[StateUpdate]) -> Result<bool, Error> {
+        match updates {
+            [StateUpdate { values: None | Some(Value::Null), as_node: Some(node) }] if node == COPY => Ok(true),
+            _ if updates.iter().all(|u| u.as_node.as_deref() != Some(COPY)) => Ok(false),
+            [_] => Err(self.refuse(format!("an update as {COPY} takes no values; write them to the copy"))),
+            _ => Err(self.refuse(format!("an update as {COPY} stands alone in its superstep"))),
+        }
     }
 
     /// The input, where the updates are one as [`INPUT`].
@@ -318,7 +343,7 @@ fn finish_pending(
     records: &[TaskRecord],
     channels: &mut Channels,
     next: &mut Next,
-    changes: &mut Vec<(usize, crate::checkpoint::Change)>,
+    changes: &mut Vec<(usize, Change)>,
 ) -> Result<(), Error> {
     let mut done = Vec::new();
     for node in next.triggered.clone() {
