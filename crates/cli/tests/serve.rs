@@ -19,7 +19,7 @@ fn document(version: u32) -> String {
 fn a_server_says_what_to_type_next_and_it_works() {
     let server = Server::start(&["--data", ":memory:"]);
     let address = server.address.as_str();
-    for said in ["serves 5 graphs", "agent", "grpcurl -plaintext -d '{\"run\":", "runloom.v1.Runs/StreamRun"] {
+    for said in ["serves 6 graphs", "agent", "grpcurl -plaintext -d '{\"run\":", "runloom.v1.Runs/StreamRun"] {
         assert!(server.banner.contains(said), "{said}: {}", server.banner);
     }
     let line = server.banner.lines().find(|line| line.contains("runloom run ")).unwrap();

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// The keys of a document.
-const KEYS: [&str; 14] = [
+const KEYS: [&str; 15] = [
     "runloom",
     "name",
     "description",
@@ -23,6 +23,7 @@ const KEYS: [&str; 14] = [
     "output",
     "context",
     "models",
+    "retrievers",
     "tools",
     "nodes",
     "edges",
@@ -121,6 +122,7 @@ impl Reader<'_> {
                 _ => Vec::new(),
             },
             models: registry.models.clone(),
+            retrievers: registry.retrievers.clone(),
             tools: BTreeMap::new(),
             http: &registry.http,
             mcp: registry.mcp.as_ref(),
@@ -145,6 +147,9 @@ impl Reader<'_> {
         if let Some(models) = fields.get("models") {
             let access = registry.access(&written.file);
             scope.models.extend(self.models(models, &access));
+        }
+        if let Some(retrievers) = fields.get("retrievers") {
+            scope.retrievers.extend(self.retrievers(retrievers, registry));
         }
         if let Some(tools) = fields.get("tools") {
             scope.tools = self.tools(tools, &scope);

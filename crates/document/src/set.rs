@@ -9,6 +9,7 @@ use std::{
 
 use runloom_engine::{Graph, graph::MAX_NESTED, model::ChatModel};
 use runloom_models::{Allowed, ModelAccess};
+use runloom_retrievers::{Retriever, VectorTables};
 use runloom_tools::{HttpClient, McpServers};
 
 use crate::{
@@ -28,6 +29,8 @@ pub struct Registry {
     pub(crate) mcp: Option<McpServers>,
     registered: BTreeSet<Arc<str>>,
     allowed: Arc<[Allowed]>,
+    pub(crate) retrievers: BTreeMap<Arc<str>, Retriever>,
+    pub(crate) vectors: Option<Arc<dyn VectorTables>>,
 }
 
 impl fmt::Debug for Registry {
@@ -60,6 +63,20 @@ impl Registry {
     #[must_use]
     pub fn http(mut self, client: HttpClient) -> Self {
         self.http = client;
+        self
+    }
+
+    /// With a retriever that documents may ask. One that a document declares itself stands above it.
+    #[must_use]
+    pub fn retriever(mut self, name: impl Into<Arc<str>>, retriever: Retriever) -> Self {
+        self.retrievers.insert(name.into(), retriever);
+        self
+    }
+
+    /// With a database whose tables documents may search by vectors.
+    #[must_use]
+    pub fn vectors(mut self, tables: Arc<dyn VectorTables>) -> Self {
+        self.vectors = Some(tables);
         self
     }
 

@@ -71,7 +71,7 @@ impl Run {
 fn every_example_is_described_and_without_a_warning() {
     let set = examples();
     let names: Vec<String> = set.iter().map(|d| d.name().to_string()).collect();
-    for name in ["approval", "joke", "map_reduce", "support_agent", "agent"] {
+    for name in ["approval", "handbook", "joke", "map_reduce", "support_agent", "agent"] {
         assert!(names.iter().any(|n| n == name), "{name} is missing of {names:?}");
     }
     for document in set.iter() {
@@ -175,4 +175,19 @@ async fn the_workers_results_come_in_the_order_of_the_words() {
     assert_eq!(Value::from(done), value!(["longer", "word", "a"]), "told as each is done, the longest first");
     let run = Thread::new("map_reduce").run(value!({"text": " "}), Modes::NONE).await;
     assert_eq!(run.values.get("counted"), Some(&value!([])));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_handbook_answers_with_the_closest_passage() {
+    for (question, found) in [
+        ("How much does a parcel to Norway cost?", "parcels"),
+        ("When is the shop open on Saturday?", "opening"),
+        ("I want to return goods and get a refund", "returns"),
+    ] {
+        let run = Thread::new("handbook").run(value!({"question": question}), Mode::Custom).await;
+        let first = run.custom()[0].get("found").unwrap().as_list().unwrap().get(0).unwrap().clone();
+        assert_eq!(first, value!(found), "{question}");
+        let passages = run.values.get("passages").unwrap().as_list().unwrap();
+        assert_eq!(passages.get(0).unwrap().get_str("page_content"), run.values.get_str("answer"));
+    }
 }

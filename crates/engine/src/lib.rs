@@ -9,6 +9,7 @@ pub mod graph;
 mod ids;
 pub mod items;
 pub mod model;
+pub mod retriever;
 mod run;
 pub mod stream;
 pub mod trace;

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use runloom_engine::{ChannelSpec, Graph, NodeError, Reducer, Value, model::ChatModel};
+use runloom_retrievers::Retriever;
 use runloom_tools::{HttpClient, McpServers};
 
 use super::{Reader, tools::Tool};
@@ -46,6 +47,7 @@ pub(crate) struct Scope<'a> {
     pub channels: Vec<ChannelSpec>,
     pub nodes: Vec<Arc<str>>,
     pub models: BTreeMap<Arc<str>, Arc<dyn ChatModel>>,
+    pub retrievers: BTreeMap<Arc<str>, Retriever>,
     pub tools: BTreeMap<Arc<str>, Arc<Tool>>,
     pub http: &'a HttpClient,
     pub mcp: Option<&'a McpServers>,

@@ -8,6 +8,7 @@ pub(crate) mod models;
 pub(crate) mod nodes;
 pub(crate) mod policies;
 pub(crate) mod provider;
+mod retrievers;
 pub(crate) mod state;
 pub(crate) mod steps;
 pub(crate) mod subgraph;

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// The actions that a node or a step may be.
-pub(crate) const ACTIONS: [&str; 12] = [
+pub(crate) const ACTIONS: [&str; 13] = [
     "update",
     "emit",
     "event",
@@ -24,6 +24,7 @@ pub(crate) const ACTIONS: [&str; 12] = [
     "command",
     "chat_model",
     "tools",
+    "retrieve",
     "subgraph",
     "remote",
     "http",
@@ -57,6 +58,11 @@ impl Reader<'_> {
             "subgraph" => r.subgraph(tree, scope, bound),
             "sleep_ms" => Some(Step::Sleep(r.given(tree, scope, Sees::step(bound)))),
             "fail" => Some(Step::Fail(r.given(tree, scope, Sees::step(bound)))),
+            "retrieve" => {
+                let retrieve = r.retrieve(tree, scope, Sees::step(bound));
+                let bind = r.bind(tree.get("as"), "documents", bound);
+                Some(Step::Retrieve { retrieve: Box::new(retrieve?), bind })
+            }
             "http" => r.http(tree, scope, bound),
             "remote" => {
                 r.fault(

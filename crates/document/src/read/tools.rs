@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use runloom_engine::{Value, model::ToolSpec, value};
+use runloom_retrievers::Retriever;
 use runloom_tools::mcp::McpTool;
 
 use super::{
@@ -39,10 +40,12 @@ pub(crate) enum Work {
     Http(Box<HttpCall>),
     /// Calls a tool of an MCP server.
     Mcp(McpWork),
+    /// Asks a retriever for what its argument `query` says.
+    Retrieve { name: Arc<str>, retriever: Retriever, k: Option<usize> },
 }
 
 /// The ways to do it, of which a tool has one.
-const WORKS: [&str; 4] = ["result", "http", "mcp", "remote"];
+const WORKS: [&str; 5] = ["result", "http", "mcp", "retriever", "remote"];
 
 impl Reader<'_> {
     /// The tools, by name.
@@ -72,6 +75,11 @@ impl Reader<'_> {
                     self.warn(tree.at, message);
                 });
                 (described.parameters.clone(), schema.ok())
+            }
+            (None, None) if matches!(work, Work::Retrieve { .. }) => {
+                let parameters = super::retrievers::parameters();
+                let schema = Schema::compile(&parameters).ok();
+                (parameters, schema)
             }
             (None, None) => (value!({"type": "object", "properties": {}}), None),
         };
@@ -110,7 +118,8 @@ impl Reader<'_> {
                 return nothing();
             }
             _ => {
-                let message = "a tool needs a `result`, an expression over `args`; or `http` or `mcp`, to call out";
+                let message =
+                    "a tool needs a `result`, an expression over `args`; or `http`, `mcp` or `retriever`, to call out";
                 self.fault(tree.at, message);
                 return nothing();
             }
@@ -122,12 +131,33 @@ impl Reader<'_> {
                 r.http_call(&fields, scope, Sees::tool()).map(|call| (Work::Http(Box::new(call)), None))
             }
             "mcp" => r.mcp(name, work, scope).map(|(work, described)| (Work::Mcp(work), described)),
+            "retriever" => r.retriever_tool(work, scope).map(|work| (work, None)),
             other => {
-                let message = format!("documents cannot call tools by `{other}` yet; use `result`, `http` or `mcp`");
+                let message =
+                    format!("documents cannot call tools by `{other}` yet; use `result`, `http`, `mcp` or `retriever`");
                 r.fault(fields.place(other), message);
                 None
             }
         });
         read.unwrap_or_else(nothing)
+    }
+
+    /// A retriever by its name, or `{name, k}`.
+    fn retriever_tool(&mut self, tree: &Tree, scope: &Scope<'_>) -> Option<Work> {
+        let (named, k) = match &tree.data {
+            Data::Map(_) => {
+                let fields = self.fields(tree, &["name", "k"]);
+                let k = self.field(&fields, "k", |r, t| r.integer(t, 1)).and_then(|k| usize::try_from(k).ok());
+                let Some(name) = fields.get("name") else {
+                    self.fault(tree.at, "`retriever` needs a `name`, one of the document's `retrievers`");
+                    return None;
+                };
+                (name, k)
+            }
+            _ => (tree, None),
+        };
+        let name = self.text(named)?.clone();
+        let retriever = self.named_retriever(&name, named.at, scope)?;
+        Some(Work::Retrieve { name, retriever, k })
     }
 }

@@ -4,6 +4,7 @@ mod chat;
 mod goto;
 mod http;
 mod mcp;
+mod retrieve;
 mod tools;
 
 use std::{sync::Arc, time::Duration};
@@ -18,6 +19,7 @@ pub(crate) use self::{
     chat::Chat,
     http::{HeaderOf, HttpCall, Part},
     mcp::McpWork,
+    retrieve::Retrieve,
     tools::RunTools,
 };
 use crate::{expr::Env, read::given::Given};
@@ -50,6 +52,10 @@ pub(crate) enum Step {
     Tools(RunTools),
     Http {
         call: Box<HttpCall>,
+        bind: Arc<str>,
+    },
+    Retrieve {
+        retrieve: Box<Retrieve>,
         bind: Arc<str>,
     },
     Subgraph(Within),
@@ -190,6 +196,10 @@ impl Run {
             Step::Http { call, bind } => {
                 let answer = call.call(&env(&self.state, &self.cx, &self.bound)).await?;
                 self.bind(bind, answer.into_value());
+            }
+            Step::Retrieve { retrieve, bind } => {
+                let found = retrieve.run(self).await?;
+                self.bind(bind, found);
             }
             Step::Subgraph(within) => self.subgraph(within).await?,
             Step::Sleep(ms) => sleep(&self.eval(ms)?).await?,

@@ -10,6 +10,7 @@ use super::{
     Run, env, fail,
     http::HTTP_ERROR,
     mcp::{MCP_ERROR, TOOL_EXCEPTION},
+    retrieve::{self, RETRIEVER_ERROR},
 };
 use crate::{
     expr::Env,
@@ -117,6 +118,14 @@ impl RunTools {
         match &tool.work {
             Work::Result(given) => Ok(Gave::content(given.eval(&env)?)),
             Work::Http(http) => Ok(Gave::content(http.answer(&env).await?)),
+            Work::Retrieve { name, retriever, k } => {
+                let Some(query) = call.args.get_str("query") else {
+                    let message = format!("the tool `{}` needs `query`, a text: what to look for", call.name);
+                    return Err(NodeError::new(RETRIEVER_ERROR, message));
+                };
+                let found = retrieve::ask(&run.cx, name, retriever, query, *k, Object::default()).await?;
+                Ok(Gave { content: retrieve::texts(&found), artifact: found })
+            }
             Work::Mcp(mcp) => {
                 let result = mcp.call(&run.cx, &call.name, &call.id, &call.args).await?;
                 Ok(Gave { content: result.content, artifact: result.artifact })
@@ -141,7 +150,7 @@ fn explained(failure: &NodeFailure) -> String {
     match &*failure.kind {
         INVOCATION => return failure.message.to_string(),
         // Not a mistake of the model's, or not one that a Python name tells it more about.
-        HTTP_ERROR | MCP_ERROR | TOOL_EXCEPTION => return format!("Error: {}", failure.message),
+        HTTP_ERROR | MCP_ERROR | TOOL_EXCEPTION | RETRIEVER_ERROR => return format!("Error: {}", failure.message),
         _ => {}
     }
     format!("Error: {}({})\n Please fix your mistakes.", failure.kind, python_text(&failure.message))
