@@ -1,10 +1,11 @@
-//! What documents reach outside, as the operator has it: where calls may go, which secrets go along, which MCP servers there
-//! are.
+//! What documents reach outside, as the operator has it: where calls may go, which secrets go along, which MCP servers and
+//! which database of vectors there are.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use clap::Args;
 use runloom_document::{Allowed, Registry};
+use runloom_pgvector::PgVector;
 use runloom_tools::{Allow, Egress, HttpClient, McpConfig, McpServers, Secret};
 
 use crate::failure::{Failure, Result};
@@ -27,6 +28,11 @@ pub struct Outside {
     allow_model: Vec<Allowed>,
     #[command(flatten)]
     mcp: Mcp,
+    /// The database whose tables documents may search by vectors, with the extension pgvector:
+    /// postgres://user:password@host/database. Other users of the machine see what stands on a command line: better set the
+    /// variable
+    #[arg(long, env = "RUNLOOM_PGVECTOR", value_name = "URL", hide_env_values = true)]
+    pgvector: Option<String>,
 }
 
 /// The MCP servers.
@@ -54,8 +60,14 @@ impl Outside {
     /// Starts what there is to start.
     pub async fn open(&self) -> Result<Opened> {
         let http = HttpClient::new(Egress::new(self.allowed()), self.http_secret.iter().cloned());
+        let vectors = self.pgvector.as_deref().map(PgVector::open).transpose();
+        let vectors = vectors.map_err(|what| Failure::usage(format!("--pgvector cannot be used: {what}")))?;
         let mcp = self.mcp.start().await?.unwrap_or_default();
         let registry = Registry::new().http(http).mcp(mcp.clone()).allow_models(self.allow_model.clone().into());
+        let registry = match vectors {
+            Some(vectors) => registry.vectors(Arc::new(vectors)),
+            None => registry,
+        };
         Ok(Opened { registry, mcp })
     }
 }

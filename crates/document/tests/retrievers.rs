@@ -195,8 +195,16 @@ fn a_table_is_named_with_its_columns() {
             .unwrap_err();
         assert!(fault.contains(says), "{pgvector}: {fault}");
     }
-    let fault = loaded("{ embeddings: { hash: }, index: { pgvector: { table: a } } }", &Registry::new()).unwrap_err();
-    assert!(fault.contains("--pgvector"), "{fault}");
+}
+
+#[tokio::test]
+async fn a_table_without_a_database_is_a_warning_and_a_search_that_fails() {
+    let text = "runloom: v1\nname: g\nstate: { a: {} }\nretrievers: { r: { embeddings: { hash: }, index: { pgvector: { table: t } } \
+                } }\nnodes: { n: { retrieve: { retriever: r, query: '\"x\"' } } }\nedges: [ { from: START, to: n } ]";
+    let document = load(text, "g.yaml", &Registry::new()).unwrap();
+    assert!(document.warnings()[0].message.contains("--pgvector"), "{:?}", document.warnings());
+    let failure = run(document.graph(), value!({"a": 1}), Modes::NONE).await.failure();
+    assert!(failure.message.contains("--pgvector") && !failure.retryable, "{failure}");
 }
 
 #[test]

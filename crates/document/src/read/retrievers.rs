@@ -2,9 +2,10 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use futures_util::future::{BoxFuture, FutureExt, ready};
 use runloom_engine::{
     Value,
-    retriever::{Document, Embeddings, VectorIndex},
+    retriever::{Document, Embeddings, RetrieveError, Search, VectorIndex},
     value,
 };
 use runloom_retrievers::{DEFAULT_K, Distance, EmbeddedIndex, HashedEmbeddings, MAX_K, Retriever, VectorTable};
@@ -22,6 +23,18 @@ use crate::{
 
 /// The dimensions that vectors may have: as many as Postgres takes.
 const MAX_DIMENSIONS: u64 = 16_000;
+
+/// What is said where no database was named.
+const NO_DATABASE: &str = "no database of vectors is known here: --pgvector postgres://… names one";
+
+/// What a table is where no database was named.
+struct NoDatabase;
+
+impl VectorIndex for NoDatabase {
+    fn search(&self, _: Search) -> BoxFuture<'static, Result<Vec<Document>, RetrieveError>> {
+        ready(Err(RetrieveError::lasting(NO_DATABASE))).boxed()
+    }
+}
 
 impl Reader<'_> {
     /// The retrievers, by name.
@@ -129,10 +142,8 @@ impl Reader<'_> {
                 match &registry.vectors {
                     Some(tables) => Some(tables.table(described)),
                     None => {
-                        let message =
-                            "no database of vectors is known here; `runloom serve --pgvector postgres://…` names one";
-                        r.fault(table.at, message);
-                        None
+                        r.warn(table.at, format!("{NO_DATABASE}; a search fails"));
+                        Some(Arc::new(NoDatabase) as Arc<dyn VectorIndex>)
                     }
                 }
             }),
