@@ -232,17 +232,21 @@ impl Open {
     async fn poll(&mut self, most: usize) -> Step {
         let (stream, frames, noticed) = (&mut self.stream, &self.frames, self.noticed);
         // The library keeps what it has of a frame until its end, and nothing tells how much that is, but each poll takes
-        // one read of the connection.
+        // one read of the connection, and copies what there is. So reads are counted, and timed.
         let mut left = (most / BYTES_A_POLL).max(256);
+        let time = SHORTEST_LIMIT + Duration::from_secs((most >> 21) as u64);
+        let mut spent = Duration::ZERO;
         poll_fn(|cx| {
+            let began = Instant::now();
             if let Poll::Ready(event) = stream.poll_next_unpin(cx) {
                 return Poll::Ready(Step::Event(event));
             }
+            spent += began.elapsed();
             if frames.seen().count != noticed {
                 return Poll::Ready(Step::Frames);
             }
             left -= 1;
-            if left == 0 { Poll::Ready(Step::Endless) } else { Poll::Pending }
+            if left == 0 || spent > time { Poll::Ready(Step::Endless) } else { Poll::Pending }
         })
         .await
     }
@@ -250,6 +254,8 @@ impl Open {
 
 /// So many bytes of frames may carry one byte of content.
 const FRAME_TO_CONTENT: usize = 64;
+/// Putting a frame together may take so long, and a second more for every two MiB of the limit.
+const SHORTEST_LIMIT: Duration = Duration::from_secs(2);
 /// A poll that finds no end of a frame has read so much of it, or more.
 const BYTES_A_POLL: usize = 4096;
 

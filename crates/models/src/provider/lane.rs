@@ -5,23 +5,22 @@
 //! no wait and no cancellation would reach it. So a connection and who reads it share one thread, which runs either the
 //! one or the other.
 
-use std::sync::OnceLock;
+use std::sync::{
+    OnceLock,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use tokio::runtime::{Builder, Handle};
-use uuid::Uuid;
 
-/// No more threads than this: an answer is a few thousand small pieces a second at most.
-const MOST: usize = 4;
+/// How many threads there are: an answer is a few thousand small pieces a second at most.
+const COUNT: usize = 4;
 
-/// One of the threads.
+/// One of the threads, in turns.
 pub(crate) fn pick() -> Result<Handle, String> {
     static LANES: OnceLock<Vec<Handle>> = OnceLock::new();
-    let lanes = LANES.get_or_init(|| {
-        let count = std::thread::available_parallelism().map_or(1, usize::from).min(MOST);
-        (0..count).filter_map(|_| start().ok()).collect()
-    });
-    let (_, low) = Uuid::new_v4().as_u64_pair();
-    let at = usize::try_from(low).unwrap_or_default().checked_rem(lanes.len());
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let lanes = LANES.get_or_init(|| (0..COUNT).filter_map(|_| start().ok()).collect());
+    let at = NEXT.fetch_add(1, Ordering::Relaxed).checked_rem(lanes.len());
     at.and_then(|at| lanes.get(at)).cloned().ok_or_else(|| "no thread could be started to read answers".to_owned())
 }
 
