@@ -208,6 +208,26 @@ async fn a_table_without_a_database_is_a_warning_and_a_search_that_fails() {
 }
 
 #[test]
+fn embeddings_of_a_provider_are_read_as_its_models_are() {
+    let with = |embeddings: &str| format!("{{ embeddings: {embeddings}, index: {{ embedded: {{ documents: [] }} }} }}");
+    let open = Registry::new();
+    assert_eq!(loaded(&with("{ provider: openai, model: text-embedding-3-small, dimensions: 256 }"), &open), Ok(()));
+    let elsewhere = with("{ provider: openai, model: m, base_url: 'http://10.0.0.1/v1', api_key_env: OPENAI_API_KEY }");
+    assert_eq!(loaded(&elsewhere, &open), Ok(()));
+    let fault = loaded(&elsewhere, &Registry::new().registered("g.yaml")).unwrap_err();
+    assert!(fault.contains("retriever `r`, embeddings, base_url: a document that was registered"), "{fault}");
+    for (embeddings, says) in [
+        ("{ provider: anthropic, model: m }", "anthropic makes no embeddings"),
+        ("{ provider: opnai, model: m }", "did you mean `openai`?"),
+        ("{ provider: openai }", "needs `model`"),
+        ("{ provider: openai, model: m, temperature: 0 }", "there is no `temperature` here"),
+    ] {
+        let fault = loaded(&with(embeddings), &open).unwrap_err();
+        assert!(fault.contains(says), "{embeddings}: {fault}");
+    }
+}
+
+#[test]
 fn what_is_wrong_with_a_retriever_is_told_with_its_place() {
     for (retriever, says) in [
         ("{ index: { embedded: { documents: [] } } }", "retriever `r`: a retriever needs `embeddings`"),

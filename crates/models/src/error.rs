@@ -29,6 +29,12 @@ pub enum Error {
         /// The providers there are.
         providers: String,
     },
+    /// A provider makes no embeddings.
+    #[error("{provider} makes no embeddings; openai, gemini and ollama do")]
+    NoEmbeddings {
+        /// The provider.
+        provider: &'static str,
+    },
     /// An address is none that may be called.
     #[error("the address is not usable: {why}")]
     BaseUrl {

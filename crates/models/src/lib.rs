@@ -9,7 +9,7 @@ mod scripted;
 pub use dumps::dumps;
 pub use error::Error;
 pub use provider::{
-    Allowed, ChatOptions, KeySource, ModelAccess, Provider, ProviderConfig, ProviderKind, Secret, Waits,
-    init_chat_model,
+    Allowed, ChatOptions, KeySource, ModelAccess, Provider, ProviderConfig, ProviderEmbeddings, ProviderKind, Secret,
+    Waits, init_chat_model,
 };
 pub use scripted::{ChunkBy, Response, Scripted, ToolCall};

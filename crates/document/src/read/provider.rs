@@ -35,34 +35,7 @@ impl Reader<'_> {
         let known: Vec<&str> = KEYS.iter().chain(&ChatOptions::NAMES).copied().collect();
         let faults = self.problems.len();
         let fields = self.fields(tree, &known);
-        let kind = self.field(&fields, "provider", |r, t| {
-            let name = r.text(t)?;
-            let kind = ProviderKind::named(name);
-            if kind.is_none() {
-                let near = or_known(name, ProviderKind::NAMES);
-                r.fault(t.at, format!("there is no provider `{name}`{near}"));
-            }
-            kind
-        });
-        let Some(model) = self.field(&fields, "model", |r, t| r.text(t)) else {
-            if fields.get("model").is_none() {
-                self.fault(tree.at, "a model of a provider needs `model`: its name there");
-            }
-            return None;
-        };
-        let mut config = ProviderConfig::new(kind?, model.clone());
-        config.base_url = self.field(&fields, "base_url", |r, t| r.text(t)).cloned();
-        let env = self.field(&fields, "api_key_env", |r, t| r.text(t)).cloned();
-        let file = self.field(&fields, "api_key_file", |r, t| r.text(t)).cloned();
-        config.key = match (env, file) {
-            (Some(_), Some(_)) => {
-                self.fault(fields.place("api_key_file"), "`api_key_env` and `api_key_file` are one too many");
-                return None;
-            }
-            (Some(name), None) => KeySource::Env(name),
-            (None, Some(path)) => KeySource::File(PathBuf::from(&*path)),
-            (None, None) => KeySource::Usual,
-        };
+        let mut config = self.provider_place(&fields)?;
         self.limits(&fields, &mut config);
         for name in ChatOptions::NAMES {
             if let Some(tree) = fields.get(name)
@@ -79,6 +52,39 @@ impl Reader<'_> {
         }
         let place = if config.base_url.is_some() { "base_url" } else { "model" };
         Provider::new(config).map_err(|error| self.fault(fields.place(place), error.to_string())).ok()
+    }
+
+    /// Whose model it is, which one, where and with which key.
+    pub(super) fn provider_place(&mut self, fields: &Fields<'_>) -> Option<ProviderConfig> {
+        let kind = self.field(fields, "provider", |r, t| {
+            let name = r.text(t)?;
+            let kind = ProviderKind::named(name);
+            if kind.is_none() {
+                let near = or_known(name, ProviderKind::NAMES);
+                r.fault(t.at, format!("there is no provider `{name}`{near}"));
+            }
+            kind
+        });
+        let Some(model) = self.field(fields, "model", |r, t| r.text(t)) else {
+            if fields.get("model").is_none() {
+                self.fault(fields.at, "a model of a provider needs `model`: its name there");
+            }
+            return None;
+        };
+        let mut config = ProviderConfig::new(kind?, model.clone());
+        config.base_url = self.field(fields, "base_url", |r, t| r.text(t)).cloned();
+        let env = self.field(fields, "api_key_env", |r, t| r.text(t)).cloned();
+        let file = self.field(fields, "api_key_file", |r, t| r.text(t)).cloned();
+        config.key = match (env, file) {
+            (Some(_), Some(_)) => {
+                self.fault(fields.place("api_key_file"), "`api_key_env` and `api_key_file` are one too many");
+                return None;
+            }
+            (Some(name), None) => KeySource::Env(name),
+            (None, Some(path)) => KeySource::File(PathBuf::from(&*path)),
+            (None, None) => KeySource::Usual,
+        };
+        Some(config)
     }
 
     fn limits(&mut self, fields: &Fields<'_>, config: &mut ProviderConfig) {

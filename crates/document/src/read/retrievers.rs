@@ -1,6 +1,6 @@
 //! Reading `retrievers`, and who asks them: the `retrieve` action, the `retriever` of a tool.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures_util::future::{BoxFuture, FutureExt, ready};
 use runloom_engine::{
@@ -8,10 +8,11 @@ use runloom_engine::{
     retriever::{Document, Embeddings, RetrieveError, Search, VectorIndex},
     value,
 };
+use runloom_models::{ModelAccess, ProviderEmbeddings};
 use runloom_retrievers::{DEFAULT_K, Distance, EmbeddedIndex, HashedEmbeddings, MAX_K, Retriever, VectorTable};
 
 use super::{
-    Reader,
+    Fields, Reader,
     given::{Scope, Sees},
 };
 use crate::{
@@ -39,9 +40,11 @@ impl VectorIndex for NoDatabase {
 impl Reader<'_> {
     /// The retrievers, by name.
     pub fn retrievers(&mut self, tree: &Tree, registry: &Registry) -> BTreeMap<Arc<str>, Retriever> {
+        let access = registry.access(self.file);
         let mut retrievers = BTreeMap::new();
         for (key, retriever) in self.entries(tree) {
-            let read = self.within(format!("retriever `{}`", key.name), |r| r.one_retriever(retriever, registry));
+            let read =
+                self.within(format!("retriever `{}`", key.name), |r| r.one_retriever(retriever, registry, &access));
             // One that cannot be read is known all the same, so that what refers to it is no fault too.
             let read = read.unwrap_or_else(|| {
                 let embeddings: Arc<dyn Embeddings> = Arc::new(HashedEmbeddings::default());
@@ -53,10 +56,10 @@ impl Reader<'_> {
         retrievers
     }
 
-    fn one_retriever(&mut self, tree: &Tree, registry: &Registry) -> Option<Retriever> {
+    fn one_retriever(&mut self, tree: &Tree, registry: &Registry, access: &ModelAccess) -> Option<Retriever> {
         let fields = self.fields(tree, &["embeddings", "index", "k"]);
         let embeddings = match fields.get("embeddings") {
-            Some(tree) => self.within("embeddings", |r| r.embeddings(tree)),
+            Some(tree) => self.within("embeddings", |r| r.embeddings(tree, access)),
             None => {
                 self.fault(tree.at, "a retriever needs `embeddings`: `{hash: {}}` needs no key");
                 None
@@ -87,31 +90,57 @@ impl Reader<'_> {
         }
     }
 
-    fn embeddings(&mut self, tree: &Tree) -> Option<Arc<dyn Embeddings>> {
-        if let Some(provider) = tree.get("provider") {
-            let message = "documents cannot embed with a provider yet; use `{hash: {}}`, or register a retriever of this \
-                           name in the program";
-            self.fault(provider.at, message);
-            return None;
+    fn embeddings(&mut self, tree: &Tree, access: &ModelAccess) -> Option<Arc<dyn Embeddings>> {
+        if tree.get("provider").is_some() {
+            return self.provider_embeddings(tree, access).map(|made| Arc::new(made) as Arc<dyn Embeddings>);
         }
         let fields = self.fields(tree, &["hash"]);
         let Some(hash) = fields.raw("hash") else {
-            self.fault(tree.at, "embeddings are `{hash: {dimensions}}`");
+            self.fault(tree.at, "embeddings are `{hash: {dimensions}}`, or `{provider, model}`");
             return None;
         };
         if hash.is_null() {
             return Some(Arc::new(HashedEmbeddings::default()));
         }
         let fields = self.fields(hash, &["dimensions"]);
-        let dimensions = self.field(&fields, "dimensions", |r, t| {
+        let dimensions = self.dimensions(&fields);
+        Some(Arc::new(dimensions.map_or_else(HashedEmbeddings::default, HashedEmbeddings::new)))
+    }
+
+    fn dimensions(&mut self, fields: &Fields<'_>) -> Option<usize> {
+        self.field(fields, "dimensions", |r, t| {
             let dimensions = r.integer(t, 1)?;
             if dimensions > MAX_DIMENSIONS {
                 r.fault(t.at, format!("vectors have at most {MAX_DIMENSIONS} dimensions, not {dimensions}"));
                 return None;
             }
             usize::try_from(dimensions).ok()
-        });
-        Some(Arc::new(dimensions.map_or_else(HashedEmbeddings::default, HashedEmbeddings::new)))
+        })
+    }
+
+    /// Embeddings of a provider, as far as whoever wrote the document may name it.
+    fn provider_embeddings(&mut self, tree: &Tree, access: &ModelAccess) -> Option<ProviderEmbeddings> {
+        let known =
+            ["provider", "model", "dimensions", "base_url", "api_key_env", "api_key_file", "max_retries", "timeout_ms"];
+        let faults = self.problems.len();
+        let fields = self.fields(tree, &known);
+        let mut config = self.provider_place(&fields)?;
+        if let Some(ms) = self.field(&fields, "timeout_ms", |r, t| r.integer(t, 1)) {
+            config.waits.first_token = Duration::from_millis(ms);
+        }
+        if let Some(tries) = self.field(&fields, "max_retries", |r, t| r.integer(t, 0)) {
+            config.max_retries = u32::try_from(tries).unwrap_or(u32::MAX);
+        }
+        let dimensions = self.dimensions(&fields);
+        if let Err((field, why)) = access.check(&config) {
+            self.within(field, |r| r.fault(fields.place(field), why));
+        }
+        if self.problems.len() > faults {
+            return None;
+        }
+        ProviderEmbeddings::new(config, dimensions)
+            .map_err(|error| self.fault(fields.place("provider"), error.to_string()))
+            .ok()
     }
 
     fn index(

@@ -53,6 +53,7 @@ impl Fault {
         match error {
             E::WebStream { error, cause, .. } => Self::of_stream(&**error, cause),
             E::HttpError { status, body, headers, .. } => Self::of_answer(*status, body, headers),
+            E::WebModelCall { webc_error, .. } | E::WebAdapterCall { webc_error, .. } => Self::of_call(webc_error),
             E::ChatResponse { body, .. } => Self::of_event(body),
             E::StreamParse { serde_error, .. } => Self::lasting(format!(
                 "what it sent cannot be read: {serde_error}; does `base_url` name the right server?"
@@ -61,6 +62,26 @@ impl Fault {
                 Self::lasting("what it sent is not what this provider sends; does `base_url` name the right server?")
             }
             other => Self::lasting(short(&other.to_string())),
+        }
+    }
+
+    /// What became of a call whose answer comes whole.
+    fn of_call(error: &genai::webc::Error) -> Self {
+        use genai::webc::Error as E;
+        match error {
+            E::ResponseFailedStatus { status, body, headers } => Self::of_answer(*status, body, headers),
+            E::Reqwest(error) => Self::of_connection(error),
+            _ => Self::lasting("what it sent is not what this provider sends; does `base_url` name the right server?"),
+        }
+    }
+
+    fn of_connection(error: &reqwest::Error) -> Self {
+        let why = innermost(error);
+        match () {
+            () if error.is_builder() => Self::lasting(format!("the request cannot be made: {why}")),
+            () if error.is_connect() && error.is_timeout() => Self::brief("it could not be reached in time"),
+            () if error.is_connect() => Self::brief(format!("it could not be reached: {why}")),
+            () => Self::brief(format!("the connection broke: {why}")),
         }
     }
 
@@ -73,13 +94,7 @@ impl Fault {
             return Self::passing(waited.to_string());
         }
         if let Some(error) = error.downcast_ref::<reqwest::Error>() {
-            let why = innermost(error);
-            return match () {
-                () if error.is_builder() => Self::lasting(format!("the request cannot be made: {why}")),
-                () if error.is_connect() && error.is_timeout() => Self::brief("it could not be reached in time"),
-                () if error.is_connect() => Self::brief(format!("it could not be reached: {why}")),
-                () => Self::brief(format!("the connection broke: {why}")),
-            };
+            return Self::of_connection(error);
         }
         // What was sent is no UTF-8.
         Self::lasting(format!("what it sent cannot be read: {}", short(cause)))

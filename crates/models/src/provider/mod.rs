@@ -5,6 +5,7 @@ mod call;
 mod client;
 mod config;
 mod content;
+mod embed;
 mod fault;
 mod frames;
 mod init;
@@ -26,6 +27,7 @@ use tracing::Instrument;
 
 pub use access::{Allowed, ModelAccess};
 pub use config::{ProviderConfig, Waits};
+pub use embed::ProviderEmbeddings;
 pub use init::init_chat_model;
 pub use key::{KeySource, Secret};
 pub use kind::ProviderKind;
