@@ -212,7 +212,8 @@ fn the_readme_names_what_there_is() {
     let readme = include_str!("../../../README.md");
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     for link in readme.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {
-        assert!(link.starts_with("https://") || root.join(link).exists(), "{link} is not there");
+        let file = link.split('#').next().unwrap();
+        assert!(link.starts_with("https://") || root.join(file).exists(), "{link} is not there");
     }
     let help = run(&["--help"]).out;
     for command in ["serve", "run", "runs", "threads", "graph", "health"] {
