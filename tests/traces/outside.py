@@ -65,6 +65,6 @@ nodes:
   tools: {{ tools: {{ tools: [weather] }} }}
 edges:
   - {{ from: START, to: agent }}
-  - {{ from: agent, route: 'size(state.messages[size(state.messages) - 1].tool_calls) > 0 ? "tools" : END', to: [tools, END] }}
+  - {{ from: agent, route: 'size(state.messages[size(state.messages) - 1].tool_calls) > 0 ? "tools" : "END"', to: [tools, END] }}
   - {{ from: tools, to: agent }}
 """

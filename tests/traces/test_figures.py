@@ -25,7 +25,7 @@ def test_what_runs_do_is_counted(server):
     more = lambda name: now.get(name, 0) - before.get(name, 0)
     assert more('runloom_runs_ended_total{graph="traced",status="succeeded"}') == 1
     assert more('runloom_runs_ended_total{graph="fails",status="failed"}') == 1
-    assert more("runloom_supersteps_total") == 4
+    assert more("runloom_supersteps_total") == 3, "one that fails is not taken"
     assert more('runloom_model_calls_total{provider="openai",model="tiny",outcome="ok"}') == 2
     assert more('runloom_model_tokens_total{provider="openai",model="tiny",kind="input"}') == 14
     assert more('runloom_tool_calls_total{tool="weather",outcome="ok"}') == 1
