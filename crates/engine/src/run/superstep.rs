@@ -90,6 +90,8 @@ impl Superstep {
                 return (stopped, self.channels, None);
             }
             Err(_) => return (stopped, self.channels, None),
+            // The node that it runs in has stopped, and not ended: as that node, it tells no end.
+            Ok(Stopped::Interrupted(_)) if level.depth > 0 => return (stopped, self.channels, self.shown),
             Ok(_) => || EventData { input: given, output: Some(Value::Object(self.output())), ..EventData::default() },
         };
         level.tell_chain(EventKind::ChainEnd, self.step, Some(self.channels.snapshot()), data);

@@ -130,7 +130,10 @@ impl Superstep {
                 if level.wants(Mode::Updates) {
                     part(Payload::Update(UpdatePart::Interrupt(questions.as_slice().into())));
                 }
-                self.tell_values(Some(questions.clone()));
+                // A breakpoint in a graph within has nothing to ask.
+                if !questions.is_empty() {
+                    self.tell_values(Some(questions.clone()));
+                }
             }
             _ => {}
         }
