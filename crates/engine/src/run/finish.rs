@@ -135,7 +135,9 @@ impl Saver {
         let id = self.coming.take().unwrap_or_else(|| self.next_id(level));
         self.parent = self.current;
         self.current = Some(id);
-        let checkpoint = Arc::new(self.checkpoint(level, next, step, source, self.parent));
+        // Those before it that are not stored are nobody's parents.
+        let parent = self.held.as_ref().map_or(self.parent, |held| held.base);
+        let checkpoint = Arc::new(self.checkpoint(level, next, step, source, parent));
         self.last = Some(checkpoint.clone());
         if let Some(held) = &mut self.held {
             held.write = Some((step, source));
