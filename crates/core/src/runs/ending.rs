@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use runloom_engine::{Object, Value, checkpoint::CheckpointView, stream::SnapshotRef};
+use runloom_engine::{NodeFailure, Object, Value, checkpoint::CheckpointView, stream::SnapshotRef};
 use runloom_store::{Attempt, CancelAction, Run, RunEnd, RunStatus, ThreadStatus, ThreadUpdate};
 
 use super::{cancel::cancelled, observe, request::RunSpec};
@@ -117,7 +117,8 @@ pub(crate) fn open_questions(view: &CheckpointView) -> Value {
 
 /// The task that failed, and the namespace it is in.
 fn failed_task(view: &CheckpointView) -> Option<(String, String)> {
-    let task = view.tasks.iter().find(|task| task.error.is_some())?;
+    let failed = |error: &NodeFailure| &*error.kind != "CancelledError";
+    let task = view.tasks.iter().find(|task| task.error.as_ref().is_some_and(failed))?;
     let within = task.state.as_ref().and_then(|state| failed_task(state));
     within.or_else(|| Some((task.id.to_string(), view.config.as_ref()?.ns.to_string())))
 }

@@ -94,6 +94,9 @@ pub struct Control {
     /// The nodes whose writes made this checkpoint: as whom an update by hand without a node is taken.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub last: Vec<Arc<str>>,
+    /// The nodes as which an update by hand made this checkpoint.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub by_hand: Vec<Arc<str>>,
 }
 
 /// A checkpoint.

@@ -76,6 +76,7 @@ impl Next {
             sends: self.sends.iter().map(|(id, input)| Send { node: name(id), input: input.clone() }).collect(),
             joins,
             last: self.last.iter().map(|n| n.as_ref().map_or_else(|| START.into(), name)).collect(),
+            by_hand: Vec::new(),
         }
     }
 

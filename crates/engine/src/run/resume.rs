@@ -23,7 +23,7 @@ impl Graph {
 impl Control {
     /// Whether anything is to run next.
     pub fn is_pending(&self) -> bool {
-        let Self { input, triggered, deferred, sends, joins: _, last: _ } = self;
+        let Self { input, triggered, deferred, sends, joins: _, last: _, by_hand: _ } = self;
         input.is_some() || !triggered.is_empty() || !deferred.is_empty() || !sends.is_empty()
     }
 

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     CheckpointId, END, Error, Graph, NodeError, Object, RunConfig, START, TaskId, ThreadId, Update, Value,
     channel::Reducer,
-    checkpoint::{Change, Checkpoint, CheckpointConfig, CheckpointWrite, Outcome, Source, TaskRecord},
+    checkpoint::{Change, Checkpoint, CheckpointConfig, CheckpointWrite, Control, Outcome, Source, TaskRecord},
     graph::StateView,
     ids::later,
 };
@@ -77,6 +77,7 @@ impl Graph {
         let mut source = Source::Update;
         let mut changes = Vec::new();
         let mut kept: Vec<TaskRecord> = Vec::new();
+        let mut by_hand: Vec<Arc<str>> = Vec::new();
         let mut parent = at;
         let mut metadata = level.metadata.clone();
         let is_clear =
@@ -112,11 +113,18 @@ impl Graph {
                 };
                 let own = own_writes(&graph, &name, update, node.is_none())?;
                 let leaves = leaves(&level, node, &name, id, step, &channels, &own)?;
+                by_hand.extend(node.is_some().then(|| name.clone()));
+                let before = records.iter().find(|r| r.task == id);
+                let mut wrote = own.save(&graph);
+                // A task that had ended has written both, as a history shows it.
+                if let Some(Outcome::Done(earlier)) = before.and_then(|r| r.outcome.as_ref()) {
+                    wrote.extend(earlier.iter().cloned());
+                }
                 kept.push(TaskRecord {
                     task: id,
                     node: name,
-                    outcome: Some(Outcome::Done(own.save(&graph))),
-                    interrupts: records.iter().find(|r| r.task == id).map(|r| r.interrupts.clone()).unwrap_or_default(),
+                    outcome: Some(Outcome::Done(wrote)),
+                    interrupts: before.map(|r| r.interrupts.clone()).unwrap_or_default(),
                     answers: Vec::new(),
                     answered_by: None,
                     tries: 0,
@@ -156,7 +164,7 @@ impl Graph {
             metadata,
             revision: graph.revision().clone(),
             values: Default::default(),
-            control: next.save(&graph),
+            control: Control { by_hand, ..next.save(&graph) },
         };
         let write = CheckpointWrite {
             thread,

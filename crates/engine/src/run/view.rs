@@ -12,9 +12,9 @@ use super::{
     writes::TaskWrites,
 };
 use crate::{
-    CheckpointId, Error, Graph, Object, START, TaskId, ThreadId, Value,
+    CheckpointId, Error, Graph, NodeFailure, Object, START, TaskId, ThreadId, Value,
     checkpoint::{
-        Checkpoint, CheckpointConfig, CheckpointFilter, CheckpointView, Outcome, Saved, TaskRecord, TaskView,
+        Checkpoint, CheckpointConfig, CheckpointFilter, CheckpointView, Control, Outcome, Saved, TaskRecord, TaskView,
     },
     stream::{Snapshot, SnapshotRef},
 };
@@ -61,14 +61,16 @@ fn task_view(
     task: &Coming,
     record: Option<&TaskRecord>,
     live: bool,
+    failed: Option<&TaskRecord>,
 ) -> TaskView {
     let outcome = record.and_then(|r| r.outcome.as_ref());
     let result = match outcome {
         Some(Outcome::Done(kept)) => Some(TaskWrites::restore(graph, task.node, kept).result(graph)),
         _ => None,
     };
-    let checkpoint = task.node.and_then(|n| graph.inner.nodes[n].keeps_state.first()).map(|keeps| {
-        let ns = inner_ns(ns, &task.name, (!keeps).then_some(task.id), 0);
+    let checkpoint = task.node.and_then(|n| graph.inner.nodes[n].keeps_state.first()).map(|_| {
+        // One that keeps its own state is known by its task too, as LangGraph's clients name it.
+        let ns = inner_ns(ns, &task.name, Some(task.id), 0);
         CheckpointConfig { thread, ns: ns.into(), id: None }
     });
     TaskView {
@@ -77,6 +79,7 @@ fn task_view(
         path: task.path.clone(),
         error: match outcome {
             Some(Outcome::Failed(failure)) => Some(failure.clone()),
+            None if record.is_none_or(|r| r.interrupts.is_empty()) => failed.map(cancelled),
             _ => None,
         },
         interrupts: record.map_or_else(Vec::new, |r| if live { r.open().to_vec() } else { r.interrupts.clone() }),
@@ -85,6 +88,15 @@ fn task_view(
         state: None,
         by_join: false,
     }
+}
+
+/// The task of a step that failed, which cancelled those that had not ended.
+fn failed(records: &[TaskRecord]) -> Option<&TaskRecord> {
+    records.iter().find(|r| matches!(r.outcome, Some(Outcome::Failed(_))))
+}
+
+fn cancelled(failed: &TaskRecord) -> NodeFailure {
+    NodeFailure::new("CancelledError", format!("cancelled, for node `{}` of the same step failed", failed.node))
 }
 
 /// The parents of a checkpoint, and its metadata without them.
@@ -107,7 +119,7 @@ impl Superstep {
             .iter()
             .map(|t| {
                 let record = self.records.iter().find(|r| r.task == t.id);
-                task_view(graph, &level.ns, thread, t, record, false)
+                task_view(graph, &level.ns, thread, t, record, false, failed(&self.records))
             })
             .collect();
         let last = self.saver.last.as_ref();
@@ -242,9 +254,10 @@ impl Graph {
     }
 
     /// Whether a node is to run because a join came together, and for no other reason.
-    fn is_by_join(&self, node: usize, next: &Next) -> bool {
+    fn is_by_join(&self, node: usize, control: &Control) -> bool {
         let inner = &self.inner;
-        let has_run = |n: &usize| next.last.contains(&Some(*n));
+        let wrote = if control.by_hand.is_empty() { &control.last } else { &control.by_hand };
+        let wrote: Vec<usize> = wrote.iter().filter_map(|n| inner.node_ids.get(n).copied()).collect();
         let leads = |n: usize| {
             let from = &inner.nodes[n];
             let is_it = |name: &Arc<str>| *name == inner.nodes[node].name;
@@ -252,8 +265,8 @@ impl Graph {
                 || from.out.routes.iter().any(|r| r.targets.as_ref().is_none_or(|all| all.iter().any(is_it)))
                 || from.spec.destinations.as_ref().is_some_and(|all| all.iter().any(is_it))
         };
-        inner.joins.iter().any(|j| j.to == node && j.from.iter().any(has_run))
-            && !next.last.iter().flatten().any(|n| leads(*n))
+        inner.joins.iter().any(|j| j.to == node && j.from.iter().any(|n| wrote.contains(n)))
+            && !wrote.into_iter().any(leads)
     }
 
     fn empty_view(&self) -> CheckpointView {
@@ -320,8 +333,8 @@ impl Graph {
         let tasks: Vec<TaskView> = all
             .drain(..)
             .map(|t| TaskView {
-                by_join: t.node.is_some_and(|n| self.is_by_join(n, &next)),
-                ..task_view(self, &at.ns, Some(thread), &t, find(t.id), live)
+                by_join: t.node.is_some_and(|n| self.is_by_join(n, &at.control)),
+                ..task_view(self, &at.ns, Some(thread), &t, find(t.id), live, failed(&saved.tasks))
             })
             .collect();
         let is_finished = |t: &TaskView| live && t.result.is_some();

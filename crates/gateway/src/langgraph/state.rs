@@ -92,7 +92,15 @@ fn metadata(view: &CheckpointView) -> Value {
         metadata.insert("parents", view.parents.clone());
     }
     if let (Some(at), false) = (&view.config, view.parents.is_empty()) {
-        metadata.insert("checkpoint_ns", outermost(&at.ns));
+        // One that keeps its own state is known by the task in which it ran last.
+        let ns = match outermost(&at.ns) {
+            node if node.contains(':') => node.to_owned(),
+            node => {
+                let ran = view.metadata.get_str("langgraph_checkpoint_ns").map(outermost);
+                ran.filter(|ran| ran.split(':').next() == Some(node)).unwrap_or(node).to_owned()
+            }
+        };
+        metadata.insert("checkpoint_ns", ns);
         metadata.insert("checkpoint_map", view.parents.clone());
     }
     Value::Object(metadata)
@@ -100,7 +108,9 @@ fn metadata(view: &CheckpointView) -> Value {
 
 /// An error as Python's `repr` shows it: `ValueError('…')`.
 pub(super) fn repr(failure: &runloom_engine::NodeFailure) -> String {
-    format!("{}('{}')", failure.kind, failure.message)
+    // Of a cancelled task LangGraph has no more to say.
+    let message = if &*failure.kind == "CancelledError" { String::new() } else { format!("'{}'", failure.message) };
+    format!("{}({message})", failure.kind)
 }
 
 fn task(task: &TaskView) -> Value {
