@@ -241,6 +241,9 @@ pub struct TaskRecord {
     /// How often it was tried, where that was more than once or across a crash: later tries count on from there.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub tries: u32,
+    /// How many graphs it had run in tries before the one that stopped: that one's are numbered on from there.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub graphs: u32,
 }
 
 fn is_zero(n: &u32) -> bool {

@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
 };
 
 use parking_lot::Mutex;
@@ -51,7 +51,9 @@ pub(crate) struct TaskScope {
     /// True once it has used what no cache's key holds: an answer, a graph's own state.
     pub is_personal: AtomicBool,
     /// How many subgraphs it has run.
-    pub subgraphs: std::sync::atomic::AtomicUsize,
+    pub subgraphs: AtomicU32,
+    /// How many subgraphs earlier tries have run: this one's are others, and begin anew.
+    pub graphs: u32,
 }
 
 /// Where a task stands in its step.
@@ -96,6 +98,7 @@ impl TaskScope {
             resuming: false,
             is_personal: false.into(),
             subgraphs: 0.into(),
+            graphs: 0,
             pulse: 0.into(),
         }
     }
@@ -254,6 +257,7 @@ impl TaskScope {
             answers: asked.answers.clone(),
             answered_by: asked.answered_by,
             tries: if self.tries > 1 { self.tries } else { 0 },
+            graphs: self.graphs,
         }
     }
 }

@@ -47,5 +47,6 @@ pub(super) fn record(graph: &Graph, run: RunId, brought: &TaskWrites, records: &
         answers: Vec::new(),
         answered_by: Some(run),
         tries: 0,
+        graphs: 0,
     })
 }

@@ -106,7 +106,7 @@ fn received(cx: &Context, command: Command) -> Result<Output, NodeError> {
 
 /// The namespace of a graph within a task, under that of the graph around it: `node:task_id`, or `node` for one that keeps
 /// its own state. The second and later graphs of a task stand under a number.
-pub(super) fn inner_ns(above: &str, node: &str, task: Option<TaskId>, count: usize) -> String {
+pub(super) fn inner_ns(above: &str, node: &str, task: Option<TaskId>, count: u32) -> String {
     let mut ns = if above.is_empty() { node.to_owned() } else { format!("{above}|{node}") };
     if let Some(task) = task {
         ns = format!("{ns}:{task}");
@@ -145,7 +145,10 @@ impl Context {
             if persistent {
                 task.is_now_personal();
             }
-            let ns = inner_ns(&above.ns, task.name(), (!persistent).then_some(task.id), count);
+            let ns = match persistent {
+                true => inner_ns(&above.ns, task.name(), None, count),
+                false => inner_ns(&above.ns, task.name(), Some(task.id), task.graphs + count),
+            };
             let graph = graph.with_runtime(above.graph.runtime().clone());
             let saved = match (&graph.runtime.checkpointer, run.config.thread_id) {
                 (Some(saver), Some(thread)) if task.resuming || persistent || run.config.attempt > 1 => saver

@@ -211,6 +211,7 @@ impl Superstep {
             answers: Vec::new(),
             answered_by: None,
             tries: 0,
+            graphs: 0,
         };
         self.saver.put_task(&self.level, record);
         self.records.clear();

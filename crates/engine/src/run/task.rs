@@ -95,9 +95,13 @@ pub(crate) async fn run(
         interrupts: r.interrupts.clone(),
         answered_by: r.answered_by,
     });
+    // Once it has asked, each try goes on in the graphs that the answers are for; else it begins anew in others.
+    let mut graphs = task.earlier.as_ref().map_or(0, |r| r.graphs);
+    let has_asked = task.earlier.as_ref().is_some_and(|r| !r.interrupts.is_empty());
     loop {
         let scope = Arc::new(TaskScope {
             attempt,
+            graphs,
             tries: task.tries + attempt - 1,
             event_id,
             checkpoint: task.checkpoint,
@@ -135,13 +139,18 @@ pub(crate) async fn run(
         {
             known = Asked { count: 0, ..std::mem::take(&mut *scope.asked.lock()) };
             is_personal = scope.is_personal.load(Ordering::Relaxed);
+            if !has_asked {
+                graphs += scope.subgraphs.load(Ordering::Relaxed);
+            }
             tokio::time::sleep(pause).await;
             attempt += 1;
             continue;
         }
         if let Some(failure) = error.told() {
             scope.chain_error(&failure);
+            // The next run of it goes through its tries again.
             record.outcome = Some(Outcome::Failed(failure));
+            record.graphs = if has_asked { graphs } else { 0 };
         }
         return (Ended::Failed(Failure(Arc::new(error))), record);
     }

@@ -128,6 +128,7 @@ impl Graph {
                     answers: Vec::new(),
                     answered_by: None,
                     tries: 0,
+                    graphs: 0,
                 });
                 ended.push((node, own, leaves));
             }

@@ -70,7 +70,7 @@ fn task_view(
     };
     let checkpoint = task.node.and_then(|n| graph.inner.nodes[n].keeps_state.first()).map(|_| {
         // One that keeps its own state is known by its task too, as LangGraph's clients name it.
-        let ns = inner_ns(ns, &task.name, Some(task.id), 0);
+        let ns = inner_ns(ns, &task.name, Some(task.id), record.map_or(0, |r| r.graphs));
         CheckpointConfig { thread, ns: ns.into(), id: None }
     });
     TaskView {
@@ -203,13 +203,22 @@ impl Graph {
     }
 
     /// The state of a graph within a task: of those that the node runs, the one that has stopped, else the last to have run.
-    async fn inner_state(&self, thread: ThreadId, ns: &str, task: &TaskView) -> Result<Option<CheckpointView>, Error> {
+    async fn inner_state(
+        &self,
+        thread: ThreadId,
+        ns: &str,
+        task: &TaskView,
+        graphs: u32,
+    ) -> Result<Option<CheckpointView>, Error> {
         let Some(node) = self.inner.node_ids.get(&task.name) else { return Ok(None) };
         let node = &self.inner.nodes[*node];
         let mut found = None;
-        for (at, graph) in node.spec.node.subgraphs().into_iter().enumerate() {
-            let keeps = node.keeps_state.get(at).copied().unwrap_or_default();
-            let ns = inner_ns(ns, &task.name, (!keeps).then_some(task.id), at);
+        for (at, graph) in (0u32..).zip(node.spec.node.subgraphs()) {
+            let keeps = node.keeps_state.get(at as usize).copied().unwrap_or_default();
+            let ns = match keeps {
+                true => inner_ns(ns, &task.name, None, at),
+                false => inner_ns(ns, &task.name, Some(task.id), graphs + at),
+            };
             let graph = graph.with_runtime((*self.runtime).clone());
             let state = graph.state_of(thread, ns.into(), None, true).await?;
             if !state.next.is_empty() {
@@ -243,7 +252,9 @@ impl Graph {
                     if task.checkpoint.is_none() {
                         continue;
                     }
-                    if let Some(state) = self.inner_state(thread, &ns, task).await? {
+                    let record = saved.tasks.iter().find(|r| r.task == task.id);
+                    let graphs = record.map_or(0, |r| r.graphs);
+                    if let Some(state) = self.inner_state(thread, &ns, task, graphs).await? {
                         task.checkpoint = None;
                         task.state = Some(Box::new(state));
                     }

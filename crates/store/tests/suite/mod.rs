@@ -240,6 +240,7 @@ pub fn done(task: u128, value: impl Into<Value>) -> TaskRecord {
         answers: vec![],
         answered_by: None,
         tries: 0,
+        graphs: 0,
     }
 }
 
