@@ -217,12 +217,14 @@ impl KeptBody {
                     Self::K(Box::new(KeptView::of(view, is_held)))
                 }
                 Payload::Event(e) => {
+                    let tool_call = e.data.tool_call.as_ref().map(Value::from);
                     let mut data = BTreeMap::new();
                     let fields = [
                         ("input", &e.data.input),
                         ("output", &e.data.output),
                         ("update", &e.data.update),
                         ("custom", &e.data.custom),
+                        ("tool_call", &tool_call),
                     ];
                     for (key, value) in fields {
                         if let Some(value) = value {
@@ -321,6 +323,7 @@ impl KeptBody {
                         custom: take("custom"),
                         chunk: e.c.map(KeptChunk::chunk),
                         error: e.e,
+                        tool_call: take("tool_call").as_ref().and_then(Value::as_str).map(Arc::from),
                     },
                 })
             }

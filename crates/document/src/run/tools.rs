@@ -87,7 +87,7 @@ impl RunTools {
             }
             Ok(made)
         };
-        match run.cx.tool(call.name.clone(), call.args.clone(), work).await {
+        match run.cx.tool_called(call.name.clone(), call.id.as_str().map(Arc::from), call.args.clone(), work).await {
             Err(NodeError::Failed(failure)) if self.handle_errors => {
                 Ok(message(call, explained(&failure).into(), "error"))
             }

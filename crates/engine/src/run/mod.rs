@@ -15,6 +15,7 @@ mod subgraph;
 mod superstep;
 mod task;
 mod tell;
+mod tools;
 mod update;
 mod view;
 mod writes;

@@ -139,11 +139,24 @@ pub struct EventData {
     pub custom: Option<Value>,
     /// On an error: type and message.
     pub error: Option<crate::NodeFailure>,
+    /// On a tool's error: the id of the model's call that it answers, where it is one.
+    pub tool_call: Option<Arc<str>>,
 }
 
 impl EventData {
     /// True where it is a piece of a message, and nothing else.
     pub fn is_chunk_alone(&self) -> bool {
-        matches!(self, Self { input: None, output: None, chunk: Some(_), update: None, custom: None, error: None })
+        matches!(
+            self,
+            Self {
+                input: None,
+                output: None,
+                chunk: Some(_),
+                update: None,
+                custom: None,
+                error: None,
+                tool_call: None
+            }
+        )
     }
 }

@@ -375,7 +375,7 @@ fn event(e: &EngineEvent, ns: &str) -> Value {
         data.insert("chunk", update.clone());
     }
     if let Some(error) = &d.error {
-        data.insert("error", state::repr(error));
+        state::add_error(&mut data, e, error);
     }
     // What gave nothing says so.
     if matches!(e.kind, EventKind::ChainEnd | EventKind::ToolEnd) && d.output.is_none() {

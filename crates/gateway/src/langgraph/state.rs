@@ -1,9 +1,9 @@
 //! States and checkpoints as LangGraph shows them.
 
 use runloom_engine::{
-    Object, RunId, Value,
+    NodeFailure, Object, RunId, Value,
     checkpoint::{CheckpointConfig, CheckpointView, TaskView},
-    stream::Interrupt,
+    stream::{Event, EventKind, Interrupt},
     value,
 };
 
@@ -107,10 +107,20 @@ fn metadata(view: &CheckpointView) -> Value {
 }
 
 /// An error as Python's `repr` shows it: `ValueError('…')`.
-pub(super) fn repr(failure: &runloom_engine::NodeFailure) -> String {
+pub(super) fn repr(failure: &NodeFailure) -> String {
     // Of a cancelled task LangGraph has no more to say.
     let message = if &*failure.kind == "CancelledError" { String::new() } else { format!("'{}'", failure.message) };
     format!("{}({message})", failure.kind)
+}
+
+/// What the event of a failure says of it: of a tool its type and message, and the call it answers.
+pub(super) fn add_error(data: &mut Object, event: &Event, error: &NodeFailure) {
+    if event.kind == EventKind::ToolError {
+        data.insert("error", value!({"error": error.kind.to_string(), "message": error.message.to_string()}));
+        data.insert("tool_call_id", event.data.tool_call.as_ref().map_or(Value::Null, Value::from));
+    } else {
+        data.insert("error", repr(error));
+    }
 }
 
 fn task(task: &TaskView) -> Value {
