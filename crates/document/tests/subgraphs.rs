@@ -127,7 +127,7 @@ async fn a_stopped_graph_is_seen_from_outside_wherever_it_keeps_its_state() {
             }
             let plain = g.get_state(id, None, false).await.unwrap();
             if node == keeps {
-                assert_eq!(&*plain.tasks[0].checkpoint.as_ref().unwrap().ns, "one");
+                assert_eq!(&*plain.tasks[0].checkpoint.as_ref().unwrap().ns, by_task);
             }
             run_with(&g, Command::resume(said), config.clone()).await.values();
         }
