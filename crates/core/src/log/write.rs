@@ -85,7 +85,7 @@ impl LogWriter {
         Ok(())
     }
 
-    /// The same, where others follow at once: who waits is woken with the last of them. Waking a thread costs more than a part does.
+    /// The same, where others follow at once: who waits is woken with the last of them.
     pub async fn push_one_of_many(&mut self, origin: Origin, body: Body) -> Result<()> {
         let fresh = self.number(origin, body).await?;
         self.live.publish(fresh.record.clone());

@@ -30,7 +30,7 @@ enum Came {
     GivenBack(Usage),
 }
 
-/// After how many parts in a row a run that never waits gives way to its readers. Turns cost more than parts do.
+/// After how many parts in a row a run that never waits gives way to its readers.
 const TURN: usize = 512;
 
 impl Core {
