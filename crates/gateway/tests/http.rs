@@ -9,6 +9,7 @@ use std::{collections::HashSet, io::Write, time::Duration};
 use http::{Server, count, parse};
 use runloom_gateway::{Cors, Options};
 use serde_json::{Value as Json, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 fn hello() -> Json {
     json!({"messages": [{"role": "human", "content": "hi"}]})
@@ -299,6 +300,23 @@ async fn pages_of_other_origins_are_kept_out() {
     assert_eq!(server.open("POST", "/threads", &[("origin", &own)], b"{}").await.status, 200);
     let socket = server.open("GET", "/ws/threads/x", &[("origin", "https://other.test")], b"").await;
     assert_eq!(socket.status, 403);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_page_whose_name_stands_for_this_machine_is_kept_out() {
+    let server = Server::start(Options::default()).await;
+    let ask = async |host: &str, origin: &str| {
+        let mut socket = tokio::net::TcpStream::connect(server.at).await.unwrap();
+        let head =
+            format!("POST /threads HTTP/1.1\r\nhost: {host}\r\norigin: {origin}\r\ncontent-length: 2\r\n\r\n{{}}");
+        socket.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = [0; 12];
+        socket.read_exact(&mut answer).await.unwrap();
+        String::from_utf8_lossy(&answer[9..]).into_owned()
+    };
+    assert_eq!(ask("evil.test:8123", "http://evil.test:8123").await, "403");
+    assert_eq!(ask("localhost:8123", "http://localhost:8123").await, "200");
     server.stop().await;
 }
 

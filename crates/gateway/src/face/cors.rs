@@ -8,6 +8,7 @@ use axum::{
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
 use super::{Api, Fail, empty};
+use crate::Cors;
 
 const METHODS: HeaderValue = HeaderValue::from_static("DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT");
 const EXPOSED: HeaderValue =
@@ -18,7 +19,9 @@ const EXPOSED: HeaderValue =
 pub(crate) fn is_allowed(api: &Api, headers: &HeaderMap) -> bool {
     let Some(origin) = headers.get(header::ORIGIN) else { return true };
     let Ok(origin) = origin.to_str() else { return false };
-    is_own(origin, headers) || api.options.cors.allows(origin)
+    // For pages of this machine alone: any name can be made to stand for it, so a page is not ours for having come by one.
+    let may_be_own = api.options.cors != Cors::Loopback;
+    may_be_own && is_own(origin, headers) || api.options.cors.allows(origin)
 }
 
 fn is_own(origin: &str, headers: &HeaderMap) -> bool {
