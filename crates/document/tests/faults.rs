@@ -94,6 +94,9 @@ fn what_is_wrong_with_a_providers_model_is_said_at_its_place() {
         ("{ provider: openai, model: x, base_url: localhost }", "the address is not usable: it is no URL"),
         ("{ provider: openai, model: x, base_url: 'https://me:pw@host/v1' }", "it names a user or a password"),
         ("{ provider: openai, model: 'gpt 4' }", "`gpt 4` is no name of a model"),
+        ("{ provider: gemini, model: '../../v1beta/files?x=' }", "is no name of a model"),
+        ("{ provider: gemini, model: 'x/../y' }", "`x/../y` is no name of a model"),
+        ("{ provider: openai, model: x, max_retries: 101 }", "max_retries: expected a number from 0 to 100"),
         ("{ provider: openai, model: x, api_key_env: A, api_key_file: /b }", "are one too many"),
         ("{ provider: openai, model: x, silence_timeout_ms: 0 }", "silence_timeout_ms: expected a number from 1 on"),
     ] {

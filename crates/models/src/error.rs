@@ -8,7 +8,9 @@ pub enum Error {
     #[error("a scripted model needs at least one response")]
     NoResponses,
     /// A model's name is empty, or no name.
-    #[error("`{name}` is no name of a model: it may not be empty, nor have white space in it")]
+    #[error(
+        "`{name}` is no name of a model: it is made of letters, digits and `. _ : / @ + -`, without empty parts or `..`"
+    )]
     ModelName {
         /// What was given.
         name: String,

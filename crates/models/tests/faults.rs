@@ -132,7 +132,10 @@ async fn an_empty_answer_is_tried_again_and_then_an_error() {
     let mut config = config(&fake, OpenAi, "m");
     config.max_retries = 1;
     let said = call(&Provider::new(config).unwrap(), hello()).await;
-    assert_eq!(said.fault().message, "its answer ended before it was complete (tried 2 times)");
+    assert_eq!(
+        said.fault().message,
+        "its answer ended before it was complete; does `base_url` name a server that streams? (tried 2 times)"
+    );
 }
 
 #[tokio::test]
@@ -208,7 +211,10 @@ async fn garbage_is_an_error_that_asks_for_the_address() {
     let mut config = config(&fake, OpenAi, "m");
     config.max_retries = 0;
     let said = call(&Provider::new(config).unwrap(), hello()).await;
-    assert_eq!(said.fault().message, "its answer ended before it was complete");
+    assert_eq!(
+        said.fault().message,
+        "its answer ended before it was complete; does `base_url` name a server that streams?"
+    );
 }
 
 #[tokio::test]

@@ -9,8 +9,10 @@ use tracing_subscriber::{EnvFilter, Layer, fmt, registry::LookupSpan};
 
 use crate::failure::{Failure, Result};
 
-/// What is logged where `RUST_LOG` does not say. Some crates log what users write to models: they stay silent.
-const DEFAULT: &str = "info,genai=off,rmcp=warn";
+/// What is logged where `RUST_LOG` does not say.
+const DEFAULT: &str = "info";
+/// Crates that log what users write to models, or addresses with keys in them: they speak up only where they are asked by name.
+const SILENT: [&str; 2] = ["genai", "rmcp"];
 
 /// How the log is written.
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,14 +29,14 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
     let asked = std::env::var("RUST_LOG").ok().filter(|text| !text.trim().is_empty());
-    let filter = match &asked {
-        Some(text) => {
-            // The library under the models logs what users write to them, so it speaks up only where it is asked for by name.
-            let text = if text.contains("genai") { text.clone() } else { format!("{text},genai=off") };
-            EnvFilter::try_new(&text).map_err(|error| Failure::usage(format!("RUST_LOG is `{text}`: {error}")))?
+    let mut text = asked.clone().unwrap_or_else(|| DEFAULT.to_owned());
+    for name in SILENT {
+        if !text.contains(name) {
+            text = format!("{text},{name}=off");
         }
-        None => EnvFilter::new(DEFAULT),
-    };
+    }
+    let filter = EnvFilter::try_new(&text)
+        .map_err(|error| Failure::usage(format!("RUST_LOG is `{}`: {error}", asked.as_deref().unwrap_or_default())))?;
     // Spans of traces are many: they are exported, and are no lines of a log unless they are named.
     let is_named = asked.is_some_and(|text| text.contains(trace::TARGET));
     let filter = match format!("{}=off", trace::TARGET).parse() {

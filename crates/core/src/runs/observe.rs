@@ -73,6 +73,13 @@ pub(super) fn ended(run: &Run, end: &Outcome, now: SystemTime) {
     if end.usage != Usage::default() {
         trace::used(&span, end.usage);
     }
+    match &end.failed {
+        // Of which kind the error is: what it says may be a user's.
+        Some(kind) if end.status != RunStatus::Cancelled => {
+            tracing::info!(run = %run.id, thread = %run.thread, graph = run.graph, status, error = kind, "a run failed");
+        }
+        _ => tracing::debug!(run = %run.id, thread = %run.thread, graph = run.graph, status, "a run ended"),
+    }
     if let Some(kind) = &end.failed {
         trace::failed(&span, kind);
     }

@@ -7,6 +7,9 @@ use runloom_models::{ChatOptions, KeySource, ModelAccess, Provider, ProviderConf
 use super::{Fields, Reader, models::MAX_DELAY_MS};
 use crate::{nearest::or_known, tree::Tree};
 
+/// The most a call may be tried again: whoever needs more retries the node.
+const MOST_RETRIES: u32 = 100;
+
 /// The keys beside the model's options.
 const KEYS: [&str; 10] = [
     "provider",
@@ -87,9 +90,18 @@ impl Reader<'_> {
         Some(config)
     }
 
+    /// How often a call may be tried again.
+    pub(super) fn tries(&mut self, tree: &Tree) -> Option<u32> {
+        let tries = self.integer(tree, 0)?;
+        if tries > u64::from(MOST_RETRIES) {
+            self.fault(tree.at, format!("expected a number from 0 to {MOST_RETRIES}, found `{tries}`"));
+        }
+        u32::try_from(tries).ok()
+    }
+
     fn limits(&mut self, fields: &Fields<'_>, config: &mut ProviderConfig) {
-        if let Some(tries) = self.field(fields, "max_retries", |r, t| r.integer(t, 0)) {
-            config.max_retries = u32::try_from(tries).unwrap_or(u32::MAX);
+        if let Some(tries) = self.field(fields, "max_retries", Self::tries) {
+            config.max_retries = tries;
         }
         if let Some(bytes) = self.field(fields, "max_message_bytes", |r, t| r.integer(t, 1)) {
             config.max_message_bytes = usize::try_from(bytes).unwrap_or(usize::MAX);

@@ -128,8 +128,8 @@ impl Reader<'_> {
         if let Some(ms) = self.field(&fields, "timeout_ms", |r, t| r.integer(t, 1)) {
             config.waits.first_token = Duration::from_millis(ms);
         }
-        if let Some(tries) = self.field(&fields, "max_retries", |r, t| r.integer(t, 0)) {
-            config.max_retries = u32::try_from(tries).unwrap_or(u32::MAX);
+        if let Some(tries) = self.field(&fields, "max_retries", Self::tries) {
+            config.max_retries = tries;
         }
         let dimensions = self.dimensions(&fields);
         if let Err((field, why)) = access.check(&config) {

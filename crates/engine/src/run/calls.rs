@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Instant};
 use futures_util::StreamExt;
 use tracing::Instrument;
 
-use super::{context::Context, scope::StepTag};
+use super::{
+    context::Context,
+    scope::{RunScope, StepTag},
+};
 use crate::{
     List, NodeError, NodeFailure, Object, Value,
     model::{ChatModel, ChatRequest, Delta, ModelInfo, Usage},
@@ -149,22 +152,22 @@ impl Context {
     ) -> Result<Value, NodeError> {
         let info = Arc::new(model.info());
         let span = trace::chat(&info, self.task.level.run.config.thread_id);
-        let answer = self.call_model(model, &info, request, tags).instrument(span.clone()).await;
+        let mut account =
+            Account { run: &self.task.level.run, info: &info, span: &span, used: None, outcome: "cancelled" };
+        let answer = self.call_model(model, &mut account, request, tags).instrument(span.clone()).await;
         trace::noted(&span, &answer);
-        let (provider, model) = (info.provider.to_string(), info.model.to_string());
-        let outcome = if answer.is_ok() { "ok" } else { "error" };
-        metrics::counter!("runloom_model_calls_total", "provider" => provider, "model" => model, "outcome" => outcome)
-            .increment(1);
+        account.outcome = if answer.is_ok() { "ok" } else { "error" };
         answer
     }
 
     async fn call_model(
         &self,
         model: &dyn ChatModel,
-        info: &Arc<ModelInfo>,
+        account: &mut Account<'_>,
         mut request: ChatRequest,
         tags: &[Arc<str>],
     ) -> Result<Value, NodeError> {
+        let info = account.info;
         let task = &self.task;
         let level = &task.level;
         let call = level.run.clock.uuid();
@@ -206,6 +209,11 @@ impl Context {
             );
         }
         let call_tags: Arc<[Arc<str>]> = if wants_tokens { tags.into() } else { Arc::default() };
+        // For the logs of whoever makes the call, which may be elsewhere.
+        request.metadata.insert("run_id", level.run.run_id.to_string());
+        if let Some(thread) = level.run.config.thread_id {
+            request.metadata.insert("thread_id", thread.to_string());
+        }
         let carried = trace::carried();
         if !carried.is_empty() {
             request.metadata.insert("trace_context", carried);
@@ -234,6 +242,7 @@ impl Context {
                     .record(began.elapsed());
             }
             message.add(&delta);
+            account.used = message.usage;
             is_complete |= delta.last;
             if wants_tokens || wants_stream {
                 let chunk = Arc::new(Chunk::Delta {
@@ -277,10 +286,6 @@ impl Context {
             return Err(NodeError::new("ModelError", format!("{name}: the model's stream ended in the middle")));
         }
         let usage = message.usage;
-        if let Some(usage) = usage {
-            *level.run.usage.lock() += usage;
-            count(info, usage);
-        }
         let whole = message.finish(&id);
         trace::answered(&tracing::Span::current(), &whole, usage);
         // What the filter leaves out is not told whole either, by the node's write or by a graph around this one.
@@ -321,6 +326,31 @@ impl Context {
             data,
         });
         task.tell(payload);
+    }
+}
+
+/// What is counted of a call of a model, however it ends: one that is cancelled has been paid for too.
+struct Account<'a> {
+    run: &'a RunScope,
+    info: &'a Arc<ModelInfo>,
+    span: &'a tracing::Span,
+    used: Option<Usage>,
+    outcome: &'static str,
+}
+
+impl Drop for Account<'_> {
+    fn drop(&mut self) {
+        if let Some(used) = self.used {
+            *self.run.usage.lock() += used;
+            count(self.info, used);
+        }
+        if self.outcome == "cancelled" {
+            trace::failed(self.span, "cancelled");
+        }
+        let (provider, model) = (self.info.provider.to_string(), self.info.model.to_string());
+        let outcome = self.outcome;
+        metrics::counter!("runloom_model_calls_total", "provider" => provider, "model" => model, "outcome" => outcome)
+            .increment(1);
     }
 }
 

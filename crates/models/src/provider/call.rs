@@ -159,7 +159,8 @@ impl Call {
         delta.tool_calls = std::mem::take(&mut seen.answer.calls);
         if is_over {
             if !seen.answer.is_whole {
-                return Err(Fault::brief("its answer ended before it was complete"));
+                let hint = if self.has_given { "" } else { "; does `base_url` name a server that streams?" };
+                return Err(Fault::brief(format!("its answer ended before it was complete{hint}")));
             }
             delta.response_metadata = Some(seen.answer.finish(config.kind));
             delta.usage = seen.answer.usage;
@@ -193,13 +194,19 @@ impl Call {
         let pause = retry::pause(self.attempt.saturating_add(1), fault.retry_after);
         let may = fault.try_again && !self.has_given && self.attempt <= config.max_retries;
         if may && pause <= retry::LONGEST_WAIT {
+            let of = |key: &str| self.request.metadata.get_str(key).unwrap_or_default();
             tracing::warn!(
+                run = of("run_id"),
+                thread = of("thread_id"),
+                provider = config.kind.name(),
                 model = &*config.model,
                 attempt = self.attempt,
-                error = self.hidden(fault.message),
+                error = fault.what(),
                 pause = ?pause,
                 "a call of a model failed and is tried again"
             );
+            // In the provider's words, which may repeat its user's.
+            tracing::debug!(model = &*config.model, error = self.hidden(fault.message), "what the provider said");
             tokio::time::sleep(pause).await;
             self.attempt += 1;
             return None;

@@ -77,7 +77,9 @@ impl ProviderConfig {
     }
 
     pub(crate) fn check(&self) -> Result<(), Error> {
-        if self.model.trim().is_empty() || self.model.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        // Some providers have it in the path of what is called: it must not lead elsewhere at them.
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "._:/@+-".contains(c);
+        if !self.model.chars().all(is_plain) || self.model.split('/').any(|part| ["", ".", ".."].contains(&part)) {
             return Err(Error::ModelName { name: self.model.to_string() });
         }
         if let Some(url) = &self.base_url {

@@ -83,7 +83,7 @@ async fn tried(
         tracing::warn!(
             model = &*config.model,
             attempt,
-            error = fault.message,
+            error = fault.what(),
             ?pause,
             "embedding failed and is tried again"
         );

@@ -37,6 +37,11 @@ impl Fault {
         Self { try_again: true, ..Self::passing(message) }
     }
 
+    /// What it is, without what the provider says of it: for a log.
+    pub fn what(&self) -> &str {
+        self.message.split(": ").next().unwrap_or_default()
+    }
+
     /// The error of a call of a model.
     pub fn of(self, config: &ProviderConfig) -> ModelError {
         ModelError {
@@ -223,6 +228,17 @@ mod tests {
         assert_eq!(after("retry-after", "Wed, 21 Oct 2026 07:00:00 GMT"), Some(Duration::ZERO));
         for nonsense in ["soon", "-1", "inf", "NaN", "1e400", ""] {
             assert_eq!(after("retry-after", nonsense), None, "{nonsense}");
+        }
+    }
+
+    #[test]
+    fn a_log_has_nothing_of_what_the_provider_says() {
+        let body = r#"{"error": {"message": "cannot serve prompt: my secret"}}"#;
+        let answer = Fault::of_answer(StatusCode::SERVICE_UNAVAILABLE, body, &HeaderMap::new());
+        let event = Fault::of_event(&serde_json::from_str(body).unwrap());
+        for (fault, what) in [(answer, "503 Service Unavailable"), (event, "it broke off with an error")] {
+            assert!(fault.message.contains("my secret"), "its caller is told");
+            assert_eq!(fault.what(), what);
         }
     }
 

@@ -33,6 +33,27 @@ pub(super) enum Place {
     Url { url: String, headers: BTreeMap<String, String> },
 }
 
+impl Place {
+    /// A text without where this is: an address may hold a key, and is the operator's to know.
+    pub fn hidden(&self, text: String) -> String {
+        let Self::Url { url, headers } = self else { return text };
+        let mut text = text;
+        // As the library under the transport writes it.
+        while let Some(at) = text.find(" for url (") {
+            let end = text[at..].find(')').map_or(text.len(), |end| at + end + 1);
+            text.replace_range(at..end, "");
+        }
+        let parsed = reqwest::Url::parse(url).ok();
+        let written = parsed.iter().flat_map(|url| [url.to_string(), url.query().unwrap_or_default().to_owned()]);
+        for secret in [url.clone()].into_iter().chain(written).chain(headers.values().cloned()) {
+            if !secret.is_empty() {
+                text = text.replace(&secret, "…");
+            }
+        }
+        text
+    }
+}
+
 impl std::fmt::Debug for Place {
     /// Without what may be keys.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -153,6 +174,14 @@ mod tests {
 
     fn read(text: &str) -> Result<McpConfig, String> {
         McpConfig::parse(text, |name| (name == "TOKEN").then(|| "s3cret".to_owned()))
+    }
+
+    #[test]
+    fn an_address_and_its_keys_are_hidden() {
+        let headers = BTreeMap::from([("authorization".to_owned(), "Bearer sesame".to_owned())]);
+        let place = Place::Url { url: "http://10.0.0.1:9/mcp?api_key=open".to_owned(), headers };
+        let said = "error sending request for url (http://10.0.0.1:9/mcp?api_key=open): Bearer sesame, api_key=open";
+        assert_eq!(place.hidden(said.to_owned()), "error sending request: …, …");
     }
 
     #[test]

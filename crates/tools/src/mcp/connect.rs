@@ -19,7 +19,7 @@ use super::{
     config::{Place, ServerConfig},
     wire::{Progress, Tapped},
 };
-use crate::egress::told;
+use crate::egress::{innermost, told};
 
 /// What of our environment a server is given beside its own: what programs do not run without, and no keys.
 const INHERITED: [&str; 12] = [
@@ -62,9 +62,10 @@ impl Connection {
             }
         };
         let waited = config.start_timeout;
-        tokio::time::timeout(waited, opened).await.unwrap_or_else(|_| {
+        let opened = tokio::time::timeout(waited, opened).await.unwrap_or_else(|_| {
             Err(format!("it did not start and list its tools within {waited:?}; `start_timeout_ms` sets another time"))
-        })
+        });
+        opened.map_err(|why| config.place.hidden(why))
     }
 
     async fn over<T: Transport<RoleClient> + 'static>(transport: T) -> Result<Self, String> {
@@ -74,10 +75,12 @@ impl Connection {
         let service = ClientConfig::new(ClientCapabilities::default(), us)
             .serve(tapped)
             .await
-            .map_err(|error| format!("it does not begin to speak MCP: {}", told(&error)))?;
+            .map_err(|error| format!("it does not begin to speak MCP: {}", innermost(&error)))?;
         let peer = service.peer().clone();
-        let tools =
-            peer.list_all_tools().await.map_err(|error| format!("it does not list its tools: {}", told(&error)))?;
+        let tools = peer
+            .list_all_tools()
+            .await
+            .map_err(|error| format!("it does not list its tools: {}", innermost(&error)))?;
         Ok(Self { service: tokio::sync::Mutex::new(service), peer, progress, gone, tools })
     }
 

@@ -24,7 +24,7 @@ use tokio::{sync::Mutex, time::Instant};
 
 pub use self::{config::McpConfig, result::McpResult};
 use self::{config::ServerConfig, connect::Connection};
-use crate::egress::told;
+use crate::egress::innermost;
 
 /// A server that lived this long did not die of being started.
 const HEALTHY: Duration = Duration::from_secs(10);
@@ -302,7 +302,13 @@ impl Server {
                     format!("`{tool}` gave no sign of life within {timeout:?}; `timeout_ms` sets another time");
                 (self.failed(message, true), false)
             }
-            other => (self.failed(format!("`{tool}` could not be called: {}", told(&other)), true), true),
+            ServiceError::TransportClosed => {
+                (self.failed("it ended while it was called; call it again".to_owned(), true), true)
+            }
+            other => {
+                let why = self.config.place.hidden(innermost(&other));
+                (self.failed(format!("`{tool}` could not be called: {why}"), true), true)
+            }
         }
     }
 
