@@ -34,10 +34,16 @@ pub(super) enum Place {
 }
 
 impl Place {
-    /// A text without where this is: an address may hold a key, and is the operator's to know.
+    /// What a library says of a server, without where the server is: an address may hold a key, and is the operator's to know.
     pub fn hidden(&self, text: String) -> String {
-        let Self::Url { url, headers } = self else { return text };
         let mut text = text;
+        // Types of a library are nobody's to read.
+        if let (Some(at), Some(end)) = (text.find("Transport ["), text.find("] error: "))
+            && at < end
+        {
+            text.replace_range(at..end + "] error: ".len(), "");
+        }
+        let Self::Url { url, headers } = self else { return text };
         // As the library under the transport writes it.
         while let Some(at) = text.find(" for url (") {
             let end = text[at..].find(')').map_or(text.len(), |end| at + end + 1);
@@ -180,7 +186,7 @@ mod tests {
     fn an_address_and_its_keys_are_hidden() {
         let headers = BTreeMap::from([("authorization".to_owned(), "Bearer sesame".to_owned())]);
         let place = Place::Url { url: "http://10.0.0.1:9/mcp?api_key=open".to_owned(), headers };
-        let said = "error sending request for url (http://10.0.0.1:9/mcp?api_key=open): Bearer sesame, api_key=open";
+        let said = "Transport [a::B<c::D>] error: error sending request for url (http://10.0.0.1:9/mcp?api_key=open): Bearer sesame, api_key=open";
         assert_eq!(place.hidden(said.to_owned()), "error sending request: …, …");
     }
 
