@@ -2,7 +2,8 @@
 import pytest
 
 from wire import (
-    TIMEOUT, assistants_pb2, event_pb2, graphs_pb2, json_pb2, new_id, refused, run_pb2, runs_pb2, spec, text, threads_pb2,
+    TIMEOUT, assistants_pb2, event_pb2, graphs_pb2, json_pb2, kind, new_id, refused, run_pb2, runs_pb2, spec, text, threads_pb2,
+    until,
 )
 
 
@@ -74,7 +75,9 @@ def test_what_is_not_there_is_not_found(api):
 
 
 def test_a_run_that_goes_is_not_deleted(api):
-    run_id = api.create("slow", {}).run_id
+    # One that waits for its turn may be deleted.
+    stream = api.open(spec("slow", {}, modes=["updates"]))
+    run_id = until(stream, lambda part: kind(part) == "update")[-1].run_id
     with refused("RUN_ACTIVE", "FAILED_PRECONDITION"):
         api.runs.DeleteRun(runs_pb2.DeleteRunRequest(run_id=run_id), timeout=TIMEOUT)
     api.cancel(run_id)
