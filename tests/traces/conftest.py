@@ -41,5 +41,13 @@ state: { secret: {} }
 nodes: { one: { fail: '"no good: " + state.secret' } }
 edges: [ { from: START, to: one } ]
 """)
+    (graphs / "speaks.yaml").write_text("""
+runloom: v1
+name: speaks
+state: { messages: { reducer: messages } }
+models: { bot: { scripted: { responses: [ { content: one two three four five six seven } ], delay_ms: 60000 } } }
+nodes: { say: { chat_model: { model: bot } } }
+edges: [ { from: START, to: say } ]
+""")
     with Server("--egress-allow", "127.0.0.1", graphs=graphs) as server:
         yield server

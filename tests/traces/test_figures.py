@@ -2,6 +2,7 @@
 import json, pathlib, re, urllib.request
 
 from test_traces import over_http, stream
+from wire import TIMEOUT, Api, kind, runs_pb2, spec, until
 
 DASHBOARD = pathlib.Path(__file__).resolve().parents[2] / "deploy" / "grafana" / "runloom.json"
 
@@ -38,6 +39,15 @@ def test_what_runs_do_is_counted(server):
     assert of_queue["queue"] == {"n_pending": 0, "n_running": 0} and of_queue["workers"]["available"] == of_queue["workers"]["max"]
 
 
+def test_a_call_of_a_model_that_is_cancelled_is_counted(server):
+    api = Api(server.address)
+    parts = api.runs.StreamRun(runs_pb2.StreamRunRequest(run=spec("speaks", {"messages": []}, modes=["events"])), timeout=TIMEOUT)
+    run_id = until(parts, lambda part: kind(part) == "event" and part.event.name == "ScriptedModel")[-1].run_id
+    api.cancel(run_id)
+    api.close()
+    assert figures(server)['runloom_model_calls_total{provider="scriptedmodel",model="scripted",outcome="cancelled"}'] == 1
+
+
 def test_an_open_stream_and_a_first_token_are_counted(server):
     body = json.dumps({"assistant_id": "traced", "input": {"messages": [{"role": "human", "content": "hi"}]}, "stream_mode": "messages-tuple", "after_seconds": 0.5})
     request = urllib.request.Request(f"http://{server.http}/runs/stream", body.encode(), {"content-type": "application/json"})
@@ -64,8 +74,10 @@ def test_the_dashboard_shows_figures_that_there_are(server):
 
 
 def test_the_log_tells_of_which_run_it_speaks_and_no_content(server):
-    stream(server, "fails", {"secret": "sesame"})
+    run_id = stream(server, "fails", {"secret": "sesame"})[-1].run_id
     server.stop()
     lines = [json.loads(line) for line in server.output().splitlines() if line.startswith("{")]
     assert lines and all("timestamp" in line and "level" in line for line in lines)
+    failed, = [line for line in lines if line["message"] == "a run failed"]
+    assert (failed["run"], failed["graph"], failed["error"]) == (run_id, "fails", "ValueError") and failed["thread"]
     assert "sesame" not in server.output()

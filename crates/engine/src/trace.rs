@@ -18,6 +18,9 @@ use crate::{
 /// The target of all spans.
 pub const TARGET: &str = "runloom_trace";
 
+/// The headers that tell a trace context.
+pub const HEADERS: [&str; 2] = ["traceparent", "tracestate"];
+
 /// Tells the trace context of what is under way where it is called: `traceparent`, and `tracestate` where there is one.
 pub type Carrier = fn() -> Object;
 
@@ -51,8 +54,7 @@ pub fn adopt(span: &Span, context: &Object) {
 
 /// What of some headers is trace context.
 pub fn context_of(headers: &Object) -> Object {
-    let is_header =
-        |name: &str, value: &Value| ["traceparent", "tracestate"].contains(&name) && value.as_str().is_some();
+    let is_header = |name: &str, value: &Value| HEADERS.contains(&name) && value.as_str().is_some();
     let found = headers.iter().filter(|(name, value)| is_header(name, value));
     found.map(|(name, value)| (name.clone(), value.clone())).collect()
 }

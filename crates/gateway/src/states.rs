@@ -8,12 +8,9 @@ use runloom_engine::{CheckpointId, Object, StateUpdate, ThreadId, Value, checkpo
 use crate::{
     face::{Api, Call, Fail, Fields, Reply, json},
     langgraph::{history as shown_history, state},
+    runs::checkpoint_id,
     threads::find,
 };
-
-fn checkpoint_id(text: &str) -> Result<CheckpointId, Fail> {
-    text.parse().map_err(|_| Fail::invalid("Invalid checkpoint ID: must be a UUID"))
-}
 
 /// A checkpoint as clients name it: its id, and the namespace it is of.
 fn place(fields: &Fields<'_>) -> Result<(Option<CheckpointId>, String), Fail> {

@@ -3,7 +3,7 @@
 use axum::extract::State;
 use http::StatusCode;
 use runloom_core::{Attending, Core, Error, FilterSpec, PreparedRun, Reason, RunRequest, Target, store::Run};
-use runloom_engine::{ThreadId, Value};
+use runloom_engine::{ThreadId, Value, trace};
 
 use super::{Asked, Feed, Place, event_filter, outcome::outcome};
 use crate::{
@@ -18,7 +18,7 @@ pub(crate) async fn make(core: &Core, asked: Asked) -> Result<Run, Fail> {
 
 /// Makes a run part of its caller's trace.
 fn traced(call: &Call, mut asked: Asked) -> Asked {
-    for name in ["traceparent", "tracestate"] {
+    for name in trace::HEADERS {
         if let Some(value) = call.header(name) {
             asked.request.trace.insert(name, value);
         }

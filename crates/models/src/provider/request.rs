@@ -8,6 +8,7 @@ use genai::chat::{
 use runloom_engine::{
     Value,
     model::{ChatRequest, ToolSpec},
+    trace,
 };
 use serde_json::json;
 
@@ -65,7 +66,7 @@ pub(crate) fn conversation(kind: ProviderKind, request: &ChatRequest) -> Result<
 pub(crate) fn trace_headers(request: &ChatRequest) -> Vec<(String, String)> {
     let context = request.metadata.get("trace_context");
     let plain = |text: &str| !text.is_empty() && text.len() <= 512 && text.bytes().all(|b| (b' '..=b'~').contains(&b));
-    ["traceparent", "tracestate"]
+    trace::HEADERS
         .into_iter()
         .filter_map(|name| Some((name.to_owned(), context?.get_str(name).filter(|text| plain(text))?.to_owned())))
         .collect()

@@ -10,7 +10,7 @@ use runloom::v1::{
     wait_run_request,
 };
 use runloom_core::{Attending, Error, Outcome, ReadOptions, Reason, RunRequest, RunSpec, store};
-use runloom_engine::{Object, RunId, ThreadId, Value};
+use runloom_engine::{Object, RunId, ThreadId, Value, trace};
 use runloom_store::{CancelAction, Page, RunFilter, RunStatus};
 use tonic::{Request, Response, Status, metadata::MetadataMap};
 
@@ -117,7 +117,7 @@ impl Api {
 fn asked(mut check: Check, spec: Option<runloom::v1::RunSpec>, of: &MetadataMap) -> Result<RunRequest, Status> {
     let mut asked = run_request(&mut check, "run", spec);
     check.done()?;
-    for name in ["traceparent", "tracestate"] {
+    for name in trace::HEADERS {
         if let Some(value) = of.get(name).and_then(|value| value.to_str().ok()) {
             asked.trace.insert(name, value);
         }
