@@ -13,7 +13,7 @@ pub struct Options {
     pub body_timeout: Duration,
     /// How long a stream, or an answer that is waited for, may be silent before it says that it is there.
     pub heartbeat: Duration,
-    /// How many streams may be compressed at once, for clients that accept gzip; 0 for none. Each takes some 300 KB.
+    /// How many streams may be compressed at once, for clients that accept gzip; 0 for none. Each takes some 450 KB.
     pub compressed_streams: usize,
     /// Gives the figures that the program keeps, in Prometheus' text format. Without it only the runs are counted.
     pub figures: Option<Figures>,

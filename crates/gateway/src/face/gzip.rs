@@ -19,7 +19,7 @@ use futures_core::Stream;
 use http::{HeaderMap, HeaderValue, header};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Compresses the streams of events that may be, as long as not too many are: each holds some 300 KB.
+/// Compresses the streams of events that may be, as long as not too many are: each holds some 450 KB.
 pub(crate) async fn squeeze(State(room): State<Arc<Semaphore>>, request: Request, next: Next) -> Response {
     let accepts = accepts_gzip(request.headers());
     let mut response = next.run(request).await;
