@@ -206,7 +206,7 @@ async fn parts(client: &Client, spec: runloom::v1::RunSpec) -> Vec<(u64, &'stati
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_part_is_missing_or_comes_twice_wherever_the_connection_is_cut() {
     let server = Server::builder()
-        .store(Arc::new(runloom_store::MemoryStore::new()))
+        .store(Arc::new(runloom_store_memory::MemoryStore::new()))
         .document("talk.yaml", GRAPH)
         .start()
         .await

@@ -10,7 +10,9 @@ use runloom_engine::{
     stream::{Mode, Modes, Payload},
     *,
 };
-use runloom_store::{MemoryStore, OpenOptions, ReadLimit, SqliteStore, Store};
+use runloom_store::{ReadLimit, Store};
+use runloom_store_memory::MemoryStore;
+use runloom_store_sqlite::{OpenOptions, SqliteStore};
 
 /// Two models that speak side by side, one of which thinks and calls a tool first.
 const DOCUMENT: &str = r#"

@@ -18,9 +18,10 @@ use runloom_engine::{
     *,
 };
 use runloom_store::{
-    CancelAction, Canceller, MemoryStore, Multitask, NewThread, PageRequest, RunFilter, RunStatus, SqliteStore, Store,
-    ThreadStatus,
+    CancelAction, Canceller, Multitask, NewThread, PageRequest, RunFilter, RunStatus, Store, ThreadStatus,
 };
+use runloom_store_memory::MemoryStore;
+use runloom_store_sqlite::SqliteStore;
 use tokio::sync::{Notify, Semaphore};
 
 /// Gates that nodes wait at, by the text they are given; and who has come to one.
@@ -534,7 +535,7 @@ async fn a_run_that_takes_too_long_is_timed_out_and_says_so() {
 #[tokio::test]
 async fn a_drained_core_gives_its_runs_back_and_the_next_one_ends_them() {
     let folder = tempfile::tempdir().unwrap();
-    let open = || Arc::new(SqliteStore::open(runloom_store::OpenOptions::new(folder.path())).unwrap());
+    let open = || Arc::new(SqliteStore::open(runloom_store_sqlite::OpenOptions::new(folder.path())).unwrap());
     let gates = Arc::default();
     let core = core_on(open(), &gates, |o| o.drain_timeout = Duration::ZERO).await;
     let thread = core.store().create_thread(NewThread::default()).await.unwrap().id;

@@ -3,11 +3,10 @@
 
 use std::{error::Error, fs, sync::Arc};
 
-use runloom_core::{
-    Core, CoreOptions,
-    store::{MemoryStore, OpenOptions, SqliteStore, Store},
-};
+use runloom_core::{Core, CoreOptions, store::Store};
 use runloom_gateway::{Cors, Options, serve};
+use runloom_store_memory::MemoryStore;
+use runloom_store_sqlite::{OpenOptions, SqliteStore};
 use tokio::net::TcpListener;
 
 #[tokio::main]

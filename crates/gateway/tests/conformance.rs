@@ -19,7 +19,9 @@ use runloom_engine::{
     stream::{Mode, Modes},
 };
 use runloom_gateway::langgraph::{Dialect, StreamMode, error_object, history, state};
-use runloom_store::{MemoryStore, NewThread, SqliteStore, Store};
+use runloom_store::{NewThread, Store};
+use runloom_store_memory::MemoryStore;
+use runloom_store_sqlite::SqliteStore;
 use serde_json::{Value as Json, json};
 
 fn folder() -> PathBuf {
@@ -321,7 +323,7 @@ async fn every_scenario_agrees() {
         let data = tempdir();
         let stores: [(&str, Arc<dyn Store>); 2] = [
             ("memory", Arc::new(MemoryStore::new())),
-            ("sqlite", Arc::new(SqliteStore::open(store::OpenOptions::new(&data)).unwrap())),
+            ("sqlite", Arc::new(SqliteStore::open(runloom_store_sqlite::OpenOptions::new(&data)).unwrap())),
         ];
         for (kind, store) in stores {
             for fault in play(name, store).await {

@@ -12,8 +12,10 @@ use std::{collections::HashMap, path::PathBuf, sync::Arc};
 use http::{Server, parse};
 use matcher::Matcher;
 use regex::{Captures, Regex};
-use runloom_core::store::{MemoryStore, OpenOptions, SqliteStore, Store};
+use runloom_core::store::Store;
 use runloom_gateway::Options;
+use runloom_store_memory::MemoryStore;
+use runloom_store_sqlite::{OpenOptions, SqliteStore};
 use serde_json::{Map, Value as Json, json};
 
 const STEPS: [&str; 20] = [

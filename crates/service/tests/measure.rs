@@ -12,7 +12,7 @@ use bytes::{Buf, BufMut, Bytes};
 use prost::Message;
 use runloom::v1::{self, JoinRunRequest, JsonEncoding, StreamMode, StreamRunRequest};
 use runloom_service::listen;
-use runloom_store::MemoryStore;
+use runloom_store_memory::MemoryStore;
 use serde_json::json;
 use support::*;
 use tonic::{

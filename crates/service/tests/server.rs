@@ -14,7 +14,7 @@ use runloom::{
     },
 };
 use runloom_service::{Error, Server, listen};
-use runloom_store::{OpenOptions, SqliteStore};
+use runloom_store_sqlite::{OpenOptions, SqliteStore};
 use serde_json::json;
 use support::*;
 use tonic::{Code, codec::CompressionEncoding};

@@ -142,7 +142,8 @@ pub trait Assistants: Send + Sync {
 }
 
 impl Assistant {
-    pub(crate) fn new(id: AssistantId, new: NewAssistant, now: SystemTime) -> Self {
+    /// The assistant of a request, at version 1.
+    pub fn new(id: AssistantId, new: NewAssistant, now: SystemTime) -> Self {
         Self {
             id,
             owner: new.owner,
@@ -158,7 +159,8 @@ impl Assistant {
         }
     }
 
-    pub(crate) fn apply(&mut self, update: AssistantUpdate, version: u32, now: SystemTime) {
+    /// Applies an update, which makes it this version.
+    pub fn apply(&mut self, update: AssistantUpdate, version: u32, now: SystemTime) {
         if let Some(graph) = update.graph {
             self.graph = graph;
         }
@@ -182,24 +184,25 @@ impl Assistant {
     }
 
     /// It as one of its versions, which was made when it last changed.
-    pub(crate) fn as_version(&self) -> Self {
+    pub fn as_version(&self) -> Self {
         Self { created_at: self.updated_at, ..self.clone() }
     }
 
     /// It with a version as the latest.
-    pub(crate) fn at_version(&self, version: Self, now: SystemTime) -> Self {
+    pub fn at_version(&self, version: Self, now: SystemTime) -> Self {
         Self { created_at: self.created_at, updated_at: now, ..version }
     }
 }
 
 impl AssistantSort {
-    pub(crate) fn tag(self, direction: Direction) -> u8 {
+    /// Names the order in page tokens.
+    pub fn tag(self, direction: Direction) -> u8 {
         order_tag(3, self as u8, direction)
     }
 }
 
 /// Where an assistant stands in a list.
-pub(crate) fn position_of(assistant: &Assistant, sort: AssistantSort, ordinal: i64) -> Position {
+pub fn position_of(assistant: &Assistant, sort: AssistantSort, ordinal: i64) -> Position {
     let key = match sort {
         AssistantSort::Created => Key::Int(ordinal),
         AssistantSort::Updated => Key::Int(nanos(assistant.updated_at)),
@@ -211,7 +214,7 @@ pub(crate) fn position_of(assistant: &Assistant, sort: AssistantSort, ordinal: i
 }
 
 /// A page of the versions of an assistant, the highest first.
-pub(crate) fn page_of_versions(versions: Vec<Assistant>, has: &Object, page: &PageRequest) -> Result<Page<Assistant>> {
+pub fn page_of_versions(versions: Vec<Assistant>, has: &Object, page: &PageRequest) -> Result<Page<Assistant>> {
     let rows = versions.into_iter().filter(|v| contains(&v.metadata, has)).map(|v| {
         let version = i64::from(v.version);
         (Position { key: Key::Int(version), ordinal: version }, v)

@@ -36,12 +36,12 @@ pub trait Checkpoints: Send + Sync {
 /// The checkpoint of the graph itself in whose step a task's namespace was made.
 ///
 /// None for a namespace that is no task's: one that ends in a name without a task's id lives on from run to run.
-pub(crate) fn made_in(ns: &str, metadata: &Object) -> Option<CheckpointId> {
+pub fn made_in(ns: &str, metadata: &Object) -> Option<CheckpointId> {
     ns.rsplit('|').next().filter(|last| last.contains(':'))?;
     metadata.get("parents")?.get_str("")?.parse().ok()
 }
 
 /// Refuses to write to another thread than the run's.
-pub(crate) fn wrong_thread(attempt: Attempt, named: ThreadId) -> Error {
+pub fn wrong_thread(attempt: Attempt, named: ThreadId) -> Error {
     Error::Invalid(format!("run {} is on another thread, and does not write to thread {named}", attempt.run))
 }

@@ -185,7 +185,8 @@ pub trait Crons: Send + Sync {
 }
 
 impl Cron {
-    pub(crate) fn new(id: CronId, new: NewCron, now: SystemTime) -> Self {
+    /// The cron of a request.
+    pub fn new(id: CronId, new: NewCron, now: SystemTime) -> Self {
         Self {
             id,
             owner: new.owner,
@@ -207,7 +208,8 @@ impl Cron {
         }
     }
 
-    pub(crate) fn apply(&mut self, update: CronUpdate, now: SystemTime) {
+    /// Applies an update.
+    pub fn apply(&mut self, update: CronUpdate, now: SystemTime) {
         if let Some(schedule) = update.schedule {
             self.schedule = schedule;
         }
@@ -236,11 +238,12 @@ impl Cron {
     }
 
     /// Whether it is due as a firing saw it.
-    pub(crate) fn is_due(&self, firing: &Firing) -> bool {
+    pub fn is_due(&self, firing: &Firing) -> bool {
         self.enabled && self.next_at.is_some_and(|at| nanos(at) == nanos(firing.due))
     }
 
-    pub(crate) fn fired(&mut self, next: Option<SystemTime>, run: Result<RunId, String>, now: SystemTime) {
+    /// Records a firing: the run, or why there is none.
+    pub fn fired(&mut self, next: Option<SystemTime>, run: Result<RunId, String>, now: SystemTime) {
         self.next_at = next;
         self.fired_at = Some(now);
         match run {
@@ -254,12 +257,13 @@ impl Cron {
 }
 
 impl CronSort {
-    pub(crate) fn tag(self, direction: Direction) -> u8 {
+    /// Names the order in page tokens.
+    pub fn tag(self, direction: Direction) -> u8 {
         order_tag(5, self as u8, direction)
     }
 
     /// Where a cron stands in a list.
-    pub(crate) fn position(self, cron: &Cron, ordinal: i64) -> Position {
+    pub fn position(self, cron: &Cron, ordinal: i64) -> Position {
         let at = |time: Option<SystemTime>| Key::Int(time.map_or(i64::MIN, nanos));
         let key = match self {
             Self::Created => Key::Int(ordinal),

@@ -36,7 +36,8 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    pub(crate) fn new(run: RunId, new: NewDelivery, now: SystemTime) -> Self {
+    /// The delivery of a run that ends now.
+    pub fn new(run: RunId, new: NewDelivery, now: SystemTime) -> Self {
         let NewDelivery { url, body } = new;
         Self { run, url, body, created_at: now, next_at: now, attempts: 0, error: None }
     }

@@ -41,11 +41,11 @@ pub const SNAPSHOT_MIN: u64 = 16 * 1024;
 pub const ROW_BYTES: u64 = 128;
 
 /// The state of a checkpoint, by channel.
-pub(crate) type State = BTreeMap<Arc<str>, Value>;
+pub type State = BTreeMap<Arc<str>, Value>;
 
 /// How far from its base a checkpoint stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Chain {
+pub struct Chain {
     /// The bytes of the base's state.
     pub base: u64,
     /// The bytes of the rows since the base, without it.
@@ -70,7 +70,7 @@ impl Chain {
 }
 
 /// Applies what a step changed.
-pub(crate) fn apply(state: &mut State, changes: &[(Arc<str>, Change)]) -> Result<()> {
+pub fn apply(state: &mut State, changes: &[(Arc<str>, Change)]) -> Result<()> {
     for (channel, change) in changes {
         let after = change
             .apply(state.get(channel))
@@ -84,17 +84,17 @@ pub(crate) fn apply(state: &mut State, changes: &[(Arc<str>, Change)]) -> Result
 }
 
 /// The channels of a snapshot that hold something.
-pub(crate) fn state_of(snapshot: &Snapshot) -> State {
+pub fn state_of(snapshot: &Snapshot) -> State {
     snapshot.iter().map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
 /// The bytes of what a step changed.
-pub(crate) fn encode_changes(write: &CheckpointWrite) -> Result<String> {
+pub fn encode_changes(write: &CheckpointWrite) -> Result<String> {
     encode(&write.changes)
 }
 
 /// The bytes of a whole state.
-pub(crate) fn encode_state<'a>(state: impl Iterator<Item = (&'a Arc<str>, &'a Value)>) -> Result<String> {
+pub fn encode_state<'a>(state: impl Iterator<Item = (&'a Arc<str>, &'a Value)>) -> Result<String> {
     struct Fields<I>(std::cell::RefCell<I>);
     impl<'a, I: Iterator<Item = (&'a Arc<str>, &'a Value)>> Serialize for Fields<I> {
         fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
@@ -109,13 +109,13 @@ pub(crate) fn encode_state<'a>(state: impl Iterator<Item = (&'a Arc<str>, &'a Va
 }
 
 /// The JSON of anything that is kept.
-pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<String> {
+pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<String> {
     serde_json::to_string(value).map_err(|error| Error::Invalid(format!("it cannot be kept as JSON: {error}")))
 }
 
 /// Reads back what [`encode`] wrote. What wraps a value adds to its depth, so the parser's own limit is off: the
 /// engine's stood in the way when it was written.
-pub(crate) fn decode<T: DeserializeOwned>(json: &[u8]) -> Result<T> {
+pub fn decode<T: DeserializeOwned>(json: &[u8]) -> Result<T> {
     let mut reader = serde_json::Deserializer::from_slice(json);
     reader.disable_recursion_limit();
     T::deserialize(&mut reader).map_err(|error| Error::Corrupt(format!("JSON of {} bytes: {error}", json.len())))

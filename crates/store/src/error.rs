@@ -151,17 +151,17 @@ impl fmt::Display for What {
 
 impl Error {
     /// There is no such thing.
-    pub(crate) fn not_found(what: What, id: impl fmt::Display) -> Self {
+    pub fn not_found(what: What, id: impl fmt::Display) -> Self {
         Self::NotFound { what, id: id.to_string() }
     }
 
     /// There is such a thing already.
-    pub(crate) fn exists(what: What, id: impl fmt::Display) -> Self {
+    pub fn exists(what: What, id: impl fmt::Display) -> Self {
         Self::AlreadyExists { what, id: id.to_string() }
     }
 
     /// The store has stopped.
-    pub(crate) fn stopped() -> Self {
+    pub fn stopped() -> Self {
         Self::Unavailable("it has been closed".into())
     }
 }

@@ -18,7 +18,7 @@ fn holds(found: &Value, wanted: &Value) -> bool {
 }
 
 /// Merges fields into an object, key by key; a `null` takes the key away.
-pub(crate) fn merge(mut into: Object, fields: &Object) -> Object {
+pub fn merge(mut into: Object, fields: &Object) -> Object {
     for (key, value) in fields.iter() {
         if value.is_null() {
             into.remove(key);

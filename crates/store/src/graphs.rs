@@ -37,6 +37,6 @@ pub trait Graphs: Send + Sync {
 }
 
 /// A graph, or a revision of it, as an error names it.
-pub(crate) fn named(name: &str, revision: Option<&str>) -> String {
+pub fn named(name: &str, revision: Option<&str>) -> String {
     revision.map_or_else(|| name.to_owned(), |revision| format!("{name} at revision {revision}"))
 }

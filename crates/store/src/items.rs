@@ -35,7 +35,7 @@ fn operators(object: &Object) -> Option<&Object> {
 }
 
 /// True where a value has what a filter asks for. A field that is not there is as good as null.
-pub(crate) fn matches(value: &Object, filter: &Object) -> bool {
+pub fn matches(value: &Object, filter: &Object) -> bool {
     filter.iter().all(|(field, wanted)| holds(value.get(field).unwrap_or(&Value::Null), wanted))
 }
 
@@ -81,12 +81,12 @@ fn compares(found: &Value, operator: &str, than: &Value) -> bool {
 }
 
 /// The names that a namespace begins with if it is one of a query's: its prefix up to the first `*`.
-pub(crate) fn known_prefix(query: &NamespaceQuery) -> Vec<String> {
+pub fn known_prefix(query: &NamespaceQuery) -> Vec<String> {
     query.prefix.iter().take_while(|name| *name != "*").cloned().collect()
 }
 
 /// Of sorted namespaces those that a query lists.
-pub(crate) fn list(sorted: impl Iterator<Item = Vec<String>>, query: &NamespaceQuery) -> Vec<Vec<String>> {
+pub fn list(sorted: impl Iterator<Item = Vec<String>>, query: &NamespaceQuery) -> Vec<Vec<String>> {
     let is_like = |(wanted, name): (&String, &String)| wanted == "*" || wanted == name;
     let is_meant = |names: &Vec<String>| {
         names.len() >= query.prefix.len().max(query.suffix.len())
@@ -111,7 +111,7 @@ pub(crate) fn list(sorted: impl Iterator<Item = Vec<String>>, query: &NamespaceQ
 }
 
 /// When an item goes that was put, or read, now.
-pub(crate) fn expiry(now: SystemTime, ttl: Duration) -> SystemTime {
+pub fn expiry(now: SystemTime, ttl: Duration) -> SystemTime {
     now.checked_add(ttl).map_or(last(), |at| at.min(last()))
 }
 

@@ -1,30 +1,30 @@
-//! What is kept: threads, runs, assistants, checkpoints, the log of each run, crons, items. A trait, its test suite, memory and SQLite.
+//! The contract of a store: types, traits, the rules that every store applies, and the suite that every store passes.
 //!
-//! [`Store`] is the whole, as a trait object; each table has a trait of its own. [`MemoryStore`] keeps everything in the
-//! process, [`SqliteStore`] in one file of a folder. Both pass the same suite, and so will one over a network: no method
-//! asks for more than one transaction, every write of a run names the [`Attempt`] that makes it, and a run is begun by
-//! comparing and setting that attempt, so that of several servers one does.
+//! [`Store`] is the whole, as a trait object; each table has a trait of its own. Implementations are crates of their own
+//! and pass the suite in `testing` (feature `testing`). No method asks for more than one transaction, every write of a
+//! run names the [`Attempt`] that makes it, and a run is begun by comparing and setting that attempt, so that of several
+//! servers one does.
 
-mod assistants;
-mod checkpoints;
+pub mod assistants;
+pub mod checkpoints;
 mod crons;
 mod deliveries;
 pub mod delta;
 mod error;
-mod filter;
-mod graphs;
+pub mod filter;
+pub mod graphs;
 mod ids;
-mod items;
-mod log;
-mod memory;
-mod page;
+pub mod items;
+pub mod log;
+pub mod page;
 mod run_status;
-mod runs;
-mod sqlite;
-mod stats;
+pub mod runs;
+pub mod stats;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod threads;
-mod time;
-mod transitions;
+pub mod time;
+pub mod transitions;
 
 use std::{sync::Arc, time::SystemTime};
 
@@ -42,14 +42,12 @@ pub use graphs::{Graphs, RegisteredGraph};
 pub use ids::{AssistantId, Attempt, CronId};
 pub use items::check_item_filter;
 pub use log::{Ack, FIRST_SEQ, LogBounds, LogRecord, Logs, MAX_SEQ, ReadLimit};
-pub use memory::MemoryStore;
 pub use page::{Direction, Page, PageRequest};
 pub use run_status::{Multitask, RunStatus};
 pub use runs::{
     Begun, CancelAction, CancelRequest, Canceller, CreatedRun, NewRun, RequestKey, Run, RunEnd, RunFilter, RunThread,
     Runs, Swept,
 };
-pub use sqlite::{OpenOptions, SqliteStore};
 pub use stats::StoreStats;
 pub use threads::{
     Expiry, IfExists, LastRun, NewThread, Thread, ThreadFilter, ThreadSort, ThreadStatus, ThreadUpdate, Threads,

@@ -82,7 +82,7 @@ pub trait Logs: Send + Sync {
 }
 
 /// Refuses records that are out of order or past the highest number.
-pub(crate) fn check_order(records: &[LogRecord], last: u64) -> Result<()> {
+pub fn check_order(records: &[LogRecord], last: u64) -> Result<()> {
     let mut last = last;
     for record in records {
         if record.seq <= last || record.seq > MAX_SEQ {

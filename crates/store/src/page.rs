@@ -36,7 +36,8 @@ impl PageRequest {
         Self { size, token: Some(token.into()), skip: 0 }
     }
 
-    pub(crate) fn size(&self) -> usize {
+    /// The size of the page, within 1 to 1000.
+    pub fn size(&self) -> usize {
         if self.size == 0 { 100 } else { self.size.min(1000) }
     }
 }
@@ -54,15 +55,19 @@ pub struct Page<T> {
 ///
 /// New items never shift what a token stands for. A token names the order it was made in: another order refuses it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Position {
+pub struct Position {
+    /// The value by which the list is sorted.
     pub key: Key,
+    /// Orders items with the same key.
     pub ordinal: i64,
 }
 
 /// A sort key.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Key {
+pub enum Key {
+    /// A number or a time.
     Int(i64),
+    /// A text or an id.
     Bytes(Vec<u8>),
 }
 
@@ -108,7 +113,7 @@ impl Position {
 }
 
 /// The page of a list that is all at hand.
-pub(crate) fn paginate<T>(
+pub fn paginate<T>(
     mut rows: Vec<(Position, T)>,
     order: u8,
     direction: Direction,
@@ -138,7 +143,7 @@ pub(crate) fn paginate<T>(
 }
 
 /// One byte that names an order: what is listed, by what, and which way.
-pub(crate) fn order_tag(list: u8, sort: u8, direction: Direction) -> u8 {
+pub fn order_tag(list: u8, sort: u8, direction: Direction) -> u8 {
     list << 5 | sort << 1 | u8::from(direction == Direction::Descending)
 }
 

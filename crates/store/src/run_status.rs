@@ -23,7 +23,8 @@ pub enum RunStatus {
 }
 
 impl RunStatus {
-    pub(crate) const ALL: [Self; 7] = [
+    /// All states; a stored number is an index into this table, which only grows at its end.
+    pub const ALL: [Self; 7] = [
         Self::Pending,
         Self::Running,
         Self::Succeeded,
@@ -86,7 +87,8 @@ pub enum Multitask {
 }
 
 impl Multitask {
-    pub(crate) const ALL: [Self; 4] = [Self::Enqueue, Self::Reject, Self::Interrupt, Self::Rollback];
+    /// All strategies; a stored number is an index into this table, which only grows at its end.
+    pub const ALL: [Self; 4] = [Self::Enqueue, Self::Reject, Self::Interrupt, Self::Rollback];
 
     /// Its name.
     pub fn name(self) -> &'static str {

@@ -308,6 +308,6 @@ pub trait Runs: Send + Sync {
 }
 
 /// Names the order of a list of runs in its page tokens.
-pub(crate) fn order_of_runs(order: Direction) -> u8 {
+pub fn order_of_runs(order: Direction) -> u8 {
     order_tag(2, 0, order)
 }

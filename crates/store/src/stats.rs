@@ -14,8 +14,8 @@ macro_rules! stats {
 
         /// The counters themselves.
         #[derive(Debug, Default)]
-        pub(crate) struct Counters {
-            $(pub $name: AtomicU64,)*
+        pub struct Counters {
+            $(#[allow(missing_docs)] pub $name: AtomicU64,)*
         }
 
         impl Counters {
@@ -25,7 +25,6 @@ macro_rules! stats {
             }
 
             /// Adds those of writes that have been committed.
-            #[allow(dead_code)]
             pub fn add(&self, more: &StoreStats) {
                 $(if more.$name != 0 { self.$name.fetch_add(more.$name, Relaxed); })*
             }

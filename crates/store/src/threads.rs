@@ -69,7 +69,8 @@ pub enum ThreadStatus {
 }
 
 impl ThreadStatus {
-    pub(crate) const ALL: [Self; 4] = [Self::Idle, Self::Busy, Self::Interrupted, Self::Error];
+    /// All states; a stored number is an index into this table, which only grows at its end.
+    pub const ALL: [Self; 4] = [Self::Idle, Self::Busy, Self::Interrupted, Self::Error];
 
     /// Its name.
     pub fn name(self) -> &'static str {
@@ -223,7 +224,8 @@ pub trait Threads: Send + Sync {
 }
 
 impl Thread {
-    pub(crate) fn new(id: ThreadId, new: NewThread, now: SystemTime) -> Self {
+    /// The thread of a request.
+    pub fn new(id: ThreadId, new: NewThread, now: SystemTime) -> Self {
         Self {
             id,
             owner: new.owner,
@@ -242,7 +244,8 @@ impl Thread {
         }
     }
 
-    pub(crate) fn copied(&self, id: ThreadId, now: SystemTime) -> Self {
+    /// A copy under another id: without runs, and idle where this one is busy.
+    pub fn copied(&self, id: ThreadId, now: SystemTime) -> Self {
         let mut copy = Self { id, created_at: now, updated_at: now, stateless: false, expiry: None, ..self.clone() };
         if copy.status == ThreadStatus::Busy {
             copy.status = ThreadStatus::Idle;
@@ -251,7 +254,7 @@ impl Thread {
     }
 
     /// A run of it has begun.
-    pub(crate) fn begun(&mut self, run: &Run, config: Object, now: SystemTime) {
+    pub fn begun(&mut self, run: &Run, config: Object, now: SystemTime) {
         self.status = ThreadStatus::Busy;
         self.graph = Some(run.graph.clone());
         self.assistant = run.assistant;
@@ -259,7 +262,8 @@ impl Thread {
         self.updated_at = now;
     }
 
-    pub(crate) fn apply(&mut self, update: ThreadUpdate, now: SystemTime) {
+    /// Applies an update.
+    pub fn apply(&mut self, update: ThreadUpdate, now: SystemTime) {
         let some = |v: Value| if v.is_null() { None } else { Some(v) };
         if let Some(metadata) = &update.metadata {
             self.metadata = merge(std::mem::take(&mut self.metadata), metadata);
@@ -286,7 +290,7 @@ impl Thread {
 
 impl ThreadSort {
     /// The sort key of a thread.
-    pub(crate) fn key(self, thread: &Thread, ordinal: i64) -> Key {
+    pub fn key(self, thread: &Thread, ordinal: i64) -> Key {
         match self {
             Self::Created => Key::Int(ordinal),
             Self::Updated => Key::Int(nanos(thread.updated_at)),
@@ -296,7 +300,8 @@ impl ThreadSort {
         }
     }
 
-    pub(crate) fn tag(self, direction: Direction) -> u8 {
+    /// Names the order in page tokens.
+    pub fn tag(self, direction: Direction) -> u8 {
         order_tag(1, self as u8, direction)
     }
 }

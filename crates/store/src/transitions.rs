@@ -11,8 +11,10 @@ use crate::{
 
 /// What the writes of an attempt are checked against.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Fence {
+pub struct Fence {
+    /// The run's state.
     pub status: RunStatus,
+    /// The run's current attempt.
     pub attempt: u32,
 }
 
@@ -35,12 +37,13 @@ impl Fence {
 }
 
 /// The write of an attempt that does not hold its run.
-pub(crate) fn superseded(named: Attempt, current: Option<u32>) -> Error {
+pub fn superseded(named: Attempt, current: Option<u32>) -> Error {
     Error::Superseded { run: named.run, attempt: named.number, current }
 }
 
 impl Run {
-    pub(crate) fn new(id: RunId, thread: ThreadId, new: NewRun, now: SystemTime) -> Self {
+    /// The run of a request: pending, at attempt 0.
+    pub fn new(id: RunId, thread: ThreadId, new: NewRun, now: SystemTime) -> Self {
         Self {
             id,
             thread,
@@ -69,19 +72,20 @@ impl Run {
     }
 
     /// The answer to a request that has made this run before.
-    pub(crate) fn again(self, key: &RequestKey) -> Result<CreatedRun> {
+    pub fn again(self, key: &RequestKey) -> Result<CreatedRun> {
         match &self.request_key {
             Some(known) if known.hash == key.hash => Ok(CreatedRun { run: self, new: false }),
             _ => Err(Error::RequestReused { request_id: key.id.clone(), run: self.id }),
         }
     }
 
-    pub(crate) fn fence(&self) -> Fence {
+    /// What writes are checked against.
+    pub fn fence(&self) -> Fence {
         Fence { status: self.status, attempt: self.attempt }
     }
 
     /// True where it keeps its thread from taking a run that would be refused otherwise.
-    pub(crate) fn occupies(&self, now: SystemTime) -> bool {
+    pub fn occupies(&self, now: SystemTime) -> bool {
         match self.status {
             RunStatus::Running => true,
             RunStatus::Pending => self.due(now),
@@ -90,11 +94,12 @@ impl Run {
     }
 
     /// True where its time has come.
-    pub(crate) fn due(&self, now: SystemTime) -> bool {
+    pub fn due(&self, now: SystemTime) -> bool {
         self.start_at.is_none_or(|at| at <= now)
     }
 
-    pub(crate) fn begin(&mut self, seen: Attempt, now: SystemTime) -> Result<()> {
+    /// Begins the attempt after the one seen.
+    pub fn begin(&mut self, seen: Attempt, now: SystemTime) -> Result<()> {
         self.fence().current(seen)?;
         if self.status.is_end() {
             return Err(Error::RunState {
@@ -110,7 +115,8 @@ impl Run {
         Ok(())
     }
 
-    pub(crate) fn release(&mut self, attempt: Attempt, usage: Option<Value>, now: SystemTime) -> Result<()> {
+    /// Makes it pending again.
+    pub fn release(&mut self, attempt: Attempt, usage: Option<Value>, now: SystemTime) -> Result<()> {
         self.fence().check(attempt)?;
         if self.status != RunStatus::Running {
             return Err(Error::RunState {
@@ -127,7 +133,7 @@ impl Run {
     }
 
     /// Ends it. What then changes of its thread is answered, with the thread's own status where the run held it.
-    pub(crate) fn finish(&mut self, attempt: Attempt, end: RunEnd, last: u64, now: SystemTime) -> Result<ThreadUpdate> {
+    pub fn finish(&mut self, attempt: Attempt, end: RunEnd, last: u64, now: SystemTime) -> Result<ThreadUpdate> {
         self.fence().current(attempt)?;
         let refuse = |hint| Err(Error::RunState { run: self.id, status: self.status, hint });
         if !end.status.is_end() {
@@ -152,7 +158,8 @@ impl Run {
         Ok(thread)
     }
 
-    pub(crate) fn cancel(&mut self, action: CancelAction, by: Canceller, now: SystemTime) {
+    /// Records a request to cancel. A rollback replaces an interrupt, never the other way round.
+    pub fn cancel(&mut self, action: CancelAction, by: Canceller, now: SystemTime) {
         if self.status.is_end() {
             return;
         }
@@ -161,7 +168,8 @@ impl Run {
         self.updated_at = now;
     }
 
-    pub(crate) fn check_deletable(&self) -> Result<()> {
+    /// Refuses to delete a run that is running.
+    pub fn check_deletable(&self) -> Result<()> {
         if self.status == RunStatus::Running {
             return Err(Error::RunState { run: self.id, status: self.status, hint: "cancel it before it is deleted" });
         }

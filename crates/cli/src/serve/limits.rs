@@ -91,7 +91,7 @@ mod tests {
     use std::sync::Arc;
 
     use clap::Parser;
-    use runloom_core::store::MemoryStore;
+    use runloom_store_memory::MemoryStore;
 
     use super::*;
 

@@ -24,10 +24,11 @@ use runloom_core::{
         checkpoint::CheckpointFilter, node, value,
     },
     store::{
-        AssistantFilter, AssistantId, AssistantUpdate, IfExists, MemoryStore, NewAssistant, NewThread, OpenOptions,
-        PageRequest, SqliteStore, Store, ThreadStatus,
+        AssistantFilter, AssistantId, AssistantUpdate, IfExists, NewAssistant, NewThread, PageRequest, Store,
+        ThreadStatus,
     },
 };
+use runloom_store_sqlite::{OpenOptions, SqliteStore};
 
 const ECHO: &str = r#"
 runloom: v1
@@ -167,7 +168,7 @@ macro_rules! on_every_store {
         mod memory {
             $(#[tokio::test]
             async fn $name() {
-                super::$name(std::sync::Arc::new(crate::MemoryStore::new())).await
+                super::$name(std::sync::Arc::new(runloom_store_memory::MemoryStore::new())).await
             })*
         }
         mod sqlite {

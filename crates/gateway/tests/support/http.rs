@@ -4,8 +4,9 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
-use runloom_core::{Core, CoreOptions, store::MemoryStore};
+use runloom_core::{Core, CoreOptions};
 use runloom_gateway::{Options, serve};
+use runloom_store_memory::MemoryStore;
 use serde_json::Value as Json;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},

@@ -7,7 +7,9 @@ use std::{
 
 use runloom_core::{Core, CoreOptions};
 use runloom_engine::Graph;
-use runloom_store::{MemoryStore, OpenOptions, SqliteStore, Store};
+use runloom_store::Store;
+use runloom_store_memory::MemoryStore;
+use runloom_store_sqlite::{OpenOptions, SqliteStore};
 
 use super::{Error, Options, Server};
 
