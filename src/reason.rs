@@ -109,4 +109,22 @@ mod tests {
         }
         assert!(seen > 40, "only {seen} reasons found");
     }
+
+    /// `docs/errors.md` has one section for each reason, in the order of `error_reason.proto`, each with its status and an action.
+    #[test]
+    fn every_reason_has_a_section_in_the_documentation() {
+        let proto = include_str!("../proto/runloom/v1/error_reason.proto");
+        let values = proto.lines().filter_map(|line| line.trim().strip_prefix(PREFIX)?.split_once(" = "));
+        let reasons: Vec<&str> = values.map(|(name, _)| name).filter(|name| *name != "UNSPECIFIED").collect();
+        let page = include_str!("../docs/errors.md");
+        let sections: Vec<&str> = page.split("\n## ").skip(1).collect();
+        let titles: Vec<&str> = sections.iter().filter_map(|section| section.lines().next()).collect();
+        assert_eq!(titles, reasons);
+        for (section, name) in sections.iter().zip(reasons) {
+            let code = ErrorReason::from_name(name).unwrap().code();
+            let stated = section.split('`').nth(1).unwrap_or_default().replace('_', "").to_lowercase();
+            assert_eq!(stated, format!("{code:?}").to_lowercase(), "{name}");
+            assert!(section.contains("\nWhat to do: "), "{name} says what to do");
+        }
+    }
 }

@@ -3,11 +3,12 @@
 use crate::failure::Result;
 
 /// The files of `examples/`.
-const FILES: [(&str, &str); 6] = [
+const FILES: [(&str, &str); 7] = [
     ("approval.yaml", include_str!("../../../examples/approval.yaml")),
     ("handbook.yaml", include_str!("../../../examples/handbook.yaml")),
     ("joke.yaml", include_str!("../../../examples/joke.yaml")),
     ("map_reduce.yaml", include_str!("../../../examples/map_reduce.yaml")),
+    ("resume.yaml", include_str!("../../../examples/resume.yaml")),
     ("support_agent.yaml", include_str!("../../../examples/support_agent.yaml")),
     ("agent.yaml", include_str!("../../../examples/agent.yaml")),
 ];

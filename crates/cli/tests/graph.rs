@@ -86,5 +86,5 @@ fn the_examples_are_listed() {
     let listed = run(&["graph", "list"]);
     assert_eq!(listed.code, Some(0), "{listed:?}");
     let names: Vec<&str> = listed.out.lines().map(|line| line.split('\t').next().unwrap()).collect();
-    assert_eq!(names, ["agent", "approval", "handbook", "joke", "map_reduce", "support_agent"]);
+    assert_eq!(names, ["agent", "approval", "handbook", "joke", "map_reduce", "resume", "support_agent"]);
 }

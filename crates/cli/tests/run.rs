@@ -6,7 +6,7 @@ mod common;
 use common::{folder, path, run, run_with};
 use serde_json::Value;
 
-const JOKE: &str = "Why did the cone go to school? To get a little cooler!\n";
+const JOKE: &str = "Why don't cats play poker in the jungle? Too many cheetahs.\n";
 
 #[test]
 fn what_is_said_and_what_is_told_about_it_are_kept_apart() {
@@ -100,8 +100,8 @@ fn modes_that_are_named_are_shown_as_data() {
         lines[..3],
         [
             r#"values {"topic":"cats"}"#,
-            r#"updates refine_topic {"topic":"cats and cats"}"#,
-            r#"values {"topic":"cats and cats"}"#,
+            r#"updates refine_topic {"topic":"cats in the jungle"}"#,
+            r#"values {"topic":"cats in the jungle"}"#,
         ]
     );
     assert_eq!(lines.len(), 5, "{lines:?}");
