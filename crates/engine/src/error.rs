@@ -136,14 +136,27 @@ pub struct NodeFailure {
     pub timeout: Option<Duration>,
 }
 
+/// The longest message of a failure, in bytes: 64 KiB.
+pub const MAX_FAILURE_BYTES: usize = 64 << 10;
+
+fn bounded(message: &str) -> Arc<str> {
+    if message.len() <= MAX_FAILURE_BYTES {
+        return message.into();
+    }
+    let note = format!("… (cut: the message has {} bytes)", message.len());
+    let end = message.floor_char_boundary(MAX_FAILURE_BYTES - note.len());
+    format!("{}{note}", &message[..end]).into()
+}
+
 fn yes() -> bool {
     true
 }
 
 impl NodeFailure {
-    /// A failure of a kind, which may be retried.
+    /// A failure of a kind, which may be retried. A message over [`MAX_FAILURE_BYTES`] is cut, with a note of its size: it is stored with the run, its
+    /// task and the thread, and repeated in every answer that shows one of them.
     pub fn new(kind: impl AsRef<str>, message: impl AsRef<str>) -> Self {
-        Self { kind: kind.as_ref().into(), message: message.as_ref().into(), retryable: true, timeout: None }
+        Self { kind: kind.as_ref().into(), message: bounded(message.as_ref()), retryable: true, timeout: None }
     }
 }
 

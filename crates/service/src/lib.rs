@@ -14,6 +14,7 @@ mod check;
 mod convert;
 mod cursor;
 mod filters;
+mod fit;
 mod json;
 mod pages;
 mod parts;

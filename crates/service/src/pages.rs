@@ -41,15 +41,15 @@ macro_rules! paged {
 }
 
 paged!(
-    ListAssistantVersionsRequest { json_encoding },
-    ListAssistantsRequest { json_encoding },
-    ListCheckpointsRequest { json_encoding },
-    ListCronsRequest { json_encoding },
+    ListAssistantVersionsRequest { json_encoding, max_part_bytes },
+    ListAssistantsRequest { json_encoding, max_part_bytes },
+    ListCheckpointsRequest { json_encoding, max_part_bytes },
+    ListCronsRequest { json_encoding, max_part_bytes },
     ListGraphsRequest,
     ListNamespacesRequest,
-    ListRunsRequest { json_encoding },
-    ListThreadsRequest { json_encoding },
-    SearchItemsRequest { json_encoding },
+    ListRunsRequest { json_encoding, max_part_bytes },
+    ListThreadsRequest { json_encoding, max_part_bytes },
+    SearchItemsRequest { json_encoding, max_part_bytes },
 );
 
 /// The pages of one list, as a request asks for them.

@@ -18,7 +18,7 @@ use uuid::Uuid;
 use crate::{
     convert::{
         checkpoint, event, namespace,
-        record::{Before, held_by, is_same_for_all, payload},
+        record::{Before, held_by, is_same_for_all, payload, smallest},
         timestamp,
     },
     cursor::Cursor,
@@ -161,6 +161,12 @@ impl Projector {
         // Without an encoding nothing is encoded, so nothing can be lost.
         if let Ok(bare) = payload(record, before, None) {
             part.payload = Ready::Message(bare);
+        }
+        // Texts and lists beside the JSON values can be large as well.
+        if part.encoded_len() > self.max_bytes
+            && let Ready::Message(bare) = part.payload
+        {
+            part.payload = Ready::Message(smallest(bare));
         }
         part
     }

@@ -9,6 +9,8 @@ use tonic_types::{ErrorDetails, StatusExt};
 
 /// How much of a status may go into its headers: clients refuse trailers past 8 KiB, and base64 takes a third more.
 const MAX_MESSAGE: usize = 512;
+/// The longest message of a run's error, which is data: an error of the engine may quote several failures of nodes.
+const MAX_RUN_MESSAGE: usize = 256 << 10;
 const MAX_METADATA: usize = 1024;
 const MAX_VIOLATIONS: usize = 2560;
 
@@ -156,7 +158,7 @@ pub(crate) fn run_status(error: &Error) -> tonic_types::Status {
     // The details are such a status already; what is cut for headers is enough for people.
     let mut whole = <tonic_types::Status as prost::Message>::decode(status.details()).unwrap_or_default();
     whole.code = status.code() as i32;
-    whole.message = error.message.clone();
+    whole.message = cut(&error.message, MAX_RUN_MESSAGE);
     whole
 }
 

@@ -25,14 +25,12 @@ use tonic::{Request, Status};
 
 use crate::{
     cursor::{Cursor, RunCursors, ThreadPlace},
+    fit::DEFAULT_BYTES,
     parts::{Part, Projector},
     server::conn::Connection,
     shared::{Shared, Sharing},
     status::{deadline, status_with},
 };
-
-/// What a reader takes where it does not say: what gRPC libraries take.
-const DEFAULT_PART_BYTES: u32 = 4 << 20;
 
 /// How a reader wants its parts.
 pub(crate) struct Wants {
@@ -209,7 +207,7 @@ impl Parts {
         call: &Call,
         permit: OwnedSemaphorePermit,
     ) -> Self {
-        let most = if wants.max_part_bytes == 0 { DEFAULT_PART_BYTES } else { wants.max_part_bytes };
+        let most = if wants.max_part_bytes == 0 { DEFAULT_BYTES } else { wants.max_part_bytes };
         let sent = Instant::now();
         let alarm = call.deadline.map_or(sent + patience, |deadline| deadline.min(sent + patience));
         Self {

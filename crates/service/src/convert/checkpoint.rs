@@ -12,7 +12,8 @@ use runloom_engine::{
 use super::{interrupts, namespace, node_error, timestamp};
 use crate::json::{encode, encode_object};
 
-/// A checkpoint. Without an encoding its data is left out; `values` says whether its state is wanted.
+/// A checkpoint. Without an encoding its data is left out; `values` says whether its state and the results
+/// of its tasks are wanted.
 pub(crate) fn checkpoint(
     view: &CheckpointView,
     values: bool,
@@ -32,7 +33,7 @@ pub(crate) fn checkpoint(
         ..v1::Checkpoint::default()
     };
     for view in &view.tasks {
-        let task = task(view, &segments, encoding)?;
+        let task = task(view, &segments, values, encoding)?;
         out.interrupts.extend(task.interrupts.iter().cloned());
         out.tasks.push(task);
     }
@@ -48,9 +49,15 @@ pub(crate) fn checkpoint(
     Ok(out)
 }
 
-fn task(view: &TaskView, segments: &[String], encoding: Option<JsonEncoding>) -> Result<v1::CheckpointTask, NotExact> {
+fn task(
+    view: &TaskView,
+    segments: &[String],
+    values: bool,
+    encoding: Option<JsonEncoding>,
+) -> Result<v1::CheckpointTask, NotExact> {
     let named = TaskRef { id: view.id, node: view.name.clone(), attempt: 0 };
-    let result = view.result.as_ref().zip(encoding).map(|(result, encoding)| encode(result, encoding));
+    let result =
+        view.result.as_ref().filter(|_| values).zip(encoding).map(|(result, encoding)| encode(result, encoding));
     let inner = view.state.as_ref().and_then(|state| state.config.as_ref()).or(view.checkpoint.as_ref());
     Ok(v1::CheckpointTask {
         task_id: view.id.to_string(),

@@ -36,6 +36,7 @@ pub(crate) fn cron(cron: &Cron, encoding: JsonEncoding) -> Result<v1::Cron, NotE
         last_error: cron.error.clone().unwrap_or_default(),
         create_time: Some(timestamp(cron.created_at)),
         update_time: Some(timestamp(cron.updated_at)),
+        omitted: None,
     })
 }
 

@@ -75,6 +75,46 @@ pub(crate) fn payload(record: &Record, before: Before, encoding: Option<JsonEnco
     })
 }
 
+/// The least that says what kind of part a payload is: without lists, and without the texts of errors.
+pub(crate) fn smallest(payload: Payload) -> Payload {
+    let untold = |error: v1::NodeError| v1::NodeError { message: String::new(), ..error };
+    match payload {
+        Payload::End(end) => Payload::End(v1::End {
+            error: end.error.map(|error| tonic_types::Status { code: error.code, ..tonic_types::Status::default() }),
+            interrupts: Vec::new(),
+            ..end
+        }),
+        Payload::Event(event) => Payload::Event(v1::Event {
+            kind: event.kind,
+            node: event.node,
+            run_id: event.run_id,
+            ..v1::Event::default()
+        }),
+        Payload::MessageChunk(chunk) => Payload::MessageChunk(v1::MessageChunk {
+            message_id: chunk.message_id,
+            role: chunk.role,
+            node: chunk.node,
+            last: chunk.last,
+            ..v1::MessageChunk::default()
+        }),
+        Payload::Update(update) => Payload::Update(v1::Update { interrupts: Vec::new(), ..update }),
+        Payload::Value(_) => Payload::Value(v1::Value::default()),
+        Payload::Task(task) => Payload::Task(v1::Task {
+            error: task.error.map(untold),
+            triggers: Vec::new(),
+            interrupts: Vec::new(),
+            ..task
+        }),
+        Payload::Checkpoint(checkpoint) => Payload::Checkpoint(v1::Checkpoint {
+            next: Vec::new(),
+            tasks: Vec::new(),
+            interrupts: Vec::new(),
+            ..checkpoint
+        }),
+        small @ (Payload::Metadata(_) | Payload::Custom(_) | Payload::Progress(_)) => small,
+    }
+}
+
 /// The checkpoint that holds a record's data, where one does.
 pub(crate) fn held_by(record: &Record) -> Option<CheckpointRef> {
     let Body::Part(part) = &record.body else { return None };

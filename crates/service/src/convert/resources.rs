@@ -55,6 +55,7 @@ pub(crate) fn run(run: &Run, encoding: JsonEncoding) -> Result<v1::Run, NotExact
         error: run.error.as_ref().map(|error| run_status(&Error::from_value(error))),
         usage: usage.map(message::usage),
         request_id: run.request_key.as_ref().map(|key| key.id.clone()).unwrap_or_default(),
+        omitted: None,
     })
 }
 
@@ -73,6 +74,7 @@ pub(crate) fn thread(thread: &Thread, values: Option<&Object>, encoding: JsonEnc
         values: values.map(|values| encode_object(values, encoding)).transpose()?,
         interrupts: thread.interrupts.as_ref().map(|all| questions(all, encoding)).transpose()?.unwrap_or_default(),
         error: error.map(|error| run_status(&Error::from_value(error))),
+        omitted: None,
     })
 }
 
@@ -142,6 +144,7 @@ pub(crate) fn assistant(assistant: &Assistant, encoding: JsonEncoding) -> Result
         metadata: Some(encode_object(&assistant.metadata, encoding)?),
         create_time: Some(timestamp(assistant.created_at)),
         update_time: Some(timestamp(assistant.updated_at)),
+        omitted: None,
     })
 }
 

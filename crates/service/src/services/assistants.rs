@@ -16,6 +16,7 @@ use super::{Answer, Api, OrStatus, check_mask, encoding, metadata_keys, threads:
 use crate::{
     check::{Check, under},
     convert::resources,
+    fit::Limit,
     pages::Pages,
     requests::configurable,
     status::{status, within},
@@ -52,7 +53,20 @@ fn renamed(field: &str) -> &str {
 }
 
 fn answer(assistant: &runloom_store::Assistant, encoding: v1::JsonEncoding) -> Result<Option<v1::Assistant>, Status> {
-    resources::assistant(assistant, encoding).map(Some).or_status()
+    let assistant = resources::assistant(assistant, encoding).or_status()?;
+    Ok(Some(Limit::of(0).fit(assistant)))
+}
+
+/// A page of assistants, and how many of them fit, where it is not all of them.
+fn fitted(
+    assistants: &[runloom_store::Assistant],
+    encoding: v1::JsonEncoding,
+    limit: Limit,
+) -> Result<(Vec<v1::Assistant>, Option<usize>), Status> {
+    let page = assistants.iter().map(|assistant| resources::assistant(assistant, encoding)).collect::<Result<_, _>>();
+    let mut page: Vec<_> = page.or_status()?;
+    let fewer = limit.fit_page(&mut page);
+    Ok((page, fewer))
 }
 
 #[tonic::async_trait]
@@ -138,7 +152,7 @@ impl Assistants for Api {
 
     async fn list_assistants(&self, request: Request<ListAssistantsRequest>) -> Answer<ListAssistantsResponse> {
         let request = request.into_inner();
-        let (pages, page) = Pages::of(&request, 50).or_status()?;
+        let (pages, mut page) = Pages::of(&request, 50).or_status()?;
         let mut check = Check::default();
         let encoding = encoding(&mut check, request.json_encoding);
         let filter = AssistantFilter {
@@ -147,12 +161,18 @@ impl Assistants for Api {
             ..AssistantFilter::default()
         };
         check.done()?;
-        let page = self.core.list_assistants(filter, NEWEST, page).await.or_status()?;
-        let assistants = page.items.iter().map(|a| resources::assistant(a, encoding)).collect::<Result<_, _>>();
-        Ok(Response::new(ListAssistantsResponse {
-            assistants: assistants.or_status()?,
-            next_page_token: pages.next(page.next),
-        }))
+        let limit = Limit::of(request.max_part_bytes);
+        loop {
+            let found = self.core.list_assistants(filter.clone(), NEWEST, page.clone()).await.or_status()?;
+            let (assistants, fewer) = fitted(&found.items, encoding, limit)?;
+            match fewer {
+                Some(fewer) => page.size = fewer,
+                None => {
+                    let next_page_token = pages.next(found.next);
+                    return Ok(Response::new(ListAssistantsResponse { assistants, next_page_token }));
+                }
+            }
+        }
     }
 
     async fn list_assistant_versions(
@@ -160,17 +180,23 @@ impl Assistants for Api {
         request: Request<ListAssistantVersionsRequest>,
     ) -> Answer<ListAssistantVersionsResponse> {
         let request = request.into_inner();
-        let (pages, page) = Pages::of(&request, 50).or_status()?;
+        let (pages, mut page) = Pages::of(&request, 50).or_status()?;
         let mut check = Check::default();
         let encoding = encoding(&mut check, request.json_encoding);
         let id = check.id("assistant_id", &request.assistant_id);
         check.done()?;
-        let page = self.core.list_assistant_versions(id, Object::default(), page).await.or_status()?;
-        let versions = page.items.iter().map(|a| resources::assistant(a, encoding)).collect::<Result<_, _>>();
-        Ok(Response::new(ListAssistantVersionsResponse {
-            versions: versions.or_status()?,
-            next_page_token: pages.next(page.next),
-        }))
+        let limit = Limit::of(request.max_part_bytes);
+        loop {
+            let found = self.core.list_assistant_versions(id, Object::default(), page.clone()).await.or_status()?;
+            let (versions, fewer) = fitted(&found.items, encoding, limit)?;
+            match fewer {
+                Some(fewer) => page.size = fewer,
+                None => {
+                    let next_page_token = pages.next(found.next);
+                    return Ok(Response::new(ListAssistantVersionsResponse { versions, next_page_token }));
+                }
+            }
+        }
     }
 
     async fn set_latest_assistant_version(

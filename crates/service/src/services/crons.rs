@@ -14,6 +14,7 @@ use super::{Answer, Api, OrStatus, check_mask, encoding, metadata_keys};
 use crate::{
     check::{Check, under},
     convert::crons,
+    fit::Limit,
     pages::Pages,
     requests::run_request,
     status::{status, within},
@@ -39,7 +40,8 @@ fn failed(error: Error) -> Status {
 }
 
 fn answer(cron: &Cron, encoding: v1::JsonEncoding) -> Result<Option<v1::Cron>, Status> {
-    crons::cron(cron, encoding).map(Some).or_status()
+    let cron = crons::cron(cron, encoding).or_status()?;
+    Ok(Some(Limit::of(0).fit(cron)))
 }
 
 fn keeps(check: &mut Check, number: i32) -> bool {
@@ -145,7 +147,7 @@ impl Crons for Api {
 
     async fn list_crons(&self, request: Request<ListCronsRequest>) -> Answer<ListCronsResponse> {
         let request = request.into_inner();
-        let (pages, page) = Pages::of(&request, 50).or_status()?;
+        let (pages, mut page) = Pages::of(&request, 50).or_status()?;
         let mut check = Check::default();
         let encoding = encoding(&mut check, request.json_encoding);
         let filter = CronFilter {
@@ -156,8 +158,15 @@ impl Crons for Api {
             metadata: check.object("metadata_filter", request.metadata_filter).unwrap_or_default(),
         };
         check.done()?;
-        let page = self.core.list_crons(filter, NEWEST, page).await.or_status()?;
-        let crons = page.items.iter().map(|cron| crons::cron(cron, encoding)).collect::<Result<_, _>>();
-        Ok(Response::new(ListCronsResponse { crons: crons.or_status()?, next_page_token: pages.next(page.next) }))
+        let limit = Limit::of(request.max_part_bytes);
+        loop {
+            let found = self.core.list_crons(filter.clone(), NEWEST, page.clone()).await.or_status()?;
+            let crons = found.items.iter().map(|cron| crons::cron(cron, encoding)).collect::<Result<Vec<_>, _>>();
+            let mut crons = crons.or_status()?;
+            match limit.fit_page(&mut crons) {
+                Some(fewer) => page.size = fewer,
+                None => return Ok(Response::new(ListCronsResponse { crons, next_page_token: pages.next(found.next) })),
+            }
+        }
     }
 }

@@ -20,6 +20,7 @@ use crate::{
     convert::{interrupts, record, resources, stream_mode},
     cursor::run_seq,
     filters::read_options,
+    fit::Limit,
     json,
     pages::Pages,
     requests::run_request,
@@ -125,14 +126,15 @@ fn asked(mut check: Check, spec: Option<runloom::v1::RunSpec>, of: &MetadataMap)
     Ok(asked)
 }
 
-fn outcome(outcome: &Outcome, encoding: JsonEncoding) -> Result<WaitRunResponse, Status> {
+fn outcome(outcome: &Outcome, encoding: JsonEncoding, limit: Limit) -> Result<WaitRunResponse, Status> {
     let values = outcome.end.values.as_ref().map(|values| json::encode(values, encoding));
-    Ok(WaitRunResponse {
+    Ok(limit.fit(WaitRunResponse {
         run: Some(resources::run(&outcome.run, encoding).or_status()?),
         values: values.transpose().or_status()?,
         interrupts: interrupts(&outcome.end.interrupts, &[], None, Some(encoding)).or_status()?,
         end: Some(record::end(&outcome.end, Some(encoding)).or_status()?),
-    })
+        omitted: None,
+    }))
 }
 
 fn statuses(states: Vec<RunState>) -> Vec<RunStatus> {
@@ -173,7 +175,8 @@ impl Runs for Api {
         let encoding = encoding(&mut check, request.json_encoding);
         let created = self.core.create_run(asked(check, request.run, &metadata)?).await;
         let (run, _) = created.map_err(|error| status(within(error, |field| under("run", field))))?;
-        Ok(Response::new(CreateRunResponse { run: Some(resources::run(&run, encoding).or_status()?) }))
+        let run = resources::run(&run, encoding).or_status()?;
+        Ok(Response::new(CreateRunResponse { run: Some(Limit::of(0).fit(run)) }))
     }
 
     async fn wait_run(&self, request: Request<WaitRunRequest>) -> Answer<WaitRunResponse> {
@@ -181,6 +184,7 @@ impl Runs for Api {
         let (metadata, _, request) = request.into_parts();
         let mut check = Check::default();
         let encoding = encoding(&mut check, request.json_encoding);
+        let limit = Limit::of(request.max_part_bytes);
         let target = match request.target {
             None => {
                 check.fail("target", "missing: a run, or the run_id of an existing one");
@@ -208,7 +212,7 @@ impl Runs for Api {
                 return Err(status(error.with("run_id", id).retry_after(std::time::Duration::ZERO)));
             }
         };
-        Ok(Response::new(outcome(&came, encoding)?))
+        Ok(Response::new(outcome(&came, encoding, limit)?))
     }
 
     async fn get_run(&self, request: Request<GetRunRequest>) -> Answer<GetRunResponse> {
@@ -218,12 +222,13 @@ impl Runs for Api {
         let id = check.id("run_id", &request.run_id);
         check.done()?;
         let run = self.core.get_run(id).await.or_status()?;
-        Ok(Response::new(GetRunResponse { run: Some(resources::run(&run, encoding).or_status()?) }))
+        let run = Limit::of(request.max_part_bytes).fit(resources::run(&run, encoding).or_status()?);
+        Ok(Response::new(GetRunResponse { run: Some(run) }))
     }
 
     async fn list_runs(&self, request: Request<ListRunsRequest>) -> Answer<ListRunsResponse> {
         let request = request.into_inner();
-        let (pages, page) = Pages::of(&request, 50).or_status()?;
+        let (pages, mut page) = Pages::of(&request, 50).or_status()?;
         let mut check = Check::default();
         let encoding = encoding(&mut check, request.json_encoding);
         let thread: Option<ThreadId> = check.optional_id("thread_id", &request.thread_id);
@@ -234,9 +239,16 @@ impl Runs for Api {
             self.core.get_thread(thread).await.or_status()?;
         }
         let filter = RunFilter { thread, status: statuses(states), ..RunFilter::default() };
-        let page = self.list(filter, &metadata, page).await.or_status()?;
-        let runs = page.items.iter().map(|run| resources::run(run, encoding)).collect::<Result<_, _>>();
-        Ok(Response::new(ListRunsResponse { runs: runs.or_status()?, next_page_token: pages.next(page.next) }))
+        let limit = Limit::of(request.max_part_bytes);
+        loop {
+            let found = self.list(filter.clone(), &metadata, page.clone()).await.or_status()?;
+            let runs = found.items.iter().map(|run| resources::run(run, encoding)).collect::<Result<Vec<_>, _>>();
+            let mut runs = runs.or_status()?;
+            match limit.fit_page(&mut runs) {
+                Some(fewer) => page.size = fewer,
+                None => return Ok(Response::new(ListRunsResponse { runs, next_page_token: pages.next(found.next) })),
+            }
+        }
     }
 
     async fn cancel_run(&self, request: Request<CancelRunRequest>) -> Answer<CancelRunResponse> {
@@ -251,7 +263,8 @@ impl Runs for Api {
         };
         check.done()?;
         let run = self.core.cancel_run(id, action, call.connection.caller().into(), request.wait).await.or_status()?;
-        Ok(Response::new(CancelRunResponse { run: Some(resources::run(&run, encoding).or_status()?) }))
+        let run = resources::run(&run, encoding).or_status()?;
+        Ok(Response::new(CancelRunResponse { run: Some(Limit::of(0).fit(run)) }))
     }
 
     async fn delete_run(&self, request: Request<DeleteRunRequest>) -> Answer<DeleteRunResponse> {

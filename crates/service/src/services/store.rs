@@ -11,7 +11,7 @@ use runloom_store::PageRequest;
 use tonic::{Request, Response, Status};
 
 use super::{Answer, Api, OrStatus, encoding};
-use crate::{check::Check, convert::timestamp, json::encode_object, pages::Pages, status::refuse};
+use crate::{check::Check, convert::timestamp, fit::Limit, json::encode_object, pages::Pages, status::refuse};
 
 /// How many were on the pages before the one that is asked for.
 fn offset(page: &PageRequest) -> Result<usize, Status> {
@@ -34,6 +34,7 @@ fn item(item: &Item, encoding: v1::JsonEncoding) -> Result<v1::Item, Status> {
         create_time: Some(timestamp(item.created_at)),
         update_time: Some(timestamp(item.updated_at)),
         expire_time: item.expires_at.map(timestamp),
+        omitted: None,
     })
 }
 
@@ -59,6 +60,7 @@ impl Store for Api {
         check.done()?;
         let found = self.core.get_item(&request.namespace, &request.key, !request.keep_expire_time).await;
         let found = found.or_status()?.map(|found| item(&found, encoding)).transpose()?;
+        let found = found.map(|found| Limit::of(request.max_part_bytes).fit(found));
         Ok(Response::new(GetItemResponse { item: found }))
     }
 
@@ -71,7 +73,7 @@ impl Store for Api {
     async fn search_items(&self, request: Request<SearchItemsRequest>) -> Answer<SearchItemsResponse> {
         let request = request.into_inner();
         let mut check = Check::default();
-        let (pages, page) = Pages::of(&request, 10).or_status()?;
+        let (pages, mut page) = Pages::of(&request, 10).or_status()?;
         let encoding = encoding(&mut check, request.json_encoding);
         let filter = check.object("filter", request.filter).unwrap_or_default();
         check.done()?;
@@ -84,8 +86,13 @@ impl Store for Api {
             keep_expiry: request.keep_expire_time,
         };
         let found = self.core.search_items(query).await.or_status()?;
-        let (found, next_page_token) = paged(&pages, &page, offset, found);
-        let items = found.iter().map(|found| item(found, encoding)).collect::<Result<_, _>>()?;
+        let shown = &found[..found.len().min(page.size)];
+        let mut items = shown.iter().map(|found| item(found, encoding)).collect::<Result<Vec<_>, _>>()?;
+        if let Some(fewer) = Limit::of(request.max_part_bytes).fit_page(&mut items) {
+            items.truncate(fewer);
+            page.size = fewer;
+        }
+        let (_, next_page_token) = paged(&pages, &page, offset, found);
         Ok(Response::new(SearchItemsResponse { items, next_page_token }))
     }
 

@@ -20,6 +20,7 @@ use crate::{
     convert::{checkpoint, resources},
     cursor::ThreadPlace,
     filters::read_options,
+    fit::Limit,
     pages::Pages,
     status::{refuse, status, within},
     stream::{Call, Parts, Scope, Source, ThreadSource, Wants, status_of},
@@ -126,7 +127,7 @@ impl Threads for Api {
         check.done()?;
         let thread = self.core.create_thread(new).await.or_status()?;
         let thread = resources::thread(&thread, None, encoding).or_status()?;
-        Ok(Response::new(CreateThreadResponse { thread: Some(thread) }))
+        Ok(Response::new(CreateThreadResponse { thread: Some(Limit::of(0).fit(thread)) }))
     }
 
     async fn get_thread(&self, request: Request<GetThreadRequest>) -> Answer<GetThreadResponse> {
@@ -137,6 +138,7 @@ impl Threads for Api {
         check.done()?;
         let thread = self.core.get_thread(id).await.or_status()?;
         let thread = self.told(&thread, request.include_values, encoding).await?;
+        let thread = Limit::of(request.max_part_bytes).fit(thread);
         Ok(Response::new(GetThreadResponse { thread: Some(thread) }))
     }
 
@@ -159,7 +161,7 @@ impl Threads for Api {
             self.core.update_thread(id, metadata_keys(&paths, metadata.as_ref())).await
         };
         let thread = resources::thread(&thread.map_err(of_thread)?, None, encoding).or_status()?;
-        Ok(Response::new(UpdateThreadResponse { thread: Some(thread) }))
+        Ok(Response::new(UpdateThreadResponse { thread: Some(Limit::of(0).fit(thread)) }))
     }
 
     async fn delete_thread(&self, request: Request<DeleteThreadRequest>) -> Answer<DeleteThreadResponse> {
@@ -172,7 +174,7 @@ impl Threads for Api {
 
     async fn list_threads(&self, request: Request<ListThreadsRequest>) -> Answer<ListThreadsResponse> {
         let request = request.into_inner();
-        let (pages, page) = Pages::of(&request, 50).or_status()?;
+        let (pages, mut page) = Pages::of(&request, 50).or_status()?;
         let mut check = Check::default();
         let encoding = encoding(&mut check, request.json_encoding);
         let status: ThreadStatus = check.one_of("status", request.status);
@@ -182,12 +184,23 @@ impl Threads for Api {
             ..ThreadFilter::default()
         };
         check.done()?;
-        let page = self.core.list_threads(filter, NEWEST, page).await.or_status()?;
-        let mut threads = Vec::with_capacity(page.items.len());
-        for thread in &page.items {
-            threads.push(self.told(thread, request.include_values, encoding).await?);
+        let limit = Limit::of(request.max_part_bytes);
+        loop {
+            let found = self.core.list_threads(filter.clone(), NEWEST, page.clone()).await.or_status()?;
+            let (mut threads, mut room) = (Vec::with_capacity(found.items.len()), limit.page());
+            for thread in &found.items {
+                let mut thread = self.told(thread, request.include_values, encoding).await?;
+                if !room.admit(&mut thread) {
+                    break;
+                }
+                threads.push(thread);
+            }
+            if threads.len() == found.items.len() {
+                return Ok(Response::new(ListThreadsResponse { threads, next_page_token: pages.next(found.next) }));
+            }
+            // The token of a shorter page is the store's to give.
+            page.size = threads.len();
         }
-        Ok(Response::new(ListThreadsResponse { threads, next_page_token: pages.next(page.next) }))
     }
 
     async fn copy_thread(&self, request: Request<CopyThreadRequest>) -> Answer<CopyThreadResponse> {
@@ -199,7 +212,7 @@ impl Threads for Api {
         check.done()?;
         let thread = self.core.copy_thread(from, to).await.or_status()?;
         let thread = resources::thread(&thread, None, encoding).or_status()?;
-        Ok(Response::new(CopyThreadResponse { thread: Some(thread) }))
+        Ok(Response::new(CopyThreadResponse { thread: Some(Limit::of(0).fit(thread)) }))
     }
 
     async fn get_state(&self, request: Request<GetStateRequest>) -> Answer<GetStateResponse> {
@@ -214,11 +227,17 @@ impl Threads for Api {
         };
         check.done()?;
         let view = self.core.get_state(query).await.or_status()?;
-        let told = view.config.is_some().then(|| checkpoint::checkpoint(&view, true, Some(encoding)));
-        let subgraphs = if request.include_subgraphs { checkpoint::subgraphs(&view, encoding) } else { Ok(Vec::new()) };
+        let checkpoint = view.config.is_some().then(|| checkpoint::checkpoint(&view, true, Some(encoding)));
+        let mut checkpoints: Vec<_> = checkpoint.transpose().or_status()?.into_iter().collect();
+        let has_checkpoint = !checkpoints.is_empty();
+        if request.include_subgraphs {
+            checkpoints.extend(checkpoint::subgraphs(&view, encoding).or_status()?);
+        }
+        Limit::of(request.max_part_bytes).fit_all(&mut checkpoints);
+        let mut checkpoints = checkpoints.into_iter();
         Ok(Response::new(GetStateResponse {
-            checkpoint: told.transpose().or_status()?,
-            subgraph_checkpoints: subgraphs.or_status()?,
+            checkpoint: if has_checkpoint { checkpoints.next() } else { None },
+            subgraph_checkpoints: checkpoints.collect(),
         }))
     }
 
@@ -247,7 +266,7 @@ impl Threads for Api {
         let encoding = encoding(&mut check, request.json_encoding);
         let thread = check.id("thread_id", &request.thread_id);
         let namespace = check.namespace("namespace", &request.namespace);
-        let filter = CheckpointFilter {
+        let mut filter = CheckpointFilter {
             before: check.optional_id("before_checkpoint_id", &request.before_checkpoint_id),
             metadata: check.object("metadata_filter", request.metadata_filter).unwrap_or_default(),
             limit: Some(page.size),
@@ -256,13 +275,21 @@ impl Threads for Api {
         if let Some(before) = filter.before {
             self.core.check_checkpoint(thread, &namespace, before).await.or_status()?;
         }
-        let found = self.core.list_checkpoints(thread, &namespace, filter, page.token.as_deref()).await.or_status()?;
-        let told = |view| checkpoint::checkpoint(view, request.include_values, Some(encoding));
-        let checkpoints = found.items.iter().map(told).collect::<Result<_, _>>();
-        Ok(Response::new(ListCheckpointsResponse {
-            checkpoints: checkpoints.or_status()?,
-            next_page_token: pages.next(found.next),
-        }))
+        let limit = Limit::of(request.max_part_bytes);
+        loop {
+            let found = self.core.list_checkpoints(thread, &namespace, filter.clone(), page.token.as_deref()).await;
+            let found = found.or_status()?;
+            let convert = |view| checkpoint::checkpoint(view, request.include_values, Some(encoding));
+            let checkpoints = found.items.iter().map(convert).collect::<Result<Vec<_>, _>>();
+            let mut checkpoints = checkpoints.or_status()?;
+            match limit.fit_page(&mut checkpoints) {
+                Some(fewer) => filter.limit = Some(fewer),
+                None => {
+                    let next_page_token = pages.next(found.next);
+                    return Ok(Response::new(ListCheckpointsResponse { checkpoints, next_page_token }));
+                }
+            }
+        }
     }
 }
 
