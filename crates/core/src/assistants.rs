@@ -180,30 +180,30 @@ impl Core {
     ) -> Result<RunSpec> {
         let mut spec = request.spec.clone();
         let served = self.inner.registry.latest(&assistant.graph)?;
-        let context = if spec.context.is_null() { &assistant.context } else { &spec.context };
-        spec.context = served.check_context(context)?;
+        let context = if spec.options.context.is_null() { &assistant.context } else { &spec.options.context };
+        spec.options.context = served.check_context(context)?;
         let config = Config::of(&assistant.config)?;
-        if spec.recursion_limit == 0 {
-            spec.recursion_limit = config.recursion_limit;
+        if spec.options.recursion_limit == 0 {
+            spec.options.recursion_limit = config.recursion_limit;
         }
-        if spec.max_concurrency == 0 {
-            spec.max_concurrency = config.max_concurrency;
+        if spec.options.max_concurrency == 0 {
+            spec.options.max_concurrency = config.max_concurrency;
         }
-        let own = std::mem::replace(&mut spec.tags, config.tags);
+        let own = std::mem::replace(&mut spec.options.tags, config.tags);
         for tag in own {
-            if !spec.tags.contains(&tag) {
-                spec.tags.push(tag);
+            if !spec.options.tags.contains(&tag) {
+                spec.options.tags.push(tag);
             }
         }
-        let own = std::mem::replace(&mut spec.configurable, config.configurable);
-        own.iter().for_each(|(key, value)| spec.configurable.insert(key.clone(), value.clone()));
+        let own = std::mem::replace(&mut spec.options.configurable, config.configurable);
+        own.iter().for_each(|(key, value)| spec.options.configurable.insert(key.clone(), value.clone()));
         let none = Object::default();
         let of_thread = thread.map_or(&none, |thread| &thread.metadata);
-        spec.metadata = merged([&assistant.metadata, of_thread, &spec.metadata]);
-        spec.metadata.insert("graph_id", assistant.graph.as_str());
-        spec.metadata.insert("assistant_id", assistant.id.to_string());
-        self.check_sizes(&spec.configurable, &spec.context, &spec.metadata)?;
-        self.check_size("command", &Value::Object(spec.noted.clone()))?;
+        spec.options.metadata = merged([&assistant.metadata, of_thread, &spec.options.metadata]);
+        spec.options.metadata.insert("graph_id", assistant.graph.as_str());
+        spec.options.metadata.insert("assistant_id", assistant.id.to_string());
+        self.check_sizes(&spec.options.configurable, &spec.options.context, &spec.options.metadata)?;
+        self.check_size("command", &Value::Object(spec.notes.all().clone()))?;
         Ok(spec)
     }
 

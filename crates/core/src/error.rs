@@ -60,57 +60,63 @@ pub enum Reason {
 }
 
 impl Reason {
-    const ALL: [Reason; 45] = [
-        Self::ThreadNotFound,
-        Self::RunNotFound,
-        Self::AssistantNotFound,
-        Self::AssistantVersionNotFound,
-        Self::CheckpointNotFound,
-        Self::CronNotFound,
-        Self::GraphUnknown,
-        Self::GraphInvalid,
-        Self::GraphInUse,
-        Self::GraphNameTaken,
-        Self::GraphNotRegistered,
-        Self::GraphIncompatible,
-        Self::NodeUnknown,
-        Self::FieldInvalid,
-        Self::InputInvalid,
-        Self::ContextInvalid,
-        Self::JsonInvalid,
-        Self::JsonTooDeep,
-        Self::InputTooLarge,
-        Self::PageTokenInvalid,
-        Self::ThreadExists,
-        Self::AssistantExists,
-        Self::AssistantIsDefault,
-        Self::ThreadBusy,
-        Self::RunActive,
-        Self::RequestIdReused,
-        Self::ModesNotRecorded,
-        Self::CursorInvalid,
-        Self::CursorExpired,
-        Self::QuestionAmbiguous,
-        Self::QuestionUnknown,
-        Self::NothingToResume,
-        Self::CheckpointChanged,
-        Self::InvalidUpdate,
-        Self::NodeFailed,
-        Self::NodeTimeout,
-        Self::RecursionLimit,
-        Self::RunTimeout,
-        Self::Cancelled,
-        Self::AttemptsExhausted,
-        Self::StoreUnavailable,
-        Self::ServerDraining,
-        Self::NotSupported,
-        Self::LimitReached,
-        Self::Internal,
+    /// Every reason, with its name on disk. A name never changes: logs and runs hold it.
+    const NAMES: [(Self, &str); 45] = [
+        (Self::ThreadNotFound, "ThreadNotFound"),
+        (Self::RunNotFound, "RunNotFound"),
+        (Self::AssistantNotFound, "AssistantNotFound"),
+        (Self::AssistantVersionNotFound, "AssistantVersionNotFound"),
+        (Self::CheckpointNotFound, "CheckpointNotFound"),
+        (Self::CronNotFound, "CronNotFound"),
+        (Self::GraphUnknown, "GraphUnknown"),
+        (Self::GraphInvalid, "GraphInvalid"),
+        (Self::GraphInUse, "GraphInUse"),
+        (Self::GraphNameTaken, "GraphNameTaken"),
+        (Self::GraphNotRegistered, "GraphNotRegistered"),
+        (Self::GraphIncompatible, "GraphIncompatible"),
+        (Self::NodeUnknown, "NodeUnknown"),
+        (Self::FieldInvalid, "FieldInvalid"),
+        (Self::InputInvalid, "InputInvalid"),
+        (Self::ContextInvalid, "ContextInvalid"),
+        (Self::JsonInvalid, "JsonInvalid"),
+        (Self::JsonTooDeep, "JsonTooDeep"),
+        (Self::InputTooLarge, "InputTooLarge"),
+        (Self::PageTokenInvalid, "PageTokenInvalid"),
+        (Self::ThreadExists, "ThreadExists"),
+        (Self::AssistantExists, "AssistantExists"),
+        (Self::AssistantIsDefault, "AssistantIsDefault"),
+        (Self::ThreadBusy, "ThreadBusy"),
+        (Self::RunActive, "RunActive"),
+        (Self::RequestIdReused, "RequestIdReused"),
+        (Self::ModesNotRecorded, "ModesNotRecorded"),
+        (Self::CursorInvalid, "CursorInvalid"),
+        (Self::CursorExpired, "CursorExpired"),
+        (Self::QuestionAmbiguous, "QuestionAmbiguous"),
+        (Self::QuestionUnknown, "QuestionUnknown"),
+        (Self::NothingToResume, "NothingToResume"),
+        (Self::CheckpointChanged, "CheckpointChanged"),
+        (Self::InvalidUpdate, "InvalidUpdate"),
+        (Self::NodeFailed, "NodeFailed"),
+        (Self::NodeTimeout, "NodeTimeout"),
+        (Self::RecursionLimit, "RecursionLimit"),
+        (Self::RunTimeout, "RunTimeout"),
+        (Self::Cancelled, "Cancelled"),
+        (Self::AttemptsExhausted, "AttemptsExhausted"),
+        (Self::StoreUnavailable, "StoreUnavailable"),
+        (Self::ServerDraining, "ServerDraining"),
+        (Self::NotSupported, "NotSupported"),
+        (Self::LimitReached, "LimitReached"),
+        (Self::Internal, "Internal"),
     ];
 
-    /// The reason of a name as `Debug` prints it; `Internal` where there is none.
+    /// The name of the reason where it is stored or counted.
+    pub fn name(self) -> &'static str {
+        Self::NAMES.iter().find(|(reason, _)| *reason == self).map_or("Internal", |(_, name)| name)
+    }
+
+    /// The reason of a stored name; `Internal` for a name that this version does not know.
     pub(crate) fn from_name(name: &str) -> Self {
-        Self::ALL.into_iter().find(|r| format!("{r:?}") == name).unwrap_or(Self::Internal)
+        Self::NAMES.iter().find(|(_, known)| *known == name).map_or(Self::Internal, |(reason, _)| *reason)
     }
 }
 
@@ -311,7 +317,7 @@ impl Error {
         let metadata: Object = self.metadata.iter().map(|(k, v)| (*k, Value::from(v.as_str()))).collect();
         let fields: Vec<Value> = self.fields.iter().map(|(f, w)| Value::from(vec![f.as_str(), w.as_str()])).collect();
         let mut o = Object::default();
-        o.insert("reason", format!("{:?}", self.reason));
+        o.insert("reason", self.reason.name());
         o.insert("message", self.message.as_str());
         o.insert("kind", Value::from(self.kind.clone()));
         o.insert("metadata", metadata);
@@ -337,5 +343,22 @@ impl Error {
             }
         }
         error
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_has_a_name_of_its_own_that_is_read_back() {
+        for (reason, name) in Reason::NAMES {
+            // Today's names are those that the first release wrote.
+            assert_eq!(format!("{reason:?}"), name);
+            let stored = Error::new(reason, "what").with("run_id", "r").to_value();
+            assert_eq!((stored.get_str("reason"), Error::from_value(&stored).reason), (Some(name), reason));
+        }
+        // A reason without a row in the table would be stored as `Internal`.
+        assert_eq!(Reason::NAMES.len(), Reason::Internal as usize + 1);
     }
 }

@@ -22,8 +22,8 @@ pub use crons::{CronPatch, CronRequest, CronRun};
 pub use error::{Error, Reason, Result};
 pub use graphs::{GraphInfo, GraphSource, GraphWarning, Registration, Reloaded, Schemas, default_assistant_id};
 pub use log::{Body, Cancellation, End, Opening, Outcome, ReadOptions, Record, RunReader, ThreadPart, ThreadReader};
-pub use runs::{Attending, CommandSpec, FilterSpec, PreparedRun, RunRequest, RunSpec, Selector, Start, Target};
-pub use runs::{OpenStream, Queue, describe_metrics};
+pub use runs::{Attending, CommandSpec, Delivery, FilterSpec, Notes, PreparedRun, Recording, RunOptions, RunRequest};
+pub use runs::{OpenStream, Queue, RunSpec, Selector, Start, Target, describe_metrics};
 pub use state::{StateQuery, StateUpdateRequest};
 pub use webhooks::{Posted, Webhooks};
 

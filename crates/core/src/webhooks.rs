@@ -15,7 +15,7 @@ use runloom_store::{Delivery, NewDelivery, Run};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::task::TaskTracker;
 
-use crate::{Core, Error, Reason, Result, RunSpec, log::End, timer};
+use crate::{Core, Delivery as Recipients, Error, Reason, Result, log::End, timer};
 
 /// How many are under way at once.
 const AT_ONCE: usize = 32;
@@ -106,8 +106,8 @@ impl Drop for UnderWay {
 
 impl Core {
     /// Refuses a run whose webhook this server cannot call.
-    pub(crate) fn check_webhook(&self, spec: &RunSpec) -> Result<()> {
-        let Some(url) = &spec.webhook else { return Ok(()) };
+    pub(crate) fn check_webhook(&self, delivery: &Recipients) -> Result<()> {
+        let Some(url) = &delivery.webhook else { return Ok(()) };
         match &self.inner.post.by {
             None => {
                 let text = "this server does not call webhooks; wait for the run, or join it";
@@ -118,8 +118,8 @@ impl Core {
     }
 
     /// What is to be posted when a run ends so.
-    pub(crate) async fn delivery(&self, run: &Run, spec: &RunSpec, end: &End) -> Option<NewDelivery> {
-        let (url, webhooks) = (spec.webhook.clone()?, self.inner.post.by.as_ref()?);
+    pub(crate) async fn delivery(&self, run: &Run, asked: &Recipients, end: &End) -> Option<NewDelivery> {
+        let (url, webhooks) = (asked.webhook.clone()?, self.inner.post.by.as_ref()?);
         let now = self.inner.clock.now();
         let ended = Run { status: end.status, ended_at: Some(now), updated_at: now, ..run.clone() };
         let left = match &end.values {

@@ -5,7 +5,9 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::StreamExt;
-use runloom_core::{Body, Core, CoreOptions, ReadOptions, Record, RunReader, RunRequest, RunSpec, Start, Target};
+use runloom_core::{
+    Body, Core, CoreOptions, ReadOptions, Record, Recording, RunReader, RunRequest, RunSpec, Start, Target,
+};
 use runloom_engine::{
     stream::{Mode, Modes, Payload},
     *,
@@ -44,7 +46,7 @@ async fn start(core: &Core) -> (RunId, RunReader) {
     let start = Start::Input(value!({"messages": [{"role": "user", "content": "go"}]}));
     let request = RunRequest {
         target: Target::Graph("two".to_owned()),
-        spec: RunSpec { start, modes, ..RunSpec::default() },
+        spec: RunSpec { recording: Recording { modes, ..Recording::default() }, ..RunSpec::new(start) },
         ..RunRequest::default()
     };
     let (run, _) = core.create_run(request).await.unwrap();

@@ -9,8 +9,8 @@ use std::{
 
 use futures_util::{StreamExt, stream::BoxStream};
 use runloom_core::{
-    Body, Cancellation, CommandSpec, Core, CoreOptions, ReadOptions, Reason, Record, RunRequest, RunSpec, Start,
-    Target, ThreadPart,
+    Body, Cancellation, CommandSpec, Core, CoreOptions, ReadOptions, Reason, Record, Recording, RunOptions, RunRequest,
+    RunSpec, Start, Target, ThreadPart,
 };
 use runloom_engine::{
     model::{ChatModel, ChatRequest, Delta, ModelError, ModelInfo, Usage},
@@ -111,9 +111,11 @@ fn request(thread: ThreadId, at: &str) -> RunRequest {
         thread_id: Some(thread),
         target: Target::Graph("work".to_owned()),
         spec: RunSpec {
-            start: Start::Input(value!({"at": at})),
-            modes: Modes::from([Mode::Values, Mode::Updates, Mode::Custom]).bits(),
-            ..RunSpec::default()
+            recording: Recording {
+                modes: Modes::from([Mode::Values, Mode::Updates, Mode::Custom]).bits(),
+                ..Recording::default()
+            },
+            ..RunSpec::new(Start::Input(value!({"at": at})))
         },
         ..RunRequest::default()
     }
@@ -260,7 +262,7 @@ async fn a_rollback_leaves_the_thread_as_it_was() {
     };
     let roll_back = async |at: &str| {
         let mut asked = request(thread, at);
-        asked.spec.tags = vec!["tagged".to_owned()];
+        asked.spec.options.tags = vec!["tagged".to_owned()];
         let run = core.create_run(asked).await.unwrap().0.id;
         soon(gates.arrived(at)).await;
         soon(core.cancel_run(run, CancelAction::Rollback, "me".into(), true)).await.unwrap();
@@ -348,8 +350,8 @@ async fn a_run_whose_readers_leave_is_cancelled_after_the_grace_unless_one_comes
     let (core, gates, thread) = start().await;
     let leaving = |at: &str, grace: u64| {
         let mut r = request(thread, at);
-        r.spec.cancel_on_disconnect = true;
-        r.spec.disconnect_grace_ms = grace;
+        r.spec.delivery.cancel_on_disconnect = true;
+        r.spec.delivery.disconnect_grace_ms = grace;
         r
     };
     // A reader comes back in time.
@@ -378,8 +380,8 @@ async fn a_run_whose_readers_leave_is_cancelled_after_the_grace_unless_one_comes
 async fn a_reader_that_leaves_while_its_run_is_made_has_left() {
     let (core, gates, thread) = start().await;
     let mut asked = request(thread, "a");
-    asked.spec.cancel_on_disconnect = true;
-    asked.spec.disconnect_grace_ms = 20;
+    asked.spec.delivery.cancel_on_disconnect = true;
+    asked.spec.delivery.disconnect_grace_ms = 20;
     // The call is cut off where the run is made and its reader is not there yet.
     drop(core.create_run_to_read(asked.clone()).await.unwrap());
     let run = core.list_runs(RunFilter::default(), PageRequest::first(1)).await.unwrap().items.remove(0);
@@ -392,7 +394,10 @@ async fn a_reader_that_leaves_while_its_run_is_made_has_left() {
     assert_eq!(over(&core, run.id).await.status, RunStatus::Cancelled);
     // Who only makes a run need not read it.
     let run = core.create_run(RunRequest {
-        spec: RunSpec { start: Start::Input(value!({"at": "b"})), ..asked.spec.clone() },
+        spec: RunSpec {
+            options: RunOptions { start: Start::Input(value!({"at": "b"})), ..asked.spec.options.clone() },
+            ..asked.spec.clone()
+        },
         ..asked
     });
     let run = run.await.unwrap().0;
@@ -524,7 +529,7 @@ async fn what_a_run_used_counts_through_crashes_and_drains() {
 async fn a_run_that_takes_too_long_is_timed_out_and_says_so() {
     let (core, _gates, thread) = start().await;
     let mut slow = request(thread, "a");
-    slow.spec.run_timeout_ms = 30;
+    slow.spec.options.run_timeout_ms = 30;
     let run = core.create_run(slow).await.unwrap().0.id;
     let ended = soon(core.wait_run(run)).await.unwrap();
     assert_eq!(ended.end.status, RunStatus::TimedOut);
@@ -594,7 +599,7 @@ async fn a_run_on_a_thread_that_stopped_takes_an_answer_only_where_it_stands() {
     let on = |start: Start, expected: Option<CheckpointId>| RunRequest {
         target: Target::Graph("ask".to_owned()),
         expected_checkpoint_id: expected,
-        spec: RunSpec { start, strict: true, ..RunSpec::default() },
+        spec: RunSpec { options: RunOptions { start, strict: true, ..RunOptions::default() }, ..RunSpec::default() },
         ..request(thread, "")
     };
     let run = core.create_run(on(Start::Input(value!({})), None)).await.unwrap().0.id;
@@ -625,7 +630,7 @@ async fn a_run_on_a_thread_that_stopped_takes_an_answer_only_where_it_stands() {
     assert_eq!(refused.reason, Reason::NothingToResume);
     assert_eq!(core.create_run(on(answer("yes"), None)).await.unwrap_err().reason, Reason::QuestionUnknown);
     assert_eq!(core.create_run(on(unknown.clone(), None)).await.unwrap_err().reason, Reason::QuestionUnknown);
-    let lax = |start| RunRequest { spec: RunSpec { strict: false, ..on(start, None).spec }, ..on(Start::Resume, None) };
+    let lax = |start| RunRequest { spec: RunSpec::new(start), ..on(Start::Resume, None) };
     for start in [Start::Resume, unknown.clone()] {
         let run = core.create_run(lax(start)).await.unwrap().0.id;
         assert_eq!(soon(core.wait_run(run)).await.unwrap().end.status, RunStatus::Succeeded, "LangGraph's way");
@@ -654,7 +659,10 @@ async fn run_one(graph: Graph, input: Value) -> (Core, RunId, runloom_core::End)
     let thread = core.store().create_thread(NewThread::default()).await.unwrap().id;
     let asked = RunRequest {
         target: Target::Graph(name),
-        spec: RunSpec { start: Start::Input(input), modes: Modes::from(Mode::Custom).bits(), ..RunSpec::default() },
+        spec: RunSpec {
+            recording: Recording { modes: Modes::from(Mode::Custom).bits(), ..Recording::default() },
+            ..RunSpec::new(Start::Input(input))
+        },
         ..request(thread, "")
     };
     let run = core.create_run(asked).await.unwrap().0.id;

@@ -54,9 +54,9 @@ fn run_of(body: &Value, thread: Option<ThreadId>) -> Result<Asked, Fail> {
     let fields = Fields::of(body)?;
     let mut asked = Asked::read(body, thread)?;
     let configured = fields.object("config")?.and_then(|config| config.get("metadata")?.as_object());
-    asked.request.spec.metadata = configured.cloned().unwrap_or_default();
+    asked.request.spec.options.metadata = configured.cloned().unwrap_or_default();
     // What the server put there when it showed the cron.
-    asked.request.spec.configurable.remove("cron_id");
+    asked.request.spec.options.configurable.remove("cron_id");
     asked.settings.remove("cron_id");
     Ok(asked)
 }
@@ -150,9 +150,9 @@ pub(crate) async fn update(State(api): State<Api>, call: Call) -> Reply {
 
 /// Notes what was asked, over what was asked before: a cron is shown in those words.
 fn note(spec: &mut RunSpec, asked: Option<&Object>) {
-    let mut all = spec.noted.get(records::CRON).and_then(Value::as_object).cloned().unwrap_or_default();
+    let mut all = spec.notes.get(records::API, records::CRON).and_then(Value::as_object).cloned().unwrap_or_default();
     asked.into_iter().flat_map(Object::iter).for_each(|(key, value)| all.insert(key.clone(), value.clone()));
-    spec.noted.insert(records::CRON, all);
+    spec.notes.set(records::API, records::CRON, all.into());
 }
 
 /// What a cron asks of its runs, with what a request names in place of what was there.
@@ -160,41 +160,42 @@ fn overlaid(old: &Cron, new: RunSpec, fields: &Fields<'_>) -> RunSpec {
     let mut spec = CronRun::of(old).spec;
     let names = |key: &str| fields.value(key).is_some();
     if names("config") {
-        spec.recursion_limit = new.recursion_limit;
-        spec.max_concurrency = new.max_concurrency;
-        spec.tags = new.tags;
-        spec.configurable = new.configurable;
-        spec.metadata = new.metadata;
+        spec.options.recursion_limit = new.options.recursion_limit;
+        spec.options.max_concurrency = new.options.max_concurrency;
+        spec.options.tags = new.options.tags;
+        spec.options.configurable = new.options.configurable;
+        spec.options.metadata = new.options.metadata;
     }
     // Settings may stand for a context.
-    if names("context") || (names("config") && !new.context.is_null()) {
-        spec.context = new.context;
+    if names("context") || (names("config") && !new.options.context.is_null()) {
+        spec.options.context = new.options.context;
     }
     if names("input") {
-        spec.start = new.start;
+        spec.options.start = new.options.start;
     }
     if names("webhook") {
-        spec.webhook = new.webhook;
+        spec.delivery.webhook = new.delivery.webhook;
     }
     if names("interrupt_before") {
-        spec.interrupt_before = new.interrupt_before;
+        spec.options.interrupt_before = new.options.interrupt_before;
     }
     if names("interrupt_after") {
-        spec.interrupt_after = new.interrupt_after;
+        spec.options.interrupt_after = new.options.interrupt_after;
     }
     if names("stream_mode") {
-        spec.modes = new.modes;
+        spec.recording.modes = new.recording.modes;
         // The modes by the names that the client gave them.
-        new.noted.iter().for_each(|(key, value)| spec.noted.insert(key.clone(), value.clone()));
+        let named = new.notes.of(records::API).into_iter().flat_map(Object::iter);
+        named.for_each(|(key, value)| spec.notes.set(records::API, key, value.clone()));
     }
     if names("stream_subgraphs") {
-        spec.subgraphs = new.subgraphs;
+        spec.recording.subgraphs = new.recording.subgraphs;
     }
     if names("durability") || names("checkpoint_during") {
-        spec.durability = new.durability;
+        spec.options.durability = new.options.durability;
     }
     if names("event_filter") {
-        spec.filter = new.filter;
+        spec.recording.filter = new.recording.filter;
     }
     spec
 }

@@ -10,8 +10,8 @@ use std::{collections::HashMap, path::PathBuf, sync::Arc};
 use futures_util::StreamExt;
 use matcher::Matcher;
 use runloom_core::{
-    Body, CommandSpec, Core, CoreOptions, Error, ReadOptions, Reason, RunRequest, RunSpec, Start, StateQuery,
-    StateUpdateRequest, Target, store,
+    Body, CommandSpec, Core, CoreOptions, Error, ReadOptions, Reason, Recording, RunOptions, RunRequest, RunSpec,
+    Start, StateQuery, StateUpdateRequest, Target, store,
 };
 use runloom_engine::{
     Object, RunId, StateUpdate, ThreadId, Value,
@@ -201,14 +201,16 @@ impl Player {
             thread_id: thread,
             target: Target::Graph(a["graph"].as_str().unwrap_or_default().to_owned()),
             spec: RunSpec {
-                start,
-                context: a.get("context").map(Value::from).unwrap_or_default(),
-                recursion_limit: a["config"]["recursion_limit"].as_u64().unwrap_or(0) as u32,
-                modes: modes.bits(),
-                subgraphs: a["subgraphs"] == true,
-                interrupt_before: names("interrupt_before"),
-                interrupt_after: names("interrupt_after"),
-                checkpoint_id: self.checkpoint(a),
+                options: RunOptions {
+                    start,
+                    context: a.get("context").map(Value::from).unwrap_or_default(),
+                    recursion_limit: a["config"]["recursion_limit"].as_u64().unwrap_or(0) as u32,
+                    interrupt_before: names("interrupt_before"),
+                    interrupt_after: names("interrupt_after"),
+                    checkpoint_id: self.checkpoint(a),
+                    ..RunOptions::default()
+                },
+                recording: Recording { modes: modes.bits(), subgraphs: a["subgraphs"] == true, ..Recording::default() },
                 ..RunSpec::default()
             },
             ..RunRequest::default()

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use runloom::v1::{self, Durability, IfThreadNotExists, MultitaskStrategy, OnDisconnect, run_spec};
-use runloom_core::{CommandSpec, RunRequest, RunSpec, Start, Target};
+use runloom_core::{CommandSpec, Delivery, Notes, Recording, RunOptions, RunRequest, RunSpec, Start, Target};
 use runloom_engine::{Object, Value, stream::Modes};
 use runloom_store::{AssistantId, Multitask};
 
@@ -70,43 +70,45 @@ pub(crate) fn run_request(check: &mut Check, path: &str, spec: Option<v1::RunSpe
         expected_checkpoint_id,
         trace: Object::default(),
         spec: RunSpec {
-            trace: Object::default(),
-            // The core's own to fill, and the other face's.
-            expected_checkpoint_id: None,
-            marked_over: None,
-            noted: Object::default(),
-            start,
-            context: context(check, &at("context"), spec.context),
-            recursion_limit: config.recursion_limit,
-            max_concurrency: config.max_concurrency,
-            tags: texts(check, &at("config.tags"), config.tags, MAX_PATTERN),
-            configurable: configurable(check, &at("config.configurable"), config.configurable).unwrap_or_default(),
-            metadata: check.object(&at("metadata"), spec.metadata).unwrap_or_default(),
-            modes: modes(check, &at("stream_modes"), &spec.stream_modes).map_or(0, Modes::bits),
-            subgraphs: spec.stream_subgraphs,
-            filter: filter(check, &at("event_filter"), spec.event_filter),
-            interrupt_before: names(check, &at("interrupt_before"), spec.interrupt_before),
-            interrupt_after: names(check, &at("interrupt_after"), spec.interrupt_after),
-            checkpoint_id: check.optional_id(&at("checkpoint_id"), &spec.checkpoint_id),
-            durability: match check.one_of(at("durability"), spec.durability) {
-                Durability::Unspecified | Durability::Async => String::new(),
-                Durability::Sync => "sync".to_owned(),
-                Durability::Exit => "exit".to_owned(),
+            options: RunOptions {
+                start,
+                context: context(check, &at("context"), spec.context),
+                recursion_limit: config.recursion_limit,
+                max_concurrency: config.max_concurrency,
+                tags: texts(check, &at("config.tags"), config.tags, MAX_PATTERN),
+                configurable: configurable(check, &at("config.configurable"), config.configurable).unwrap_or_default(),
+                metadata: check.object(&at("metadata"), spec.metadata).unwrap_or_default(),
+                interrupt_before: names(check, &at("interrupt_before"), spec.interrupt_before),
+                interrupt_after: names(check, &at("interrupt_after"), spec.interrupt_after),
+                checkpoint_id: check.optional_id(&at("checkpoint_id"), &spec.checkpoint_id),
+                durability: match check.one_of(at("durability"), spec.durability) {
+                    Durability::Unspecified | Durability::Async => String::new(),
+                    Durability::Sync => "sync".to_owned(),
+                    Durability::Exit => "exit".to_owned(),
+                },
+                run_timeout_ms: run_timeout(check, &at("run_timeout"), spec.run_timeout),
+                strict: true,
             },
-            cancel_on_disconnect: check.one_of::<OnDisconnect>(at("on_disconnect"), spec.on_disconnect)
-                == OnDisconnect::Cancel,
-            // 0 is the default inside: none at all is as good as a millisecond.
-            disconnect_grace_ms: check
-                .millis(&at("disconnect_grace_duration"), spec.disconnect_grace_duration)
-                .map_or(0, |ms| ms.max(1)),
-            run_timeout_ms: run_timeout(check, &at("run_timeout"), spec.run_timeout),
-            coalesce_chunks: coalescing.0,
-            coalesce_ms: coalescing.1,
-            strict: true,
-            webhook: spec.webhook.map(|webhook| webhook.url),
+            recording: Recording {
+                modes: modes(check, &at("stream_modes"), &spec.stream_modes).map_or(0, Modes::bits),
+                subgraphs: spec.stream_subgraphs,
+                filter: filter(check, &at("event_filter"), spec.event_filter),
+                coalesce_chunks: coalescing.0,
+                coalesce_ms: coalescing.1,
+            },
+            delivery: Delivery {
+                webhook: spec.webhook.map(|webhook| webhook.url),
+                cancel_on_disconnect: check.one_of::<OnDisconnect>(at("on_disconnect"), spec.on_disconnect)
+                    == OnDisconnect::Cancel,
+                // 0 is the core's default: no grace at all is as good as a millisecond.
+                disconnect_grace_ms: check
+                    .millis(&at("disconnect_grace_duration"), spec.disconnect_grace_duration)
+                    .map_or(0, |ms| ms.max(1)),
+            },
+            notes: Notes::default(),
         },
     };
-    if let Err(error) = spec.spec.filter.compile() {
+    if let Err(error) = spec.spec.recording.filter.compile() {
         check.take(path, error);
     }
     spec
@@ -247,9 +249,9 @@ mod tests {
         let spec = v1::RunSpec::graph("agent").with_input(json!({"n": 1})).with_modes([StreamMode::Messages]);
         let request = read(spec).unwrap();
         assert_eq!(request.target, Target::Graph("agent".to_owned()));
-        assert_eq!(request.spec.modes(), runloom_engine::stream::Mode::Messages.into());
-        assert!(matches!(&request.spec.start, Start::Input(v) if v.get("n") == Some(&Value::Int(1))));
-        assert!(request.thread_id.is_none() && request.request_id.is_none() && request.spec.strict);
+        assert_eq!(request.spec.recording.modes(), runloom_engine::stream::Mode::Messages.into());
+        assert!(matches!(&request.spec.options.start, Start::Input(v) if v.get("n") == Some(&Value::Int(1))));
+        assert!(request.thread_id.is_none() && request.request_id.is_none() && request.spec.options.strict);
     }
 
     #[test]
@@ -322,7 +324,7 @@ mod tests {
             let mut spec = v1::RunSpec::graph("g");
             spec.token_coalescing = Some(TokenCoalescing { max_chunks, max_delay_duration: delay });
             let spec = read(spec).unwrap().spec;
-            (spec.coalesce_chunks, spec.coalesce_ms)
+            (spec.recording.coalesce_chunks, spec.recording.coalesce_ms)
         };
         assert_eq!(of(8, None), (8, 50));
         assert_eq!(of(0, Some(20)), (0, 20));

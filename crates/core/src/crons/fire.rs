@@ -100,8 +100,8 @@ fn run_of(cron: &Cron) -> RunRequest {
         request.thread_id = Some(ThreadId(uuid::Uuid::now_v7()));
         request.create_thread = true;
     }
-    let own = std::mem::replace(&mut request.spec.metadata, cron.metadata.clone());
-    own.iter().for_each(|(key, value)| request.spec.metadata.insert(key.clone(), value.clone()));
-    request.spec.configurable.insert("cron_id", cron.id.to_string());
+    let own = std::mem::replace(&mut request.spec.options.metadata, cron.metadata.clone());
+    own.iter().for_each(|(key, value)| request.spec.options.metadata.insert(key.clone(), value.clone()));
+    request.spec.options.configurable.insert("cron_id", cron.id.to_string());
     request
 }

@@ -186,7 +186,7 @@ fn check_run(run: &RunRequest) -> Result<()> {
     let wrong = [
         ("run.start_time", run.start_time.is_some()),
         ("run.request_id", run.request_id.is_some()),
-        ("run.checkpoint_id", run.spec.checkpoint_id.is_some()),
+        ("run.checkpoint_id", run.spec.options.checkpoint_id.is_some()),
         ("run.command.expected_checkpoint_id", run.expected_checkpoint_id.is_some()),
     ];
     match wrong.into_iter().find(|(_, is_set)| *is_set) {

@@ -20,7 +20,7 @@ use super::{
     live::{Found, Live, Reading},
     record::{Body, End, Opening, ReadOptions, Record},
 };
-use crate::{Core, Error, Reason, Result};
+use crate::{Core, Error, Reason, Recording, Result, RunSpec, runs::StoredRequest};
 
 /// How many records are taken from memory at once.
 const BATCH: usize = 128;
@@ -106,8 +106,10 @@ impl Core {
     async fn read(&self, run: Run, options: ReadOptions) -> Result<RunReader> {
         // All of one moment: a run that waits has no attempt, though one may have begun since.
         let (is_waiting, now) = (run.status == RunStatus::Pending, self.inner.clock.now());
-        let opening = options.opening.then(|| opening_of(&run));
-        let mut cursor = Cursor::open(self.clone(), run, options).await?;
+        let has_opening = options.opening;
+        let request = StoredRequest::of(&run).unwrap_or_default();
+        let opening = has_opening.then(|| opening_of(&run, &request.spec.recording));
+        let mut cursor = Cursor::open(self.clone(), run, &request.spec, options).await?;
         cursor.count();
         if let Some(opening) = opening {
             let attempt = if is_waiting { 0 } else { cursor.attempt() };
@@ -119,23 +121,21 @@ impl Core {
 }
 
 /// How a run stands now.
-pub(super) fn opening_of(run: &Run) -> Opening {
-    let spec = crate::RunSpec::of(run);
+pub(super) fn opening_of(run: &Run, recording: &Recording) -> Opening {
     Opening {
         thread_id: run.thread,
         assistant_id: run.assistant,
         graph: run.graph.clone(),
         revision: run.revision.clone(),
         status: run.status,
-        modes: spec.modes(),
-        subgraphs: spec.subgraphs,
+        modes: recording.modes(),
+        subgraphs: recording.subgraphs,
     }
 }
 
 impl Cursor {
-    pub async fn open(core: Core, run: Run, options: ReadOptions) -> Result<Self> {
-        let spec = crate::RunSpec::of(&run);
-        let recorded = spec.modes();
+    pub async fn open(core: Core, run: Run, spec: &RunSpec, options: ReadOptions) -> Result<Self> {
+        let recorded = spec.recording.modes();
         let modes = options.modes.unwrap_or(recorded);
         if !covers(recorded, modes) {
             let names: Vec<_> = recorded.iter().map(Mode::name).collect();
@@ -167,7 +167,7 @@ impl Cursor {
             after = after.min(end.max(1) - 1);
             core.inner.runner.logs.close(run.id);
         }
-        let codec = core.codec_of(&run).await?;
+        let codec = core.codec_of(&run, &spec.options).await?;
         Ok(Self {
             reading: None,
             after,

@@ -19,7 +19,7 @@ use super::{
     read::Cursor,
     record::{ReadOptions, Record},
 };
-use crate::{Core, Error, Reason, Result};
+use crate::{Core, Error, Reason, Result, runs::StoredRequest};
 
 /// What a reader of a thread is told.
 #[derive(Clone, Debug)]
@@ -222,10 +222,11 @@ impl Follow {
     async fn open(&mut self, run: RunId, after: u64) -> Result<()> {
         let run = self.core.inner.store.get_run(run).await?;
         // The modes a reader asks for are those it wants of whatever a run records.
-        let recorded = crate::RunSpec::modes_of(&run);
+        let spec = StoredRequest::of(&run).unwrap_or_default().spec;
+        let recorded = spec.recording.modes();
         let modes = self.options.modes.map(|m| m.iter().filter(|m| recorded.has(*m)).collect());
         let options = ReadOptions { after, modes, ..self.options.clone() };
-        self.now = Some(Cursor::open(self.core.clone(), run, options).await?);
+        self.now = Some(Cursor::open(self.core.clone(), run, &spec, options).await?);
         Ok(())
     }
 

@@ -16,7 +16,7 @@ impl Core {
     /// Whether the thread can take the run: its latest checkpoint is the one the caller saw, and the one to start from is
     /// there and fits the graph.
     pub(super) async fn check_thread(&self, thread: &Thread, served: &Arc<Served>, request: &RunRequest) -> Result<()> {
-        let (at, expected) = (request.spec.checkpoint_id, request.expected_checkpoint_id);
+        let (at, expected) = (request.spec.options.checkpoint_id, request.expected_checkpoint_id);
         let has_run = thread.graph.is_some() || thread.state_updated_at.is_some();
         let is_known = self.inner.runner.fits.lock().get(&thread.id).is_some_and(|r| **r == *served.revision);
         let mut from = match at {
@@ -32,7 +32,7 @@ impl Core {
             from = from.or(latest);
         }
         // New input puts an end to what was open. Whoever asks strictly is told that it would be lost.
-        let discards = !request.spec.strict && matches!(request.spec.start, Start::Input(_));
+        let discards = !request.spec.options.strict && matches!(request.spec.options.start, Start::Input(_));
         match from {
             Some(saved) => self.fits(&saved.checkpoint, &served.graph, discards),
             None => Ok(()),
@@ -48,11 +48,11 @@ impl Core {
         request: &RunRequest,
     ) -> Result<()> {
         let begins_later = request.start_time.is_some_and(|at| at > self.inner.clock.now());
-        if matches!(request.spec.start, Start::Input(_)) || !request.spec.strict || begins_later {
+        if matches!(request.spec.options.start, Start::Input(_)) || !request.spec.options.strict || begins_later {
             return Ok(());
         }
         let Some(id) = request.thread_id else { return Ok(()) };
-        let input = request.spec.input();
+        let input = request.spec.options.input();
         let check = |saved: Option<&Saved>| served.graph.check_resume(saved, &input).map_err(|error| told(error, id));
         let Some(thread) = thread else { return check(None) };
         let mut checked = Ok(());
@@ -63,7 +63,7 @@ impl Core {
                 Err(error) if error.reason == Reason::ThreadBusy => return Ok(()),
                 Err(error) => return Err(error),
             }
-            let saved = self.saved(id, request.spec.checkpoint_id).await?;
+            let saved = self.saved(id, request.spec.options.checkpoint_id).await?;
             checked = check(saved.as_ref());
             if checked.is_ok() {
                 break;

@@ -14,7 +14,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::{
-    cancel::cancelled, coalesce::Coalesce, create::engine_metadata, observe, request::RunSpec, runner::Active,
+    cancel::cancelled,
+    coalesce::Coalesce,
+    create::engine_metadata,
+    observe,
+    request::{RunOptions, StoredRequest},
+    runner::Active,
 };
 use crate::{
     Core, Error, Reason, Result,
@@ -30,17 +35,34 @@ enum Came {
     GivenBack(Usage),
 }
 
+/// What an attempt works on.
+#[derive(Clone, Copy)]
+pub(super) struct Work<'a> {
+    pub run: &'a Run,
+    pub request: &'a StoredRequest,
+    pub attempt: Attempt,
+    /// Whether the attempt before this one was lost with its server.
+    pub was_running: bool,
+    /// Stops the engine.
+    pub stop: &'a CancellationToken,
+}
+
 /// After how many parts in a row a run that never waits gives way to its readers.
 const TURN: usize = 512;
 
 impl Core {
     /// Makes one attempt at a run.
     pub(super) async fn attempt(&self, run: Run) -> Result<()> {
-        let spec = RunSpec::of(&run);
+        // Parsed here and nowhere else in this attempt. A run whose request cannot be read begins, to fail with the reason.
+        let (request, unreadable) = match StoredRequest::of(&run) {
+            Ok(request) => (request, None),
+            Err(error) => (StoredRequest::default(), Some(error)),
+        };
+        let spec = &request.spec;
         // Held before anything is told, so that readers find it.
         let live = self.inner.runner.logs.open(run.id);
         let was_running = run.status == RunStatus::Running;
-        let config = thread_config(&spec);
+        let config = thread_config(&spec.options);
         let Begun { run: now, attempt, first_seq, reserved } =
             match self.inner.store.begin_attempt(run.current(), config, LogWriter::RESERVE).await {
                 Ok(begun) => begun,
@@ -62,21 +84,22 @@ impl Core {
             }
             _ => now,
         };
-        let codec = self.codec_of(&now).await?;
+        let codec = self.codec_of(&now, &spec.options).await?;
         let numbers = (first_seq, reserved);
         let mut log =
             LogWriter::new(live.clone(), self.inner.store.clone(), attempt, codec, self.inner.clock.clone(), numbers);
         log.used = self.used_before(&now, was_running).await;
-        if spec.cancel_on_disconnect {
+        if spec.delivery.cancel_on_disconnect {
             if attempt.number > 1 {
                 live.cut_off();
             }
-            self.watch_readers(live.clone(), spec.grace());
+            self.watch_readers(live.clone(), spec.delivery.grace());
         }
         self.inner.runner.logs.moved(now.thread);
         observe::begun(&now, self.inner.clock.now());
-        let span = observe::span(&now, attempt.number, &spec.trace);
-        let driven = self.drive(&now, &spec, attempt, was_running, &stop, &mut log).instrument(span);
+        let span = observe::span(&now, attempt.number, &request.marks.trace);
+        let work = Work { run: &now, request: &request, attempt, was_running, stop: &stop };
+        let driven = self.drive(&work, unreadable, &mut log).instrument(span);
         // What is logged meanwhile, by whomever, tells of which run it is.
         let of = tracing::info_span!("run", run = %now.id, thread = %now.thread);
         let driven = AssertUnwindSafe(driven.instrument(of));
@@ -87,7 +110,7 @@ impl Core {
                 let text =
                     "the run ended in a panic outside its nodes, in a reducer or a policy; the server's log has it";
                 let end = failed(Error::new(Reason::Internal, text), log.used);
-                self.finish(&now, end, None, attempt, &mut log).await
+                self.finish(&work, end, None, &mut log).await
             }
         };
         self.inner.runner.deactivate(now.id);
@@ -114,23 +137,17 @@ impl Core {
         }
     }
 
-    async fn drive(
-        &self,
-        run: &Run,
-        spec: &RunSpec,
-        attempt: Attempt,
-        was_running: bool,
-        stop: &CancellationToken,
-        log: &mut LogWriter,
-    ) -> Result<()> {
+    async fn drive(&self, work: &Work<'_>, unreadable: Option<Error>, log: &mut LogWriter) -> Result<()> {
+        let Work { run, request, attempt, was_running, .. } = *work;
+        let spec = &request.spec;
         let opening = Opening {
             thread_id: run.thread,
             assistant_id: run.assistant,
             graph: run.graph.clone(),
             revision: run.revision.clone(),
             status: RunStatus::Running,
-            modes: spec.modes(),
-            subgraphs: spec.subgraphs,
+            modes: spec.recording.modes(),
+            subgraphs: spec.recording.subgraphs,
         };
         log.push(Origin::default(), opening.into()).await?;
         log.flush().await?;
@@ -138,6 +155,7 @@ impl Core {
         let served = self.inner.registry.revision(&run.graph, &run.revision, &self.inner.store).await;
         let used = log.used;
         let came = match served {
+            _ if let Some(error) = unreadable => Came::Ended(Box::new(failed(error, used)), None),
             _ if was_running && self.inner.runner.counted(run) > self.inner.options.max_attempts => {
                 let crashes = self.inner.runner.counted(run) - 1;
                 let text = format!(
@@ -150,10 +168,10 @@ impl Core {
                 let text = format!("graph `{}` at revision {} is not served any more", run.graph, run.revision);
                 Came::Ended(Box::new(failed(Error::new(Reason::GraphUnknown, text), used)), None)
             }
-            Some(_) if let Some(error) = self.is_elsewhere(run, spec, attempt).await? => {
+            Some(_) if let Some(error) = self.is_elsewhere(work).await? => {
                 Came::Ended(Box::new(failed(error, used)), None)
             }
-            Some(served) => self.run_graph(run, spec, &thread, &served, attempt, stop, log).await?,
+            Some(served) => self.run_graph(work, &thread, &served, log).await?,
         };
         match came {
             Came::GivenBack(used) => {
@@ -162,21 +180,13 @@ impl Core {
                 self.inner.store.release_run(attempt, runloom_engine::to_value(&used).ok()).await?;
                 Ok(())
             }
-            Came::Ended(end, state) => self.finish(run, *end, state, attempt, log).await,
+            Came::Ended(end, state) => self.finish(work, *end, state, log).await,
         }
     }
 
-    #[allow(clippy::too_many_arguments)]
-    async fn run_graph(
-        &self,
-        run: &Run,
-        spec: &RunSpec,
-        thread: &Thread,
-        served: &Served,
-        attempt: Attempt,
-        stop: &CancellationToken,
-        log: &mut LogWriter,
-    ) -> Result<Came> {
+    async fn run_graph(&self, work: &Work<'_>, thread: &Thread, served: &Served, log: &mut LogWriter) -> Result<Came> {
+        let Work { run, request, attempt, stop, .. } = *work;
+        let spec = &request.spec;
         let graph = served.graph.with_runtime(Runtime {
             checkpointer: Some(self.inner.store.checkpointer(attempt)),
             items: Some(self.inner.items.clone()),
@@ -185,14 +195,17 @@ impl Core {
         });
         let config = RunConfig {
             cancel: stop.clone(),
-            timeout: self.time_limit(spec),
+            timeout: self.time_limit(&spec.options),
             elapsed: self.time_gone(run),
-            metadata: engine_metadata(run, spec),
-            ..spec.config(thread, run.id, attempt.number, self.inner.options.recursion_limit)?
+            metadata: engine_metadata(run, &spec.options),
+            thread_id: Some(thread.id),
+            run_id: Some(run.id),
+            attempt: attempt.number,
+            ..spec.options.config(&spec.recording, self.inner.options.recursion_limit)?
         };
         let is_sync = config.durability == Durability::Sync;
-        let mut stream = graph.stream(spec.input(), config);
-        let mut coalesce = Coalesce::new(spec);
+        let mut stream = graph.stream(spec.options.input(), config);
+        let mut coalesce = Coalesce::new(&spec.recording);
         let mut told = 0_usize;
         let mut has_token = attempt.number > 1;
         let before = log.used;
@@ -284,15 +297,18 @@ impl Core {
     }
 
     /// Whether the thread stands elsewhere than the run's command expects, now that the run begins.
-    async fn is_elsewhere(&self, run: &Run, spec: &RunSpec, attempt: Attempt) -> Result<Option<Error>> {
-        let (Some(expected), 1) = (spec.expected_checkpoint_id, attempt.number) else { return Ok(None) };
+    async fn is_elsewhere(&self, work: &Work<'_>) -> Result<Option<Error>> {
+        let run = work.run;
+        let (Some(expected), 1) = (work.request.marks.expected_checkpoint_id, work.attempt.number) else {
+            return Ok(None);
+        };
         let latest = self.saved(run.thread, None).await?;
         Ok(crate::state::check_expected(run.thread, expected, latest.map(|l| l.checkpoint.id)).err())
     }
 
     /// The longest the run may take.
-    fn time_limit(&self, spec: &RunSpec) -> Option<Duration> {
-        match spec.run_timeout_ms {
+    fn time_limit(&self, options: &RunOptions) -> Option<Duration> {
+        match options.run_timeout_ms {
             0 => self.inner.options.run_timeout,
             ms => Some(Duration::from_millis(ms)),
         }
@@ -317,14 +333,14 @@ fn failed(error: Error, usage: Usage) -> End {
 }
 
 /// What a thread notes of the configuration of its last run.
-pub(super) fn thread_config(spec: &RunSpec) -> Object {
+pub(super) fn thread_config(options: &RunOptions) -> Object {
     let mut config = Object::default();
-    config.insert("configurable", spec.configurable.clone());
-    if spec.recursion_limit > 0 {
-        config.insert("recursion_limit", u64::from(spec.recursion_limit));
+    config.insert("configurable", options.configurable.clone());
+    if options.recursion_limit > 0 {
+        config.insert("recursion_limit", u64::from(options.recursion_limit));
     }
-    if !spec.tags.is_empty() {
-        config.insert("tags", spec.tags.clone());
+    if !options.tags.is_empty() {
+        config.insert("tags", options.tags.clone());
     }
     config
 }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use runloom_engine::{RunId, model::Usage};
 use runloom_store::{Attempt, CancelAction, Canceller, Multitask, Run, RunEnd, RunStatus};
 
-use super::{RunSpec, usage::kept_usage};
+use super::{StoredRequest, usage::kept_usage};
 use crate::{
     Core, Error, Reason, Result,
     log::{Cancellation, End, Live, LogWriter, Origin},
@@ -72,7 +72,9 @@ impl Core {
         let attempt: Attempt = run.current();
         let live = self.inner.runner.logs.open(run.id);
         let bounds = self.inner.store.log_bounds(run.id).await?;
-        let codec = self.codec_of(run).await?;
+        // One that cannot be read is cancelled all the same.
+        let spec = StoredRequest::of(run).map(|stored| stored.spec).unwrap_or_default();
+        let codec = self.codec_of(run, &spec.options).await?;
         let store = self.inner.store.clone();
         // The one number that its end needs; an attempt that begins meanwhile fences this off.
         let numbers = (bounds.next, u64::MAX);
@@ -80,7 +82,7 @@ impl Core {
         let used = kept_usage(run);
         let end = cancelled(run, used);
         let error = end.error.as_ref().map(Error::to_value);
-        let delivery = self.delivery(run, &RunSpec::of(run), &end).await;
+        let delivery = self.delivery(run, &spec.delivery, &end).await;
         let is_posted = delivery.is_some();
         let (record, records) = log.last(Origin::default(), end.into()).await?;
         let expires_at = run.stateless.then(|| self.inner.clock.now() + self.inner.options.stateless_ttl);

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use runloom_engine::stream::{Chunk, Part, Payload};
 
-use super::request::RunSpec;
+use super::request::Recording;
 
 /// Puts pieces of messages together, where a run asks for it.
 pub(super) struct Coalesce {
@@ -16,13 +16,14 @@ pub(super) struct Coalesce {
 }
 
 impl Coalesce {
-    pub fn new(spec: &RunSpec) -> Self {
-        let is_on = spec.coalesce_chunks > 1 || spec.coalesce_ms > 0;
-        let most = match spec.coalesce_chunks {
+    pub fn new(recording: &Recording) -> Self {
+        let is_on = recording.coalesce_chunks > 1 || recording.coalesce_ms > 0;
+        let most = match recording.coalesce_chunks {
             0 => u32::MAX,
             n => n,
         };
-        let delay = is_on.then(|| Duration::from_millis(if spec.coalesce_ms == 0 { 50 } else { spec.coalesce_ms }));
+        let delay =
+            is_on.then(|| Duration::from_millis(if recording.coalesce_ms == 0 { 50 } else { recording.coalesce_ms }));
         Self { most, delay, held: Vec::new(), due: None }
     }
 

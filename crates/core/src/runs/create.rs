@@ -8,7 +8,7 @@ use runloom_store::{
     ThreadUpdate,
 };
 
-use super::request::{RunRequest, RunSpec, Start};
+use super::request::{Marks, RunOptions, RunRequest, RunSpec, Start, StoredRequest, hash_of, is_same};
 use crate::{
     Core, Error, Reason, Result,
     log::{Body, Codec, End, Outcome, ReadOptions, Reading},
@@ -112,24 +112,23 @@ impl Core {
         let (assistant, served) = self.resolve_target(&request.target).await?;
         let mut spec = self.effective(request, thread.as_ref(), &assistant)?;
         // Looked at again when the run begins: it may have to wait for its thread.
-        spec.expected_checkpoint_id = request.expected_checkpoint_id;
-        spec.trace = runloom_engine::trace::context_of(&request.trace);
-        match &mut spec.start {
+        let mut marks = Marks::of(request);
+        match &mut spec.options.start {
             Start::Resume => {}
             Start::Input(input) => *input = self.check_input(&served, input)?,
             Start::Command(command) => {
                 self.check_command_sizes(command)?;
                 // LangGraph makes such a run, and has it fail.
-                if spec.strict {
+                if spec.options.strict {
                     command.update = served.check_command(&command.update)?;
                 }
             }
         }
-        spec.filter.compile()?;
-        self.check_webhook(&spec)?;
-        spec.durability()?;
+        spec.recording.filter.compile()?;
+        self.check_webhook(&spec.delivery)?;
+        spec.options.durability()?;
         served.check_nodes(&named_nodes(&spec))?;
-        match (&thread, request.thread_id, request.spec.checkpoint_id) {
+        match (&thread, request.thread_id, request.spec.options.checkpoint_id) {
             (Some(thread), ..) => self.check_thread(thread, &served, request).await?,
             (None, Some(id), Some(at)) => return Err(no_checkpoint(id, at)),
             (None, ..) => {}
@@ -140,12 +139,14 @@ impl Core {
         let mark = thread.as_ref().filter(|t| !is_marked(t, &assistant.id.to_string(), &served.name)).map(|thread| {
             let mark = thread_metadata(&assistant.id.to_string(), &served.name);
             let before = |key: &Arc<str>| (key.clone(), thread.metadata.get(key).cloned().unwrap_or_default());
-            spec.marked_over = Some(mark.keys().map(before).collect());
+            marks.replaced_metadata = Some(mark.keys().map(before).collect());
             (thread.id, ThreadUpdate { metadata: Some(mark), ..ThreadUpdate::default() })
         });
-        let kept =
-            runloom_engine::to_value(&spec).map_err(|e| Error::field("config", format!("cannot be kept: {e}")))?;
-        let request_key = request.request_id.as_ref().map(|id| RequestKey { id: id.clone(), hash: hash_of(request) });
+        let stored = StoredRequest { spec, marks };
+        let request_key = match &request.request_id {
+            Some(id) => Some(RequestKey { id: id.clone(), hash: hash_of(request)? }),
+            None => None,
+        };
         let is_stateless = request.thread_id.is_none();
         let new = NewRun {
             id: request.run_id,
@@ -173,11 +174,11 @@ impl Core {
             revision: served.revision.to_string(),
             multitask: request.multitask,
             start_at: request.start_time,
-            request: kept,
+            request: stored.to_value()?,
             request_key,
             stateless: is_stateless,
         };
-        Ok(Prepared { new, mark, spec })
+        Ok(Prepared { new, mark, spec: stored.spec })
     }
 
     async fn make_run(&self, prepared: Prepared, is_read: bool) -> Result<Made> {
@@ -188,7 +189,7 @@ impl Core {
         let mut reading = None;
         if made.new {
             // Before the run is watched, so that the reader is never missed.
-            if is_read && spec.cancel_on_disconnect {
+            if is_read && spec.delivery.cancel_on_disconnect {
                 reading = Some(self.inner.runner.logs.open(run.id).reading());
             }
             self.begin_made(&run, &spec).await;
@@ -211,8 +212,8 @@ impl Core {
         if let Err(error) = self.make_way(run).await {
             tracing::warn!(run = %run.id, %error, "cannot cancel the runs before a new one; it waits for them");
         }
-        if spec.cancel_on_disconnect {
-            self.watch_readers(self.inner.runner.logs.open(run.id), spec.grace());
+        if spec.delivery.cancel_on_disconnect {
+            self.watch_readers(self.inner.runner.logs.open(run.id), spec.delivery.grace());
         }
         self.begin_in_time(run);
     }
@@ -231,7 +232,8 @@ impl Core {
     async fn made_before(&self, request: &RunRequest) -> Result<Option<Run>> {
         let Some(id) = &request.request_id else { return Ok(None) };
         let Some(run) = self.inner.store.find_request(request.owner.as_deref(), id).await? else { return Ok(None) };
-        if run.request_key.as_ref().is_none_or(|key| key.hash != hash_of(request)) {
+        let hash = hash_of(request)?;
+        if run.request_key.as_ref().is_none_or(|key| !is_same(&key.hash, &hash)) {
             return Err(runloom_store::Error::RequestReused { request_id: id.clone(), run: run.id }.into());
         }
         self.begin_in_time(&run);
@@ -299,16 +301,15 @@ impl Core {
     }
 
     /// What is needed to read and write a run's log.
-    pub(crate) async fn codec_of(&self, run: &Run) -> Result<Codec> {
-        let spec = RunSpec::of(run);
+    pub(crate) async fn codec_of(&self, run: &Run, options: &RunOptions) -> Result<Codec> {
         let served = self.inner.registry.revision(&run.graph, &run.revision, &self.inner.store).await;
-        let inline = spec.durability == "exit" || served.as_ref().is_some_and(|s| s.graph.has_untracked());
+        let inline = options.durability == "exit" || served.as_ref().is_some_and(|s| s.graph.has_untracked());
         Ok(Codec {
             run: run.id,
             thread: run.thread,
             graph: served.map(|s| s.graph.clone()),
-            metadata: engine_metadata(run, &spec),
-            tags: spec.tags.iter().map(|t| Arc::from(t.as_str())).collect(),
+            metadata: engine_metadata(run, options),
+            tags: options.tags.iter().map(|t| Arc::from(t.as_str())).collect(),
             inline,
             reader: self.inner.store.checkpointer_by_hand(),
             cache: Arc::default(),
@@ -317,15 +318,15 @@ impl Core {
 }
 
 /// The metadata of a run as the engine has it, and its checkpoints and events with it.
-pub(crate) fn engine_metadata(run: &Run, spec: &RunSpec) -> Object {
-    let mut metadata = spec.metadata.clone();
+pub(crate) fn engine_metadata(run: &Run, options: &RunOptions) -> Object {
+    let mut metadata = options.metadata.clone();
     if let Some(assistant) = run.assistant {
         metadata.insert("assistant_id", assistant.to_string());
     }
     metadata.insert("graph_id", run.graph.as_str());
     metadata.insert("run_id", run.id.to_string());
     metadata.insert("thread_id", run.thread.to_string());
-    if let Some(checkpoint) = spec.checkpoint_id {
+    if let Some(checkpoint) = options.checkpoint_id {
         metadata.insert("checkpoint_id", checkpoint.to_string());
     }
     metadata
@@ -346,11 +347,11 @@ fn named_nodes(spec: &RunSpec) -> Vec<(String, &str)> {
     let list = |field: &'static str, names: &'static dyn Fn(&RunSpec) -> &Vec<String>| {
         names(spec).iter().enumerate().map(move |(i, n)| (format!("{field}[{i}]"), n.as_str()))
     };
-    let mut all: Vec<(String, &str)> = list("interrupt_before", &|s| &s.interrupt_before)
-        .chain(list("interrupt_after", &|s| &s.interrupt_after))
+    let mut all: Vec<(String, &str)> = list("interrupt_before", &|s| &s.options.interrupt_before)
+        .chain(list("interrupt_after", &|s| &s.options.interrupt_after))
         .filter(|(_, name)| *name != "*")
         .collect();
-    if let Start::Command(command) = &spec.start {
+    if let Start::Command(command) = &spec.options.start {
         let goto = command.goto.iter().enumerate().map(|(i, (node, _))| (format!("command.goto[{i}].node"), &**node));
         all.extend(goto.filter(|(_, name)| !["__end__", "END"].contains(name)));
     }
@@ -362,17 +363,17 @@ fn check_shape(request: &RunRequest) -> Result<()> {
     let stateless = request.thread_id.is_none();
     let mut fields: Vec<(String, String)> = Vec::new();
     let mut wrong = |path: &str, what: &str| fields.push((path.to_owned(), what.to_owned()));
-    match &request.spec.start {
+    match &request.spec.options.start {
         Start::Command(_) if stateless => {
             wrong("command", "a stateless run has nothing to resume; name the thread");
         }
         Start::Command(c) if c.resume.is_some() && !c.resume_by_id.is_empty() => {
             wrong("command", "has both one answer and answers by question id; give one of them");
         }
-        Start::Resume if stateless && request.spec.strict => wrong("input", "a stateless run needs an input"),
+        Start::Resume if stateless && request.spec.options.strict => wrong("input", "a stateless run needs an input"),
         _ => {}
     }
-    if stateless && request.spec.checkpoint_id.is_some() {
+    if stateless && request.spec.options.checkpoint_id.is_some() {
         wrong("checkpoint_id", "a stateless run has no checkpoints; name the thread");
     }
     if request.request_id.as_ref().is_some_and(|id| id.len() > 128) {
@@ -385,26 +386,4 @@ fn check_shape(request: &RunRequest) -> Result<()> {
             Err(Error { fields, ..Error::new(Reason::FieldInvalid, message) })
         }
     }
-}
-
-/// A hash of all that a request asks for, but for its own id.
-fn hash_of(request: &RunRequest) -> Vec<u8> {
-    use sha2::{Digest, Sha256};
-    let mut hash = Sha256::new();
-    // As text of any depth: a value that is part of it may be as deep as values may be.
-    let spec = serde_json::to_string(&request.spec).unwrap_or_default();
-    for text in [
-        spec,
-        format!("{:?}", request.thread_id),
-        format!("{:?}", request.create_thread),
-        format!("{:?}", request.target),
-        format!("{:?}", request.owner),
-        format!("{:?}", request.multitask),
-        format!("{:?}", request.start_time),
-        format!("{:?}", request.expected_checkpoint_id),
-    ] {
-        hash.update(text.len().to_le_bytes());
-        hash.update(text);
-    }
-    hash.finalize().to_vec()
 }

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use runloom_engine::{NodeFailure, Object, Value, checkpoint::CheckpointView, stream::SnapshotRef};
-use runloom_store::{Attempt, CancelAction, Run, RunEnd, RunStatus, ThreadStatus, ThreadUpdate};
+use runloom_store::{CancelAction, Run, RunEnd, RunStatus, ThreadStatus, ThreadUpdate};
 
-use super::{cancel::cancelled, observe, request::RunSpec};
+use super::{attempt::Work, cancel::cancelled, observe};
 use crate::{
     Core, Error, Reason, Result,
     log::{End, LogWriter, Origin},
@@ -15,12 +15,12 @@ impl Core {
     /// Keeps the run's end, and shows it once it is on disk.
     pub(super) async fn finish(
         &self,
-        run: &Run,
+        work: &Work<'_>,
         end: End,
         state: Option<SnapshotRef>,
-        attempt: Attempt,
         log: &mut LogWriter,
     ) -> Result<()> {
+        let (run, attempt) = (work.run, work.attempt);
         let latest = self.inner.store.get_run(run.id).await?;
         let is_rollback = latest.cancel.as_ref().is_some_and(|c| c.action == CancelAction::Rollback);
         log.flush().await?;
@@ -32,7 +32,7 @@ impl Core {
         let thread = if is_rollback { ThreadUpdate::default() } else { self.thread_after(run, &mut end).await };
         let (status, usage) = (end.status, runloom_engine::to_value(&end.usage).ok());
         let error = end.error.as_ref().map(Error::to_value);
-        let delivery = self.delivery(run, &RunSpec::of(run), &end).await;
+        let delivery = self.delivery(run, &work.request.spec.delivery, &end).await;
         let is_posted = delivery.is_some();
         let outcome = observe::Outcome::of(&end);
         let origin = Origin { base: state, ..Origin::default() };

@@ -16,5 +16,8 @@ mod usage;
 pub use create::{Attending, PreparedRun};
 pub(crate) use ending::open_questions;
 pub use observe::{OpenStream, Queue, describe_metrics};
-pub use request::{CommandSpec, FilterSpec, RunRequest, RunSpec, Selector, Start, Target};
+pub(crate) use request::StoredRequest;
+pub use request::{
+    CommandSpec, Delivery, FilterSpec, Notes, Recording, RunOptions, RunRequest, RunSpec, Selector, Start, Target,
+};
 pub(crate) use runner::Runner;

@@ -57,7 +57,7 @@ pub(super) struct Outcome {
 
 impl Outcome {
     pub fn of(end: &End) -> Self {
-        let kind = |error: &Error| error.kind.clone().unwrap_or_else(|| format!("{:?}", error.reason));
+        let kind = |error: &Error| error.kind.clone().unwrap_or_else(|| error.reason.name().to_owned());
         Self { status: end.status, usage: end.usage, failed: end.error.as_ref().map(kind) }
     }
 }

@@ -3,7 +3,7 @@
 use runloom_engine::{Object, Value, model::Usage};
 use runloom_store::{Direction, LastRun, PageRequest, Run, RunFilter, RunStatus, Thread, ThreadStatus, ThreadUpdate};
 
-use super::{attempt::thread_config, cancel::cancelled, request::RunSpec};
+use super::{attempt::thread_config, cancel::cancelled, request::StoredRequest};
 use crate::{Core, Error, Result};
 
 impl Core {
@@ -49,7 +49,7 @@ impl Core {
         let last = LastRun {
             graph: Some(before.graph.clone()),
             assistant: before.assistant,
-            config: thread_config(&RunSpec::of(&before)),
+            config: StoredRequest::of(&before).map(|stored| thread_config(&stored.spec.options)).unwrap_or_default(),
         };
         Ok(ThreadUpdate { last_run: Some(last), ..self.thread_after(&before, &mut end).await })
     }
@@ -90,6 +90,6 @@ impl Core {
 
 /// The keys by which a thread says of which graph it is, as they were before the run was made; none where they are not its.
 fn unmarked(run: &Run, thread: &Thread) -> Option<Object> {
-    let marked_over = RunSpec::of(run).marked_over?;
-    (thread.metadata.get_str("graph_id") == Some(&*run.graph)).then_some(marked_over)
+    let replaced = StoredRequest::of(run).ok()?.marks.replaced_metadata?;
+    (thread.metadata.get_str("graph_id") == Some(&*run.graph)).then_some(replaced)
 }

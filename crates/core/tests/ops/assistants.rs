@@ -41,7 +41,7 @@ async fn an_assistant_is_made_changed_and_set_back_and_its_runs_follow(store: Ar
     let ask = async |context: Value| {
         let mut request = request(None, "", Start::Input(value!({"q": "hi"})));
         request.target = Target::Assistant(made.id);
-        request.spec.context = context;
+        request.spec.options.context = context;
         run(&core, request).await.get_str("a").map(str::to_owned)
     };
     assert_eq!(ask(Value::Null).await.as_deref(), Some("kind: hi"));
@@ -98,12 +98,12 @@ async fn a_runs_settings_are_laid_over_its_assistants_and_its_threads(store: Arc
     let thread = core.create_thread(NewThread { metadata, ..NewThread::default() }).await.unwrap();
     let mut request = request(Some(thread.id), "", Start::Input(value!({"n": 1.0})));
     request.target = Target::Assistant(assistant.id);
-    request.spec.metadata = object(value!({"of": "run"}));
+    request.spec.options.metadata = object(value!({"of": "run"}));
     let limited = core.create_run(request.clone()).await.unwrap().0;
     let end = core.wait_run(limited.id).await.unwrap().end;
     assert_eq!(end.error.map(|e| e.reason), Some(Reason::RecursionLimit), "the assistant's limit holds");
 
-    request.spec.recursion_limit = 10;
+    request.spec.options.recursion_limit = 10;
     assert_eq!(run(&core, request).await.get("n"), Some(&Value::Int(20)), "an integral double became an integer");
     let view = core.get_state(StateQuery::latest(thread.id)).await.unwrap();
     let has = |key: &str| view.metadata.get(key).cloned().unwrap_or_default();
@@ -123,7 +123,7 @@ async fn an_input_that_does_not_fit_names_every_channel(store: Arc<dyn Store>) {
     assert_eq!(named(&error), (Reason::InputInvalid, vec!["input.n", "input.log"]));
     assert_eq!(named(&give("steps", value!([1])).await), (Reason::InputInvalid, vec!["input"]));
     let mut wrong = request(None, "echo", Start::Input(value!({"q": "hi"})));
-    wrong.spec.context = value!({"tone": 3});
+    wrong.spec.options.context = value!({"tone": 3});
     assert_eq!(named(&core.create_run(wrong).await.unwrap_err()), (Reason::ContextInvalid, vec!["context.tone"]));
     assert_eq!(give("child", value!({"n": 1})).await.reason, Reason::GraphUnknown, "a hidden graph is not run");
     let error = core.create_run(RunRequest::default()).await.unwrap_err();

@@ -99,7 +99,7 @@ async fn a_cron_is_checked_when_it_is_made(store: Arc<dyn Store>) {
     assert_eq!(named(&bad), (Reason::FieldInvalid, vec!["schedule"]));
     let bad = refused(&|c| c.timezone = Some("Mars".into())).await;
     assert_eq!(named(&bad), (Reason::FieldInvalid, vec!["timezone"]));
-    let bad = refused(&|c| c.run.spec.start = Start::Input(value!({"n": "x"}))).await;
+    let bad = refused(&|c| c.run.spec.options.start = Start::Input(value!({"n": "x"}))).await;
     assert_eq!(bad.reason, Reason::InputInvalid);
     let bad = refused(&|c| c.run.target = Target::Graph("nothing".into())).await;
     assert_eq!(bad.reason, Reason::GraphUnknown);
@@ -107,7 +107,7 @@ async fn a_cron_is_checked_when_it_is_made(store: Arc<dyn Store>) {
     assert_eq!(bad.reason, Reason::ThreadNotFound);
     let bad = refused(&|c| c.run.request_id = Some("x".into())).await;
     assert_eq!(named(&bad), (Reason::FieldInvalid, vec!["run.request_id"]));
-    let bad = refused(&|c| c.run.spec.webhook = Some("http://example.test".into())).await;
+    let bad = refused(&|c| c.run.spec.delivery.webhook = Some("http://example.test".into())).await;
     assert_eq!(bad.reason, Reason::NotSupported);
     assert_eq!(core.count_crons(CronFilter::default()).await.unwrap(), 0);
     let over = CronRequest { end_time: Some(SystemTime::now() - Duration::from_secs(1)), ..every_second("steps") };
@@ -130,7 +130,7 @@ async fn a_cron_is_changed_and_reckons_anew(store: Arc<dyn Store>) {
 
     let bad = core.update_cron(made.id, patch("never")).await.unwrap_err();
     assert_eq!(named(&bad), (Reason::FieldInvalid, vec!["schedule"]));
-    let spec = RunSpec { start: Start::Input(value!({"n": "x"})), ..RunSpec::default() };
+    let spec = RunSpec::new(Start::Input(value!({"n": "x"})));
     let bad = CronPatch { run: Some(CronRun::new(spec, Multitask::Enqueue)), ..CronPatch::default() };
     assert_eq!(core.update_cron(made.id, bad).await.unwrap_err().reason, Reason::InputInvalid);
     let metadata = CronPatch { metadata: Some(object(value!({"x": 1}))), ..CronPatch::default() };
@@ -146,7 +146,7 @@ async fn a_cron_is_changed_and_reckons_anew(store: Arc<dyn Store>) {
     assert_eq!(core.update_cron(made.id, on).await.unwrap().next_at, zoned.next_at);
     assert!(runs(&core).await.is_empty());
     // A sooner time wakes the one who waits for a later one.
-    let spec = RunSpec { start: Start::Input(value!({"n": 7})), ..RunSpec::default() };
+    let spec = RunSpec::new(Start::Input(value!({"n": 7})));
     let run = Some(CronRun::new(spec, Multitask::Enqueue));
     core.update_cron(made.id, CronPatch { run, ..patch("* * * * * *") }).await.unwrap();
     let run = wait_for_runs(&core, 1).await.pop().unwrap();

@@ -130,7 +130,7 @@ fn request(thread: Option<ThreadId>, graph: &str, start: Start) -> RunRequest {
         thread_id: thread,
         create_thread: true,
         target: Target::Graph(graph.to_owned()),
-        spec: RunSpec { start, ..RunSpec::default() },
+        spec: RunSpec::new(start),
         ..RunRequest::default()
     }
 }

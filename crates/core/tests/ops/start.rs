@@ -14,7 +14,7 @@ async fn a_run_starts_from_a_checkpoint_that_is_there_and_fits(store: Arc<dyn St
     let id = thread(&core).await;
     let from = |at: &str, start: Start| {
         let mut from = request(Some(id), "steps", start);
-        from.spec.checkpoint_id = Some(at.parse().unwrap());
+        from.spec.options.checkpoint_id = Some(at.parse().unwrap());
         from
     };
     let unknown = core.create_run(from(NONE, Start::Input(value!({"n": 1})))).await.unwrap_err();
@@ -24,7 +24,7 @@ async fn a_run_starts_from_a_checkpoint_that_is_there_and_fits(store: Arc<dyn St
     assert_eq!(core.create_run(nowhere).await.unwrap_err().reason, Reason::CheckpointNotFound, "no thread, none of it");
 
     let mut stopped = request(Some(id), "steps", Start::Input(value!({"n": 1})));
-    stopped.spec.interrupt_before = vec!["two".into()];
+    stopped.spec.options.interrupt_before = vec!["two".into()];
     run(&core, stopped).await;
     let before = core.get_thread(id).await.unwrap();
     for start in [Start::Resume, Start::Input(value!({"n": 1})), Start::Command(CommandSpec::default())] {
@@ -46,7 +46,7 @@ async fn a_run_starts_from_a_checkpoint_that_is_there_and_fits(store: Arc<dyn St
     assert_eq!((after.status, after.state_updated_at), (before.status, before.state_updated_at));
     // New input discards what is open, in LangGraph's dialect; who asks strictly is told.
     let mut strict = request(Some(id), "steps", Start::Input(value!({"n": 2})));
-    strict.spec.strict = true;
+    strict.spec.options.strict = true;
     assert_eq!(core.create_run(strict).await.unwrap_err().reason, Reason::GraphIncompatible);
     let older = run(&core, from(&at(0), Start::Resume)).await;
     assert_eq!(older, value!({"n": 20, "log": ["one", "deux"]}));
@@ -62,7 +62,7 @@ async fn a_command_is_checked_and_bounded_like_an_input(store: Arc<dyn Store>) {
     let id = thread(&core).await;
     let refused = async |command: CommandSpec| {
         let mut asked = request(Some(id), "steps", Start::Command(command));
-        asked.spec.strict = true;
+        asked.spec.options.strict = true;
         core.create_run(asked).await.unwrap_err()
     };
     let long = Value::from("x".repeat(100));
@@ -89,6 +89,6 @@ async fn a_command_is_checked_and_bounded_like_an_input(store: Arc<dyn Store>) {
     run(&core, request(Some(id), "steps", Start::Input(value!({"n": 1})))).await;
     let update = CommandSpec { update: vec![object(value!({"n": 4.0}))], goto: vec![("two".into(), None)], ..none() };
     let mut asked = request(Some(id), "steps", Start::Command(update));
-    asked.spec.strict = true;
+    asked.spec.options.strict = true;
     assert_eq!(run(&core, asked).await.get("n"), Some(&Value::Int(40)), "a number as the channel has it");
 }

@@ -132,7 +132,7 @@ async fn a_thread_that_does_not_fit_the_new_revision_says_what_changed(store: Ar
     core.register_graph(STEPS, false).await.unwrap();
     let id = thread(&core).await;
     let mut stopped = request(Some(id), "steps", Start::Input(value!({"n": 1})));
-    stopped.spec.interrupt_before = vec!["two".into()];
+    stopped.spec.options.interrupt_before = vec!["two".into()];
     run(&core, stopped).await;
     let changed = STEPS.replace("two", "deux").replace("log: { reducer: append }", "log: { reducer: merge }");
     core.register_graph(&changed.replace(r#"'["deux"]'"#, "'{}'").replace(r#"'["one"]'"#, "'{}'"), false)

@@ -57,7 +57,7 @@ async fn server(store: Arc<dyn Store>, failures: usize) -> (Core, mpsc::Unbounde
 
 fn with_webhook(graph: &str, url: &str) -> RunRequest {
     let mut request = request(None, graph, Start::Input(value!({"n": 1})));
-    request.spec.webhook = Some(url.to_owned());
+    request.spec.delivery.webhook = Some(url.to_owned());
     request
 }
 

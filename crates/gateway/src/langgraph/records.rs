@@ -99,11 +99,11 @@ pub fn statuses(word: &str) -> Option<Vec<RunStatus>> {
 
 /// The stream modes of a run: those its client named, or those it records.
 pub fn modes(spec: &RunSpec) -> Vec<StreamMode> {
-    let named = spec.noted.get("stream_mode").and_then(Value::as_list);
+    let named = spec.notes.get(API, "stream_mode").and_then(Value::as_list);
     if let Some(named) = named {
         return named.iter().filter_map(|m| StreamMode::parse(m.as_str()?)).collect();
     }
-    let recorded = spec.modes().iter().map(|mode| match mode {
+    let recorded = spec.recording.modes().iter().map(|mode| match mode {
         Mode::Values => StreamMode::Values,
         Mode::Updates => StreamMode::Updates,
         Mode::Messages => StreamMode::MessagesTuple,
@@ -124,7 +124,7 @@ pub fn public(configurable: &Object) -> Object {
 
 /// What a run's configuration has beside its client's settings.
 pub fn configurable(run: &Run, spec: &RunSpec) -> Object {
-    let mut all = public(&spec.configurable);
+    let mut all = public(&spec.options.configurable);
     all.insert("run_id", run.id.to_string());
     all.insert("thread_id", run.thread.to_string());
     all.insert("graph_id", run.graph.as_str());
@@ -139,7 +139,7 @@ pub fn run(run: &Run) -> Object {
         "run_id" => run.id.to_string(),
         "thread_id" => run.thread.to_string(),
         "assistant_id" => Value::from(run.assistant.map(|a| a.to_string())),
-        "metadata" => spec.metadata.clone(),
+        "metadata" => spec.options.metadata.clone(),
         "status" => run_status(run.status),
         "kwargs" => kwargs(run, &spec),
         "multitask_strategy" => run.multitask.name(),
@@ -149,8 +149,8 @@ pub fn run(run: &Run) -> Object {
 }
 
 fn kwargs(run: &Run, spec: &RunSpec) -> Object {
-    let asked = |key: &str| spec.noted.get(key).cloned().unwrap_or_default();
-    let (input, command) = match &spec.start {
+    let asked = |key: &str| spec.notes.get(API, key).cloned().unwrap_or_default();
+    let (input, command) = match &spec.options.start {
         Start::Resume => (Value::Null, Value::Null),
         Start::Input(input) => (input.clone(), Value::Null),
         Start::Command(_) => (Value::Null, asked("command")),
@@ -159,16 +159,16 @@ fn kwargs(run: &Run, spec: &RunSpec) -> Object {
         "input" => input,
         "command" => command,
         "config" => config(spec, configurable(run, spec)),
-        "context" => if spec.context.is_null() { Value::object() } else { spec.context.clone() },
+        "context" => if spec.options.context.is_null() { Value::object() } else { spec.options.context.clone() },
         "stream_mode" => modes(spec).iter().map(|m| Value::from(m.name())).collect::<Vec<_>>(),
-        "interrupt_before" => names(&spec.interrupt_before),
-        "interrupt_after" => names(&spec.interrupt_after),
-        "webhook" => Value::from(spec.webhook.clone()),
+        "interrupt_before" => names(&spec.options.interrupt_before),
+        "interrupt_after" => names(&spec.options.interrupt_after),
+        "webhook" => Value::from(spec.delivery.webhook.clone()),
         "feedback_keys" => asked("feedback_keys"),
         "temporary" => run.stateless,
-        "subgraphs" => spec.subgraphs,
+        "subgraphs" => spec.recording.subgraphs,
         "resumable" => true,
-        "durability" => if spec.durability.is_empty() { "async" } else { spec.durability.as_str() },
+        "durability" => if spec.options.durability.is_empty() { "async" } else { spec.options.durability.as_str() },
     }
 }
 
@@ -181,12 +181,12 @@ fn names(names: &[String]) -> Value {
 }
 
 fn config(spec: &RunSpec, configurable: Object) -> Object {
-    let mut config = object! { "configurable" => configurable, "metadata" => spec.metadata.clone() };
-    if spec.recursion_limit > 0 {
-        config.insert("recursion_limit", u64::from(spec.recursion_limit));
+    let mut config = object! { "configurable" => configurable, "metadata" => spec.options.metadata.clone() };
+    if spec.options.recursion_limit > 0 {
+        config.insert("recursion_limit", u64::from(spec.options.recursion_limit));
     }
-    if !spec.tags.is_empty() {
-        config.insert("tags", spec.tags.clone());
+    if !spec.options.tags.is_empty() {
+        config.insert("tags", spec.options.tags.clone());
     }
     config
 }
@@ -216,14 +216,17 @@ pub fn cron(cron: &Cron) -> Object {
     }
 }
 
-/// Where a cron has noted what was asked.
+/// The name under which this API stores notes with a run.
+pub const API: &str = "langgraph";
+
+/// The note that holds a cron's request, word for word.
 pub const CRON: &str = "cron";
 
 /// What a cron asks of its runs: word for word, where it was made here.
 fn payload(cron: &Cron) -> Object {
     let run = CronRun::of(cron);
     let spec = &run.spec;
-    if let Some(asked) = spec.noted.get(CRON).and_then(Value::as_object) {
+    if let Some(asked) = spec.notes.get(API, CRON).and_then(Value::as_object) {
         let mut asked = asked.clone();
         asked.insert("assistant_id", cron.assistant.to_string());
         let mut config = asked.get("config").and_then(Value::as_object).cloned().unwrap_or_default();
@@ -233,7 +236,7 @@ fn payload(cron: &Cron) -> Object {
         asked.insert("config", config);
         return asked;
     }
-    let mut settings = public(&spec.configurable);
+    let mut settings = public(&spec.options.configurable);
     settings.insert("cron_id", cron.id.to_string());
     let mut payload = object! {
         "assistant_id" => cron.assistant.to_string(),
@@ -241,18 +244,18 @@ fn payload(cron: &Cron) -> Object {
         "config" => config(spec, settings),
         "metadata" => cron.metadata.clone(),
         "stream_mode" => modes(spec).iter().map(|m| Value::from(m.name())).collect::<Vec<_>>(),
-        "stream_subgraphs" => spec.subgraphs,
+        "stream_subgraphs" => spec.recording.subgraphs,
         "multitask_strategy" => run.multitask().name(),
-        "durability" => if spec.durability.is_empty() { "async" } else { spec.durability.as_str() },
+        "durability" => if spec.options.durability.is_empty() { "async" } else { spec.options.durability.as_str() },
     };
-    if let Start::Input(input) = &spec.start {
+    if let Start::Input(input) = &spec.options.start {
         payload.insert("input", input.clone());
     }
     let given = [
-        ("context", spec.context.clone()),
-        ("interrupt_before", names(&spec.interrupt_before)),
-        ("interrupt_after", names(&spec.interrupt_after)),
-        ("webhook", Value::from(spec.webhook.clone())),
+        ("context", spec.options.context.clone()),
+        ("interrupt_before", names(&spec.options.interrupt_before)),
+        ("interrupt_after", names(&spec.options.interrupt_after)),
+        ("webhook", Value::from(spec.delivery.webhook.clone())),
         ("timezone", Value::from(cron.timezone.clone())),
     ];
     given.into_iter().filter(|(_, value)| !value.is_null()).for_each(|(key, value)| payload.insert(key, value));

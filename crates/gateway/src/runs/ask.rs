@@ -3,12 +3,14 @@
 use std::time::{Duration, SystemTime};
 
 use http::StatusCode;
-use runloom_core::{CommandSpec, FilterSpec, RunRequest, RunSpec, Selector, Start, Target};
+use runloom_core::{
+    CommandSpec, Delivery, FilterSpec, Notes, Recording, RunOptions, RunRequest, RunSpec, Selector, Start, Target,
+};
 use runloom_engine::{CheckpointId, Object, ThreadId, Value, is_question_id, stream::Modes};
 
 use crate::{
     face::{Call, Fail, Fields},
-    langgraph::StreamMode,
+    langgraph::{StreamMode, records},
 };
 
 /// A run that a client asks for.
@@ -136,31 +138,39 @@ impl Asked {
             Value::Object(context) if settings.is_empty() => context.clone(),
             _ => settings.clone(),
         };
-        let spec = RunSpec {
+        let mut notes = Notes::default();
+        noted.iter().for_each(|(key, value)| notes.set(records::API, key, value.clone()));
+        let options = RunOptions {
             start,
             context,
             recursion_limit: number("recursion_limit")?,
             max_concurrency: number("max_concurrency")?,
             tags: config.texts("tags")?.unwrap_or_default(),
             configurable,
-            noted,
             metadata,
-            modes: modes.iter().fold(Modes::NONE, |all, m| all.with(m.records())).bits(),
-            subgraphs: fields.flag("stream_subgraphs")?,
-            filter,
             interrupt_before: points("interrupt_before")?,
             interrupt_after: points("interrupt_after")?,
             checkpoint_id: checkpoint(&fields, given)?,
             durability: durability(&fields)?.to_owned(),
+            ..RunOptions::default()
+        };
+        let recording = Recording {
+            modes: modes.iter().fold(Modes::NONE, |all, m| all.with(m.records())).bits(),
+            subgraphs: fields.flag("stream_subgraphs")?,
+            filter,
+            ..Recording::default()
+        };
+        let delivery = Delivery {
             webhook: fields.text("webhook")?.map(str::to_owned),
             cancel_on_disconnect: fields.word("on_disconnect", &["cancel", "continue"])? == Some("cancel"),
-            ..RunSpec::default()
+            ..Delivery::default()
         };
+        let spec = RunSpec { options, recording, delivery, notes };
         let multitask = fields.word("multitask_strategy", &["enqueue", "reject", "interrupt", "rollback"])?;
         let wait = fields.value("after_seconds").map(seconds).transpose()?.filter(|wait| !wait.is_zero());
         let request = RunRequest {
             thread_id: thread,
-            thread_metadata: spec.metadata.clone(),
+            thread_metadata: spec.options.metadata.clone(),
             create_thread: fields.word("if_not_exists", &["create", "reject"])? == Some("create"),
             target,
             spec,

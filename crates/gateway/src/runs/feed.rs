@@ -78,7 +78,7 @@ impl Feed {
         filter: &FilterSpec,
     ) -> Result<Self, Fail> {
         let spec = RunSpec::of(run);
-        let recorded = spec.modes();
+        let recorded = spec.recording.modes();
         let modes: Vec<StreamMode> = modes.into_iter().filter(|m| is_recorded(recorded, *m)).collect();
         // What is told of a message is the whole of it so far: that has to be read again to be gone on with.
         let after = match place.seq {

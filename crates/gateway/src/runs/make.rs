@@ -38,25 +38,25 @@ pub(crate) async fn made<T, F: Future<Output = Result<T, Error>>>(
     make: impl Fn(RunRequest) -> F,
 ) -> Result<T, Fail> {
     let is_named = matches!(asked.request.target, Target::Assistant(_));
-    let is_derived = asked.request.spec.context.is_null() && !asked.settings.is_empty();
+    let is_derived = asked.request.spec.options.context.is_null() && !asked.settings.is_empty();
     if is_derived {
         // Settings are what a context was called before there was one.
-        asked.request.spec.context = asked.settings.clone().into();
+        asked.request.spec.options.context = asked.settings.clone().into();
     }
-    if let (Target::Assistant(id), Value::Object(own)) = (&asked.request.target, &asked.request.spec.context) {
+    if let (Target::Assistant(id), Value::Object(own)) = (&asked.request.target, &asked.request.spec.options.context) {
         // The run's context is laid over its assistant's.
         let assistant = core.get_assistant(*id).await?;
         if let Value::Object(under) = &assistant.context {
             let mut all = under.clone();
             own.iter().for_each(|(key, value)| all.insert(key.clone(), value.clone()));
-            asked.request.spec.context = all.into();
+            asked.request.spec.options.context = all.into();
         }
     }
     let plain = is_derived.then(|| asked.request.clone());
     let made = match (make(asked.request).await, plain) {
         (Err(error), Some(mut plain)) if error.reason == Reason::ContextInvalid => {
             // They were settings after all.
-            plain.spec.context = Value::Null;
+            plain.spec.options.context = Value::Null;
             make(plain).await
         }
         (made, _) => made,

@@ -2,7 +2,7 @@
 
 use futures_util::StreamExt;
 use runloom_core::{
-    Body, Core, Error, Outcome, ReadOptions, Reason, RunSpec,
+    Body, Core, Error, Outcome, ReadOptions, Reason, Recording,
     store::{Run, RunStatus},
 };
 use runloom_engine::{
@@ -39,7 +39,7 @@ pub(super) async fn outcome(core: &Core, run: &Run) -> Option<Value> {
 /// What a run gives that stopped at questions. Where one part of its stream tells of them, it is that part: the state
 /// before the step, with what is asked. Where several do, it is the questions alone, in the order in which they came.
 async fn asked(core: &Core, run: &Run, open: &[Interrupt]) -> Value {
-    let recorded = RunSpec::modes_of(run);
+    let recorded = Recording::modes_of(run);
     let modes = if recorded.has(Mode::Values) { Mode::Values } else { Mode::Updates };
     let all = |asked: &[Interrupt]| Value::Object(object! { "__interrupt__" => interrupts(asked) });
     if !recorded.has(modes) {

@@ -63,7 +63,7 @@ pub(crate) async fn list(State(api): State<Api>, call: Call) -> Reply {
     loop {
         let found = api.core.list_runs(filter.clone(), page).await?;
         for run in &found.items {
-            if has.is_some_and(|has| !contains(&RunSpec::of(run).metadata, has)) {
+            if has.is_some_and(|has| !contains(&RunSpec::of(run).options.metadata, has)) {
                 continue;
             }
             if to_skip > 0 {

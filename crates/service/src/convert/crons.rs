@@ -43,12 +43,12 @@ pub(crate) fn cron(cron: &Cron, encoding: JsonEncoding) -> Result<v1::Cron, NotE
 fn run(cron: &Cron, encoding: JsonEncoding) -> Result<v1::RunSpec, NotExact> {
     let asked = CronRun::of(cron);
     let spec = &asked.spec;
-    let start = match &spec.start {
+    let start = match &spec.options.start {
         Start::Resume => None,
         Start::Input(input) => Some(run_spec::Start::Input(encode(input, encoding)?)),
         Start::Command(of) => Some(run_spec::Start::Command(command(of, encoding)?)),
     };
-    let durability = match &*spec.durability {
+    let durability = match &*spec.options.durability {
         "sync" => v1::Durability::Sync,
         "exit" => v1::Durability::Exit,
         _ => v1::Durability::Async,
@@ -61,36 +61,40 @@ fn run(cron: &Cron, encoding: JsonEncoding) -> Result<v1::RunSpec, NotExact> {
     };
     let millis = |ms: u64| (ms > 0).then(|| duration(Duration::from_millis(ms)));
     // What faces keep for themselves is not shown.
-    let settings = spec.configurable.iter().filter(|(key, _)| !key.starts_with("__"));
+    let settings = spec.options.configurable.iter().filter(|(key, _)| !key.starts_with("__"));
     let settings = settings.map(|(key, value)| (key.clone(), value.clone())).collect();
-    let coalesces = spec.coalesce_chunks > 0 || spec.coalesce_ms > 0;
+    let coalesces = spec.recording.coalesce_chunks > 0 || spec.recording.coalesce_ms > 0;
     Ok(v1::RunSpec {
         thread_id: cron.thread.map(|id| id.to_string()).unwrap_or_default(),
         target: Some(run_spec::Target::AssistantId(cron.assistant.to_string())),
         start,
-        context: Some(&spec.context).filter(|c| !c.is_null()).map(|c| encode(c, encoding)).transpose()?,
+        context: Some(&spec.options.context).filter(|c| !c.is_null()).map(|c| encode(c, encoding)).transpose()?,
         config: Some(v1::RunConfig {
-            recursion_limit: spec.recursion_limit,
-            tags: spec.tags.clone(),
+            recursion_limit: spec.options.recursion_limit,
+            tags: spec.options.tags.clone(),
             configurable: Some(encode_object(&settings, encoding)?),
-            max_concurrency: spec.max_concurrency,
+            max_concurrency: spec.options.max_concurrency,
         }),
-        metadata: Some(encode_object(&spec.metadata, encoding)?),
-        stream_modes: stream_modes(spec.modes()),
-        stream_subgraphs: spec.subgraphs,
-        event_filter: (spec.filter != FilterSpec::default()).then(|| filter(spec)),
-        interrupt_before: spec.interrupt_before.clone(),
-        interrupt_after: spec.interrupt_after.clone(),
+        metadata: Some(encode_object(&spec.options.metadata, encoding)?),
+        stream_modes: stream_modes(spec.recording.modes()),
+        stream_subgraphs: spec.recording.subgraphs,
+        event_filter: (spec.recording.filter != FilterSpec::default()).then(|| filter(spec)),
+        interrupt_before: spec.options.interrupt_before.clone(),
+        interrupt_after: spec.options.interrupt_after.clone(),
         durability: durability.into(),
         multitask_strategy: multitask.into(),
-        on_disconnect: if spec.cancel_on_disconnect { v1::OnDisconnect::Cancel } else { v1::OnDisconnect::Continue }
-            .into(),
-        disconnect_grace_duration: millis(spec.disconnect_grace_ms),
-        run_timeout: millis(spec.run_timeout_ms),
-        webhook: spec.webhook.clone().map(|url| v1::Webhook { url }),
+        on_disconnect: if spec.delivery.cancel_on_disconnect {
+            v1::OnDisconnect::Cancel
+        } else {
+            v1::OnDisconnect::Continue
+        }
+        .into(),
+        disconnect_grace_duration: millis(spec.delivery.disconnect_grace_ms),
+        run_timeout: millis(spec.options.run_timeout_ms),
+        webhook: spec.delivery.webhook.clone().map(|url| v1::Webhook { url }),
         token_coalescing: coalesces.then(|| v1::TokenCoalescing {
-            max_chunks: spec.coalesce_chunks,
-            max_delay_duration: millis(spec.coalesce_ms),
+            max_chunks: spec.recording.coalesce_chunks,
+            max_delay_duration: millis(spec.recording.coalesce_ms),
         }),
         ..v1::RunSpec::default()
     })
@@ -127,8 +131,8 @@ fn filter(spec: &RunSpec) -> v1::EventFilter {
         namespaces: of.namespaces.clone(),
     };
     v1::EventFilter {
-        include: Some(selector(&spec.filter.include)),
-        exclude: Some(selector(&spec.filter.exclude)),
-        skip_empty_chunks: spec.filter.skip_empty_chunks,
+        include: Some(selector(&spec.recording.filter.include)),
+        exclude: Some(selector(&spec.recording.filter.exclude)),
+        skip_empty_chunks: spec.recording.filter.skip_empty_chunks,
     }
 }

@@ -4,7 +4,7 @@ use runloom::{
     json::NotExact,
     v1::{self, JsonEncoding},
 };
-use runloom_core::{Error, GraphInfo, GraphSource, RunSpec, Schemas};
+use runloom_core::{Error, GraphInfo, GraphSource, Recording, Schemas};
 use runloom_engine::{
     Object, Value,
     graph::{Drawing, DrawnNode},
@@ -49,7 +49,7 @@ pub(crate) fn run(run: &Run, encoding: JsonEncoding) -> Result<v1::Run, NotExact
         start_time: run.start_at.map(timestamp),
         begin_time: run.started_at.map(timestamp),
         end_time: run.ended_at.map(timestamp),
-        stream_modes: stream_modes(RunSpec::modes_of(run)),
+        stream_modes: stream_modes(Recording::modes_of(run)),
         multitask_strategy: multitask.into(),
         durability: durability.into(),
         error: run.error.as_ref().map(|error| run_status(&Error::from_value(error))),

@@ -9,7 +9,7 @@ use runloom::v1::{
     RunState, StreamRunRequest, StreamRunResponse, WaitRunRequest, WaitRunResponse, runs_server::Runs,
     wait_run_request,
 };
-use runloom_core::{Attending, Error, Outcome, ReadOptions, Reason, RunRequest, RunSpec, store};
+use runloom_core::{Attending, Error, Outcome, ReadOptions, Reason, Recording, RunRequest, store};
 use runloom_engine::{Object, RunId, ThreadId, Value, trace};
 use runloom_store::{CancelAction, Page, RunFilter, RunStatus};
 use tonic::{Request, Response, Status, metadata::MetadataMap};
@@ -77,7 +77,7 @@ impl Api {
         if error.reason == Reason::ModesNotRecorded
             && let Ok(run) = self.core.get_run(id).await
         {
-            let names = RunSpec::modes_of(&run).iter().map(|mode| stream_mode(mode).as_str_name());
+            let names = Recording::modes_of(&run).iter().map(|mode| stream_mode(mode).as_str_name());
             let names: Vec<_> = names.map(|name| name.trim_start_matches("STREAM_MODE_")).collect();
             error = error.with("stream_modes", names.join(","));
         }
