@@ -71,7 +71,8 @@ pub struct Send {
 }
 
 /// Where to go: a node by name (or [`END`]), or a task of its own.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Goto {
     /// A node, on the shared state.
     Node(std::sync::Arc<str>),

@@ -175,8 +175,8 @@ pub enum NodeError {
     Failed(NodeFailure),
     /// It asked a question that has no answer yet. Made by [`Context::interrupt`](crate::Context::interrupt) only.
     Interrupted(Vec<Interrupt>),
-    /// It sends the parent graph a command. Made by a subgraph only.
-    Parent(Box<crate::Command>),
+    /// It sends the parent graph commands, to be taken in their order. Made by a subgraph only.
+    Parent(Vec<crate::Command>),
     /// The run is being cancelled.
     Cancelled,
     /// An error of the engine itself within the node: a subgraph's step limit, an invalid write.

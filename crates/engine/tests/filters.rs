@@ -154,15 +154,37 @@ async fn a_message_that_is_left_out_is_not_told_whole_by_the_graph_around_it() {
 }
 
 #[tokio::test]
-async fn a_message_that_is_not_to_be_streamed_is_told_whole_where_the_filter_lets_it() {
-    let mut b = builder("quiet");
-    b.add_node("agent", say("nostream")).add_edge(START, "agent");
-    let graph = b.compile().unwrap();
-    for (exclude, expected) in [("other", vec![r#"agent: whole "secret plan""#]), ("nostream", vec![])] {
-        let events = EventFilter { tags: patterns(&[], &[exclude]), ..EventFilter::default() };
-        let config = RunConfig { events, ..RunConfig::default() }.modes(Mode::Messages);
-        let parts: Vec<Part> = graph.stream(value!({"messages": []}), config).collect().await;
-        assert_eq!(parts.iter().map(shown).collect::<Vec<_>>(), expected, "{exclude}");
+async fn nostream_on_a_call_a_node_a_graph_around_or_the_run_keeps_tokens_and_the_message_out_of_the_stream() {
+    let sent = async |call: &'static str, node_tag: Option<&str>, run_tag: Option<&str>, nested: bool| {
+        let mut b = builder("quiet");
+        let tagged = |spec: NodeSpec| match node_tag {
+            Some(tag) => spec.tag(tag),
+            None => spec,
+        };
+        if nested {
+            let mut inner = builder("inner");
+            inner.add_node("say", say(call)).add_edge(START, "say");
+            b.add_node("agent", tagged(subgraph(inner.compile().unwrap())));
+        } else {
+            b.add_node("agent", tagged(say(call)));
+        }
+        b.add_edge(START, "agent");
+        let tags = run_tag.map(Into::into).into_iter().collect();
+        let config = RunConfig { tags, subgraphs: true, ..RunConfig::default() }.modes(Mode::Messages);
+        let mut stream = b.compile().unwrap().stream(value!({"messages": []}), config);
+        let mut parts = Vec::new();
+        while let Some(part) = stream.next().await {
+            parts.push(shown(&part));
+        }
+        let end = stream.finished().unwrap().unwrap();
+        assert_eq!(end.values.get("messages").unwrap().as_list().unwrap().len(), 1, "the state has the message");
+        parts
+    };
+    for nested in [false, true] {
+        assert!(!sent("loud", None, None, nested).await.is_empty());
+        assert!(sent("nostream", None, None, nested).await.is_empty(), "a call, nested: {nested}");
+        assert!(sent("loud", Some("nostream"), None, nested).await.is_empty(), "a node, nested: {nested}");
+        assert!(sent("loud", None, Some("nostream"), nested).await.is_empty(), "the run, nested: {nested}");
     }
 }
 

@@ -220,12 +220,18 @@ impl Run {
             }) as _
         });
         let node = SubgraphNode { graph: within.graph.clone(), input, output, persistent: within.persistent };
-        match node.call(self.state.clone(), self.cx.clone()).await? {
+        let output = node.call(self.state.clone(), self.cx.clone()).await?;
+        self.add(output);
+        Ok(())
+    }
+
+    fn add(&mut self, output: Output) {
+        match output {
             Output::Update(update) => self.merge(update),
             Output::Command(command) => self.commands.push(command),
-            Output::Nothing | Output::Many(_) => {}
+            Output::Many(outputs) => outputs.into_iter().for_each(|output| self.add(output)),
+            Output::Nothing => {}
         }
-        Ok(())
     }
 
     /// The one update, or the list of it and the commands.

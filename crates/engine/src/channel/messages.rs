@@ -208,6 +208,13 @@ pub(super) fn reduce(
     Ok(Reduced { change, undo: Undo::Restore(held.replace(value)) })
 }
 
+/// The list that writes to an empty channel come to: what an overwrite holds is reduced like any other update.
+pub(super) fn from_empty(value: &Value) -> Result<List, String> {
+    let mut list = List::default();
+    edit(&mut list, &[coerce_messages(value)?], &mut MessageIndex::default())?;
+    Ok(list)
+}
+
 /// All messages in order, where each has an id that is not known yet, and none is a `remove`.
 fn all_new(writes: &[List], at: &MessageIndex) -> Result<Option<List>, String> {
     let mut added = List::default();
@@ -229,15 +236,16 @@ fn edit(list: &mut List, writes: &[List], at: &mut MessageIndex) -> Result<(Vec<
     let mut whole = false;
     for new in writes {
         let is_clear = |m: &Value| m.get_str("type") == Some("remove") && m.get_str("id") == Some(REMOVE_ALL);
+        let mut start = 0;
         if let Some(clear) = new.iter().rposition(is_clear) {
-            *list = new.iter_from(clear + 1).cloned().collect();
-            *at = MessageIndex::of(list);
+            // What follows is reduced onto an empty list.
+            (*list, *at) = (List::default(), MessageIndex::default());
             edits.clear();
             whole = true;
-            continue;
+            start = clear + 1;
         }
         let mut gone: Vec<usize> = Vec::new();
-        for message in new.iter() {
+        for message in new.iter_from(start) {
             let id = id(message).ok_or("a message's id must be a string")?;
             let is_remove = message.get_str("type") == Some("remove");
             match at.at.get(id) {
@@ -296,5 +304,42 @@ mod tests {
                 "{error}"
             );
         }
+    }
+
+    #[test]
+    fn what_follows_a_removal_of_all_is_reduced_onto_an_empty_list() {
+        let clear = value!({"type": "remove", "id": "__remove_all__"});
+        let ai = |id: &str, text: &str| value!({"type": "ai", "id": id, "content": text});
+        let gone = |id: &str| value!({"type": "remove", "id": id});
+        for (update, expected) in [
+            (vec![ai("1", "first"), ai("1", "again"), ai("2", "h")], vec![("1", "again"), ("2", "h")]),
+            (vec![ai("1", "first"), ai("2", "second"), gone("1")], vec![("2", "second")]),
+        ] {
+            let cleared: Value = [clear.clone()].into_iter().chain(update.clone()).collect::<Vec<_>>().into();
+            let overwritten = crate::overwrite(update.into());
+            for write in [cleared, overwritten] {
+                let mut held =
+                    Some(Value::List(coerce_messages(&value!([{"role": "user", "content": "before"}])).unwrap()));
+                let mut index = None;
+                let reducer = crate::Reducer::Messages;
+                let reduced = reducer.apply(&mut held, &[&write], &mut index).unwrap();
+                let texts = |v: &Value| -> Vec<(String, String)> {
+                    let text = |m: &Value, key: &str| m.get_str(key).unwrap().to_owned();
+                    v.as_list().unwrap().iter().map(|m| (text(m, "id"), text(m, "content"))).collect()
+                };
+                let expected: Vec<_> = expected.iter().map(|(i, t)| ((*i).to_owned(), (*t).to_owned())).collect();
+                assert_eq!(texts(held.as_ref().unwrap()), expected, "{write}");
+                assert_eq!(texts(&reduced.change.apply(None).unwrap().unwrap()), expected, "{write}");
+                // The channel goes on from there.
+                reducer
+                    .apply(&mut held, &[&value!([{"role": "ai", "id": "2", "content": "later"}])], &mut index)
+                    .unwrap();
+                assert_eq!(texts(held.as_ref().unwrap()).last().unwrap(), &("2".to_owned(), "later".to_owned()));
+            }
+        }
+        let mut held = None;
+        let write = Value::from(vec![clear, gone("1")]);
+        let error = crate::Reducer::Messages.apply(&mut held, &[&write], &mut None).err().unwrap();
+        assert!(error.contains("'1'"), "{error}");
     }
 }

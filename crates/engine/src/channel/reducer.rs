@@ -124,7 +124,7 @@ impl Reducer {
             // The overwrite stands, whatever else the step wrote: LangGraph drops the other writes too.
             (Some(value), None) => {
                 let value = match self {
-                    Self::Messages => Value::List(messages::coerce_messages(value)?),
+                    Self::Messages => Value::List(messages::from_empty(value)?),
                     _ => value.clone(),
                 };
                 *index = None;

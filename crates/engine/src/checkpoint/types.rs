@@ -284,6 +284,15 @@ pub enum WriteKind {
     Send(SendTask),
     /// The node has arrived at a join, by the join's name.
     Arrive(Arc<str>),
+    /// A command for the parent graph.
+    Parent {
+        /// What it writes there, by channel; none where it has no update.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        update: Option<Vec<(Arc<str>, Value)>>,
+        /// Where it goes there.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        goto: Vec<crate::Goto>,
+    },
 }
 
 /// A checkpoint as it was kept, with what its tasks did.

@@ -16,6 +16,9 @@ use crate::{
     trace, value,
 };
 
+/// The tag of a call or a node whose messages mode `messages` leaves out.
+pub(super) const NO_STREAM: &str = "nostream";
+
 /// A message as it is put together from deltas.
 #[derive(Default)]
 struct Message {
@@ -176,7 +179,7 @@ impl Context {
         let id: Arc<str> = if streams { format!("lc_run--{call}") } else { format!("lc_run--{call}-0") }.into();
         let name: Arc<str> = model.name().into();
         let wants = |kind| task.wants_event(kind, &name, StepTag::Part(1), tags);
-        let is_quiet = tags.iter().chain(task.node_tags()).any(|t| &**t == "nostream");
+        let is_quiet = task.tags().chain(tags).any(|t| &**t == NO_STREAM);
         let has_messages = level.run.modes.has(Mode::Messages);
         let filter = &level.run.config.events;
         let admits =
@@ -288,8 +291,9 @@ impl Context {
         let usage = message.usage;
         let whole = message.finish(&id);
         trace::answered(&tracing::Span::current(), &whole, usage);
-        // What the filter leaves out is not told whole either, by the node's write or by a graph around this one.
-        if wants_tokens || !admits {
+        // A quiet message, or one that the filter leaves out, is not sent whole either: by the node's write, or by a graph
+        // around this one.
+        if wants_tokens || !admits || (is_quiet && has_messages) {
             level.run.told.lock().insert(id);
         }
         if wants(EventKind::ChatModelEnd) {

@@ -104,7 +104,7 @@ impl Next {
     pub fn follow(&mut self, graph: &Graph, writes: &TaskWrites) {
         for write in &writes.list {
             match write {
-                TaskWrite::Channel(..) => {}
+                TaskWrite::Channel(..) | TaskWrite::Parent(_) => {}
                 TaskWrite::Goto(node) => self.trigger(graph, *node),
                 TaskWrite::Send(node, input) => self.sends.push((*node, input.clone())),
                 TaskWrite::Arrive(join, node) => self.arrive(graph, *join, *node),

@@ -20,6 +20,9 @@ const MOST_UNDER_WAY: usize = 32;
 /// Settings that say where a run stands, and not what it was set to.
 const PLACE: [&str; 4] = ["thread_id", "checkpoint_id", "checkpoint_ns", "checkpoint_map"];
 
+/// In a subgraph's metadata, the namespace of the task that it runs in.
+pub(super) const WITHIN_NS: &str = "langgraph_checkpoint_ns";
+
 /// Keeps one graph's checkpoints.
 pub(crate) struct Saver {
     thread: Option<ThreadId>,
@@ -172,7 +175,7 @@ impl Saver {
             metadata.insert("langgraph_step", within.step);
             metadata.insert("langgraph_path", within.path.clone());
             metadata.insert("langgraph_triggers", within.triggers.iter().map(Value::from).collect::<Vec<_>>());
-            metadata.insert("langgraph_checkpoint_ns", &within.checkpoint_ns);
+            metadata.insert(WITHIN_NS, &within.checkpoint_ns);
         }
         if !level.parent_checkpoints.is_empty() {
             metadata.insert("parents", level.parent_checkpoints.clone());

@@ -9,6 +9,7 @@ mod leave;
 mod pending;
 mod resume;
 mod scope;
+mod shared;
 mod start;
 mod stream;
 mod subgraph;

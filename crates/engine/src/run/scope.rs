@@ -85,6 +85,8 @@ pub(crate) struct Level {
     pub event_id: Uuid,
     /// What its nodes have as parents: from the root down to this graph.
     pub parents: Arc<[Uuid]>,
+    /// Whether it shares channels with its parent by name.
+    pub shares: bool,
     /// Whether its parts are told: the outermost's always, a subgraph's where asked for.
     pub tells: bool,
     /// Tags and metadata that come down from the node it runs in.

@@ -3,7 +3,7 @@
 use super::{
     channels::Channels,
     control::Next,
-    finish::Saver,
+    finish::{Saver, WITHIN_NS},
     pending,
     resume::{self, Stand},
     superstep::{Superstep, command_writes},
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     Answer, Command, Error, Input, NodeError, RunId,
-    checkpoint::{Outcome, Saved, Source},
+    checkpoint::{Checkpoint, Outcome, Saved, Source, TaskRecord, WriteKind},
 };
 
 impl Superstep {
@@ -31,7 +31,12 @@ impl Superstep {
     /// Whether this very run has made the checkpoint that it starts from: then it goes on from there.
     fn has_begun(&self) -> bool {
         let run = RunId(self.level.run.run_id);
-        self.level.run.config.attempt > 1 && self.saver.last.as_ref().is_some_and(|c| c.run_id == Some(run))
+        let is_own = |last: &Checkpoint| {
+            // One that keeps its own state may have run in another task of this run.
+            let within = self.level.within.as_ref().map(|within| &*within.checkpoint_ns);
+            last.run_id == Some(run) && within.is_none_or(|ns| last.metadata.get_str(WITHIN_NS) == Some(ns))
+        };
+        self.level.run.config.attempt > 1 && self.saver.last.as_deref().is_some_and(is_own)
     }
 
     /// Whether a given input is not to be taken: it was before, or the graph is a subgraph that goes on.
@@ -61,6 +66,7 @@ impl Superstep {
             .into());
         }
         self.apply_commands()?;
+        self.apply_handed_over()?;
         let mut applied = super::channels::Applied::default();
         self.resuming = false;
         self.next.begin_step();
@@ -71,6 +77,27 @@ impl Superstep {
         self.saver.prepare(&self.level, &mut self.channels);
         self.saver.put(&self.level, &self.channels, &self.next, self.step, Source::Input, applied.changes);
         self.step += 1;
+        Ok(())
+    }
+
+    /// Applies the last step of a graph that keeps its own state, where that step handed over to the parent: what it wrote
+    /// went there too.
+    fn apply_handed_over(&mut self) -> Result<(), NodeError> {
+        if !self.records.iter().any(hands_over) {
+            return Ok(());
+        }
+        let graph = self.level.graph.clone();
+        let ended = self.plan()?.into_iter().filter_map(|task| {
+            match &self.records.iter().find(|r| r.task == task.id)?.outcome {
+                Some(Outcome::Done(writes)) => Some((task.path, TaskWrites::restore(&graph, Some(task.node), writes))),
+                _ => None,
+            }
+        });
+        let mut ended: Vec<_> = ended.collect();
+        ended.sort_by_key(|(path, _)| *path);
+        let all: Vec<_> = ended.iter().flat_map(|(_, writes)| writes.channels()).collect();
+        let applied = self.channels.apply(&graph, &all)?;
+        self.saver.dirty(&self.channels, &applied.changes);
         Ok(())
     }
 
@@ -202,6 +229,11 @@ impl Superstep {
     }
 }
 
+/// Whether a task sent its parent graph a command.
+pub(super) fn hands_over(record: &TaskRecord) -> bool {
+    matches!(&record.outcome, Some(Outcome::Done(writes)) if writes.iter().any(|w| matches!(w.0, WriteKind::Parent { .. })))
+}
+
 /// A graph as its checkpoint left it, ready to be started.
 pub(crate) fn restore(
     level: std::sync::Arc<super::scope::Level>,
@@ -225,6 +257,7 @@ pub(crate) fn restore(
             resuming,
             replaying: false,
             shown: None,
+            entered: None,
             level,
         });
     };
@@ -247,6 +280,7 @@ pub(crate) fn restore(
         resuming,
         replaying: false,
         shown: None,
+        entered: None,
         level,
     })
 }

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use super::{
     scope::{Answers, Level, RunScope},
     start,
-    superstep::{Stopped, output_of},
+    superstep::{Ran, Stopped, output_of},
 };
 use crate::{
     Answer, Error, Graph, Input, NodeError, Object, RunConfig, RunId, Value,
@@ -152,6 +152,7 @@ async fn outermost(graph: Graph, run: Arc<RunScope>, input: Input) -> Result<Fin
         graph: graph.clone(),
         ns: "".into(),
         depth: 0,
+        shares: false,
         event_id: run.run_id,
         parents: [run.run_id].into(),
         tells: true,
@@ -163,7 +164,7 @@ async fn outermost(graph: Graph, run: Arc<RunScope>, input: Input) -> Result<Fin
         run: run.clone(),
     });
     let superstep = start::restore(level, saved, superseded, latest, false)?;
-    let (stopped, channels, shown) = superstep.run(input).await;
+    let Ran { stopped, channels, shown, .. } = superstep.run(input).await;
     let state = channels.snapshot().clone();
     let values = shown.unwrap_or_else(|| output_of(&graph, &channels));
     let usage = *run.usage.lock();
@@ -178,7 +179,9 @@ async fn outermost(graph: Graph, run: Arc<RunScope>, input: Input) -> Result<Fin
         Err(NodeError::Interrupted(interrupts)) => {
             Ok(Finished { values, state, interrupts, is_interrupted: true, usage })
         }
-        Err(NodeError::Parent(_)) => Err(Error::NoParent { graph: graph.name().to_string(), node: String::new() }),
+        Ok(Stopped::HandedOver(_)) | Err(NodeError::Parent(_)) => {
+            Err(Error::NoParent { graph: graph.name().to_string(), node: String::new() })
+        }
     }
 }
 

@@ -6,12 +6,14 @@ use futures_util::future::BoxFuture;
 
 use super::{
     context::Context,
+    finish::WITHIN_NS,
     scope::Level,
-    start,
-    superstep::{Stopped, output_of},
+    shared, start,
+    superstep::{Ran, Stopped, output_of},
+    task::received,
 };
 use crate::{
-    Command, Error, Goto, Graph, Input, Node, NodeError, NodeSpec, Object, Output, StateView, TaskId, Update, Value,
+    Error, Graph, Input, Node, NodeError, NodeSpec, Output, StateView, TaskId, Update, Value,
     graph::{MAX_NESTED, too_deep},
 };
 
@@ -44,16 +46,16 @@ impl Node for SubgraphNode {
         Box::pin(async move {
             let input = match &this.input {
                 Some(map) => map(&state, &cx)?,
-                None => shared_input(&this.graph, &state),
+                None => shared::input(&this.graph, &state),
             };
-            let output = match cx.run_graph(&this.graph, input, this.persistent).await {
-                Ok(output) => output,
-                Err(NodeError::Parent(command)) => return received(&cx, *command),
+            let ran = match cx.run_graph(&this.graph, input, this.persistent, this.output.is_none()).await {
+                Ok(ran) => ran,
+                Err(NodeError::Parent(commands)) => return Ok(received(&cx.task.level, commands)),
                 Err(error) => return Err(error),
             };
             match &this.output {
-                Some(map) => Ok(map(output, &state, &cx)?.into()),
-                None => Ok(shared_output(&cx, &output).into()),
+                Some(map) => Ok(map(ran.output, &state, &cx)?.into()),
+                None => Ok(ran.changes.into()),
             }
         })
     }
@@ -67,41 +69,11 @@ impl Node for SubgraphNode {
     }
 }
 
-/// The fields of the state that the graph takes.
-fn shared_input(graph: &Graph, state: &StateView) -> Value {
-    if let StateView::Input(input) = state {
-        return input.clone();
-    }
-    let fields = graph.input_channels().filter_map(|c| Some((c.name.clone(), state.get(&c.name)?.clone())));
-    Value::Object(fields.collect())
-}
-
-/// The fields of a graph's output that the parent has channels for.
-fn shared_output(cx: &Context, output: &Value) -> Update {
-    let parent = &cx.task.level.graph.inner;
-    let fields = output.as_object().into_iter().flat_map(Object::iter);
-    Update {
-        writes: fields
-            .filter(|(name, _)| parent.channel_ids.contains_key(*name))
-            .map(|(name, value)| (name.clone(), value.clone()))
-            .collect(),
-        fault: None,
-    }
-}
-
-/// A command that the subgraph sent to this graph: taken as the node's own.
-fn received(cx: &Context, command: Command) -> Result<Output, NodeError> {
-    let parent = &cx.task.level.graph.inner;
-    // What this graph has no channel or node for may be meant for one further out; there it is an error by name.
-    let is_known = |g: &Goto| match g {
-        Goto::Node(name) => parent.node_ids.contains_key(name),
-        Goto::Send(send) => parent.node_ids.contains_key(&send.node),
-    };
-    let is_end = |g: &Goto| matches!(g, Goto::Node(name) if [crate::END, "END"].contains(&&**name));
-    if cx.task.level.depth > 0 && !command.goto.iter().all(|g| is_known(g) || is_end(g)) {
-        return Err(NodeError::Parent(Box::new(command)));
-    }
-    Ok(Output::Command(Command { parent: false, ..command }))
+/// What a graph inside a node came to.
+pub(crate) struct Inside {
+    pub output: Value,
+    /// What it changed of the channels that it shares with its parent, where it shares any.
+    pub changes: Update,
 }
 
 /// The namespace of a graph within a task, under that of the graph around it: `node:task_id`, or `node` for one that keeps
@@ -118,12 +90,12 @@ impl Context {
     /// Runs a graph inside this node, and gives its output. Questions asked in it stop this node too; on resume the
     /// node runs again from its start, and the graph goes on where it stopped.
     pub async fn graph(&self, graph: &Graph, input: impl Into<Value>) -> Result<Value, NodeError> {
-        self.run_graph(graph, input.into(), false).await
+        Ok(self.run_graph(graph, input.into(), false, false).await?.output)
     }
 
     /// The same, but the graph keeps its own state from one run to the next.
     pub async fn graph_persistent(&self, graph: &Graph, input: impl Into<Value>) -> Result<Value, NodeError> {
-        self.run_graph(graph, input.into(), true).await
+        Ok(self.run_graph(graph, input.into(), true, false).await?.output)
     }
 
     pub(crate) fn run_graph<'a>(
@@ -131,7 +103,8 @@ impl Context {
         graph: &'a Graph,
         input: Value,
         persistent: bool,
-    ) -> BoxFuture<'a, Result<Value, NodeError>> {
+        shares: bool,
+    ) -> BoxFuture<'a, Result<Inside, NodeError>> {
         Box::pin(async move {
             let task = &self.task;
             let above = &task.level;
@@ -164,13 +137,18 @@ impl Context {
             let event_id = run.clock.uuid();
             let is_stopped = saved.as_ref().is_some_and(|s| {
                 let c = &s.checkpoint.control;
-                c.input.is_some() || !c.triggered.is_empty() || !c.sends.is_empty()
+                let is_pending = c.input.is_some() || !c.triggered.is_empty() || !c.sends.is_empty();
+                // A step that handed over to the parent is over, but for the task that has not yet passed it on.
+                let is_over = s.tasks.iter().any(start::hands_over)
+                    && s.checkpoint.metadata.get_str(WITHIN_NS) != Some(&task.ns());
+                is_pending && !is_over
             });
             let meta = task.meta();
             let level = Arc::new(Level {
                 graph: graph.clone(),
                 ns: ns.into(),
                 depth: above.depth + 1,
+                shares,
                 event_id,
                 parents: task.child_parents().iter().copied().chain([event_id]).collect(),
                 tells: above.tells && run.config.subgraphs,
@@ -183,12 +161,26 @@ impl Context {
             });
             // One that keeps its own state goes on only where it stopped; else its last run is over, and this is a new one.
             let resuming = saved.is_some() && (is_stopped || !persistent);
-            let superstep = start::restore(level, saved, false, None, resuming)?;
-            let (stopped, channels, _) = superstep.run(Input::Values(input)).await;
+            let superstep = start::restore(level.clone(), saved, false, None, resuming)?;
+            let given = input.clone();
+            let Ran { stopped, channels, entered, .. } = superstep.run(Input::Values(input)).await;
             match stopped? {
-                Stopped::Done => Ok(Value::Object(output_of(&graph, &channels))),
-                Stopped::Interrupted(questions) => Err(NodeError::Interrupted(questions)),
+                Stopped::Done => {}
+                Stopped::Interrupted(questions) => return Err(NodeError::Interrupted(questions)),
+                Stopped::HandedOver(commands) => return Err(NodeError::Parent(commands)),
             }
+            let mut changes = Update::new();
+            if shares {
+                let entered = match entered {
+                    Some(entered) => entered,
+                    None => {
+                        let saver = graph.runtime.checkpointer.as_deref().zip(level.run.config.thread_id);
+                        shared::entered(&graph, saver, &level.ns, &given).await?
+                    }
+                };
+                changes = shared::changes(&above.graph, &graph, &entered, channels.snapshot());
+            }
+            Ok(Inside { output: Value::Object(output_of(&graph, &channels)), changes })
         })
     }
 }

@@ -15,14 +15,14 @@ use super::{
     scope::{Level, Questions},
     task::{Ended, Task},
     tell::input_value,
-    writes::TaskWrites,
+    writes::{TaskWrite, TaskWrites},
 };
 use crate::{
     Breakpoints, Error, Graph, Input, NodeError, Object, START, TaskId, Value,
     checkpoint::{Outcome, Source, TaskRecord},
     command::Command,
     graph::StateView,
-    stream::{EventData, EventKind, Mode, Modes},
+    stream::{EventData, EventKind, Mode, Modes, SnapshotRef},
     trace,
 };
 
@@ -46,6 +46,18 @@ pub(crate) struct Superstep {
     pub replaying: bool,
     /// At a stop: the output with what finished siblings wrote, where any did.
     pub shown: Option<Object>,
+    /// The state after the input was applied, for a subgraph that shares channels with its parent.
+    pub entered: Option<SnapshotRef>,
+}
+
+/// What a graph's run came to.
+pub(crate) struct Ran {
+    pub stopped: Result<Stopped, NodeError>,
+    pub channels: Channels,
+    /// At a stop: the output with what finished siblings wrote.
+    pub shown: Option<Object>,
+    /// See [`Superstep::entered`]; none too where the graph went on from a stop.
+    pub entered: Option<SnapshotRef>,
 }
 
 /// How a graph's run ended.
@@ -55,6 +67,8 @@ pub(crate) enum Stopped {
     Done,
     /// It asks; or, without questions, it stands at a breakpoint.
     Interrupted(Questions),
+    /// Tasks of a step sent its parent graph commands.
+    HandedOver(Vec<Command>),
 }
 
 impl Superstep {
@@ -63,7 +77,13 @@ impl Superstep {
     }
 
     /// Runs the graph to its end, or to where it stops.
-    pub async fn run(mut self, input: Input) -> (Result<Stopped, NodeError>, Channels, Option<Object>) {
+    pub async fn run(mut self, input: Input) -> Ran {
+        let stopped = self.run_to_end(input).await;
+        let shown = if stopped.is_ok() { self.shown } else { None };
+        Ran { stopped, channels: self.channels, shown, entered: self.entered }
+    }
+
+    async fn run_to_end(&mut self, input: Input) -> Result<Stopped, NodeError> {
         let level = self.level.clone();
         level.tell_chain(EventKind::ChainStart, self.step, None, || EventData {
             input: Some(input_value(&input)),
@@ -87,15 +107,15 @@ impl Superstep {
                     error: Some(failure),
                     ..EventData::default()
                 });
-                return (stopped, self.channels, None);
+                return stopped;
             }
-            Err(_) => return (stopped, self.channels, None),
+            Err(_) | Ok(Stopped::HandedOver(_)) => return stopped,
             // The node that it runs in has stopped, and not ended: as that node, it tells no end.
-            Ok(Stopped::Interrupted(_)) if level.depth > 0 => return (stopped, self.channels, self.shown),
+            Ok(Stopped::Interrupted(_)) if level.depth > 0 => return stopped,
             Ok(_) => || EventData { input: given, output: Some(Value::Object(self.output())), ..EventData::default() },
         };
         level.tell_chain(EventKind::ChainEnd, self.step, Some(self.channels.snapshot()), data);
-        (stopped, self.channels, self.shown)
+        stopped
     }
 
     /// Drives the graph, until it ends or its run is cancelled or has taken its time. What is under way is dropped then,
@@ -164,6 +184,9 @@ impl Superstep {
                 self.show_finished(&ended);
                 return Ok(Stopped::Interrupted(questions));
             }
+            if let Some(commands) = self.handed_over(&ended) {
+                return Ok(Stopped::HandedOver(commands));
+            }
             let stops = self.breaks_after(&ended);
             self.apply(ended).await?;
             self.resuming = false;
@@ -179,23 +202,18 @@ impl Superstep {
     /// The task `__start__`: applies the input, and goes where START leads. What comes then is nobody's stopped step.
     fn enter(&mut self, input: Value) -> Result<(), NodeError> {
         let graph = self.level.graph.clone();
-        let Value::Object(fields) = &input else {
+        if input.as_object().is_none() {
             return Err(Error::InvalidInput {
                 graph: graph.name().to_string(),
                 field: None,
                 message: format!("expected an object by channel, and was given {}", input.kind()),
             }
             .into());
-        };
-        let inner = &graph.inner;
-        let mut writes = TaskWrites::default();
-        for (name, value) in fields.iter() {
-            // What is not in the graph's input is passed over, as LangGraph does.
-            if let Some(channel) = inner.channel_ids.get(name).filter(|c| inner.input.contains(c)) {
-                writes.list.push(super::writes::TaskWrite::Channel(*channel, value.clone()));
-            }
         }
+        let inner = &graph.inner;
+        let writes = input_writes(&graph, &input);
         let mut applied = self.channels.apply(&graph, &writes.refs())?;
+        self.entered = self.level.shares.then(|| self.channels.snapshot().clone());
         self.channels.expire(&graph, &mut applied);
         let id = self.task_id(START, TaskPath::Pull(usize::MAX));
         let out = super::leave::leave(&self.level, &inner.start, id, self.step, self.channels.snapshot())?;
@@ -273,10 +291,23 @@ impl Superstep {
                     task.ended = Some(Ended::Done(TaskWrites::restore(&graph, Some(task.node), writes)));
                     task.cached = true;
                 }
+                None if !self.replaying && !self.is_answered(record) => {
+                    task.ended = Some(Ended::Asked(record.interrupts.clone()));
+                    task.cached = true;
+                }
                 _ if !self.replaying || !self.resuming => task.earlier = Some(record.clone()),
                 _ => task.earlier = Some(TaskRecord { answers: Vec::new(), ..record.clone() }),
             }
         }
+    }
+
+    /// Whether a task that stopped at questions is to run again. Where the run answers questions by their ids, one that got
+    /// no answer stays stopped; without an answer by id, all of them run again, and ask again.
+    fn is_answered(&self, record: &TaskRecord) -> bool {
+        let answers = &self.level.run.answers.by_id;
+        answers.is_empty()
+            || record.interrupts.is_empty()
+            || record.interrupts.iter().any(|q| answers.iter().any(|(id, _)| *id == q.id))
     }
 
     /// Runs the tasks that have not ended, side by side. An error of one cancels the others.
@@ -401,6 +432,17 @@ impl Superstep {
     fn breaks(&self, points: &Breakpoints, tasks: &[Task]) -> bool {
         !matches!(points, Breakpoints::None) && tasks.iter().any(|t| points.has(&self.graph().inner.nodes[t.node].name))
     }
+}
+
+/// What an input writes. Fields that are not in the graph's input are ignored, as LangGraph does.
+pub(super) fn input_writes(graph: &Graph, input: &Value) -> TaskWrites {
+    let inner = &graph.inner;
+    let fields = input.as_object().into_iter().flat_map(Object::iter);
+    let writes = fields.filter_map(|(name, value)| {
+        let channel = inner.channel_ids.get(name).filter(|c| inner.input.contains(c))?;
+        Some(TaskWrite::Channel(*channel, value.clone()))
+    });
+    TaskWrites { list: writes.collect(), cached: false }
 }
 
 /// The output channels of a graph.

@@ -19,7 +19,7 @@ use super::{
     writes::TaskWrites,
 };
 use crate::{
-    CheckpointId, Command, Error, List, NodeError, NodeFailure, Output, RetryPolicy, TaskId, Update, Value,
+    CheckpointId, Command, END, Error, Goto, List, NodeError, NodeFailure, Output, RetryPolicy, TaskId, Update, Value,
     checkpoint::{Outcome, TaskRecord},
     graph::{NodeId, StateView},
     stream::{EventData, EventKind, Mode, SnapshotRef},
@@ -127,11 +127,6 @@ pub(crate) async fn run(
                 record.interrupts.clone_from(&questions);
                 return (Ended::Asked(questions), record);
             }
-            Err(NodeError::Parent(command)) if level.depth == 0 => {
-                drop(command);
-                let (graph, node) = (level.graph.name().to_string(), node.name.to_string());
-                NodeError::from(Error::NoParent { graph, node })
-            }
             Err(error) => error,
         };
         if let Some(failure) = error.failure()
@@ -171,6 +166,9 @@ async fn once(scope: &Arc<TaskScope>, task: &Task) -> Result<TaskWrites, NodeErr
     {
         let mut writes = TaskWrites { cached: true, ..TaskWrites::default() };
         writes.add_output(&level.graph, name, output)?;
+        if hands_over(level, name, &writes)? {
+            return Ok(writes);
+        }
         let leaves = leave::leave_task(scope, &node.out, &writes, task)?;
         writes.list.extend(leaves.list);
         return Ok(writes);
@@ -181,7 +179,11 @@ async fn once(scope: &Arc<TaskScope>, task: &Task) -> Result<TaskWrites, NodeErr
     if wants(EventKind::ChainStart) {
         tell(EventKind::ChainStart, EventData { input: input.clone(), ..EventData::default() });
     }
-    let output = call(scope, task, cx).await?;
+    let output = match call(scope, task, cx).await {
+        // From a graph that the node itself runs.
+        Err(NodeError::Parent(commands)) => received(level, commands),
+        result => result?,
+    };
     if let (Some(key), Some(cache)) = (&key, &level.graph.runtime.cache)
         && !scope.is_personal.load(Ordering::Relaxed)
         && let Some(kept) = output_to(&output)
@@ -192,6 +194,9 @@ async fn once(scope: &Arc<TaskScope>, task: &Task) -> Result<TaskWrites, NodeErr
     let shown = (wants(EventKind::ChainStream) || wants(EventKind::ChainEnd)).then(|| output_value(&output));
     let mut writes = TaskWrites::default();
     writes.add_output(&level.graph, name, output)?;
+    if hands_over(level, name, &writes)? {
+        return Ok(writes);
+    }
     if level.wants(Mode::Messages) {
         scope.tell_messages(&writes);
     }
@@ -204,6 +209,34 @@ async fn once(scope: &Arc<TaskScope>, task: &Task) -> Result<TaskWrites, NodeErr
         tell(EventKind::ChainEnd, EventData { input, output: shown, ..EventData::default() });
     }
     Ok(writes)
+}
+
+/// Whether a task sends its parent graph a command: then nothing in its own graph follows it. The outermost graph has no
+/// parent.
+fn hands_over(level: &Level, node: &Arc<str>, writes: &TaskWrites) -> Result<bool, NodeError> {
+    if level.depth == 0 && writes.has_parent_command() {
+        return Err(Error::NoParent { graph: level.graph.name().to_string(), node: node.to_string() }.into());
+    }
+    Ok(writes.has_parent_command())
+}
+
+/// The commands that a subgraph sent to this graph, as the node's own.
+pub(super) fn received(level: &Level, commands: Vec<Command>) -> Output {
+    let inner = &level.graph.inner;
+    // What this graph has no node for may be meant for one further out; there it is an error by name.
+    let is_known = |g: &Goto| match g {
+        Goto::Node(name) => inner.node_ids.contains_key(name) || [END, "END"].contains(&&**name),
+        Goto::Send(send) => inner.node_ids.contains_key(&send.node),
+    };
+    let take = |command: Command| {
+        let parent = level.depth > 0 && !command.goto.iter().all(is_known);
+        Output::Command(Command { parent, ..command })
+    };
+    let mut outputs: Vec<Output> = commands.into_iter().map(take).collect();
+    match outputs.len() {
+        1 => outputs.pop().unwrap_or(Output::Nothing),
+        _ => Output::Many(outputs),
+    }
 }
 
 /// Calls the node: a panic becomes a failure, a timeout too.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::{
+    calls::NO_STREAM,
     context::TaskScope,
     leave::goto_one,
     scope::StepTag,
@@ -63,7 +64,8 @@ impl TaskScope {
         // A whole message has no model's name and no call's tags any more. One that is left out counts as told, so that
         // no graph around this one tells it.
         let filter = &self.level.run.config.events;
-        let admits = filter.admits_message("", Some(self.name()), &self.level.ns, self.tags());
+        let admits = filter.admits_message("", Some(self.name()), &self.level.ns, self.tags())
+            && self.tags().all(|tag| &**tag != NO_STREAM);
         for (channel, value) in writes.channels() {
             if !matches!(inner.channels[channel].reducer, Reducer::Messages) {
                 continue;
@@ -122,6 +124,8 @@ impl Superstep {
             level.tell(self.step, Some(task), Some(base.clone()), payload);
         };
         match &task.ended {
+            // What it hands over is shown as the parent's.
+            Some(Ended::Done(writes)) if writes.has_parent_command() => return,
             Some(Ended::Done(writes)) if level.wants(Mode::Updates) => {
                 let (value, cached) = (writes.update(graph), task.cached || writes.cached);
                 part(Payload::Update(UpdatePart::Node { node: node.clone(), value, cached }));

@@ -264,6 +264,7 @@ fn by_hand(graph: &Graph, thread: ThreadId, ns: &Arc<str>, mut metadata: Object)
         config,
     });
     Arc::new(Level {
+        shares: false,
         graph: graph.clone(),
         ns: ns.clone(),
         depth: 0,

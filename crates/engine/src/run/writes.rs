@@ -26,12 +26,19 @@ pub(crate) enum TaskWrite {
     Send(NodeId, Value),
     /// At a join, as a node.
     Arrive(usize, NodeId),
+    /// A command for the parent graph.
+    Parent(Box<Command>),
 }
 
 impl TaskWrites {
     /// The values written, by channel.
     pub fn channels(&self) -> impl Iterator<Item = (ChannelId, &Value)> {
         self.list.iter().filter_map(|w| if let TaskWrite::Channel(c, v) = w { Some((*c, v)) } else { None })
+    }
+
+    /// Whether a command for the parent graph is among them: then the graph ends with this step.
+    pub fn has_parent_command(&self) -> bool {
+        self.list.iter().any(|w| matches!(w, TaskWrite::Parent(_)))
     }
 
     /// The names and values written to channels that `shown` lets through.
@@ -85,6 +92,10 @@ impl TaskWrites {
                     TaskWrite::Goto(id) => WriteKind::Goto(node(id)),
                     TaskWrite::Send(id, input) => WriteKind::Send(Send { node: node(id), input: input.clone() }),
                     TaskWrite::Arrive(join, _) => WriteKind::Arrive(inner.joins[*join].name.clone()),
+                    TaskWrite::Parent(command) => WriteKind::Parent {
+                        update: command.update.as_ref().map(|update| update.writes.clone()),
+                        goto: command.goto.clone(),
+                    },
                 })
             })
             .collect()
@@ -99,6 +110,15 @@ impl TaskWrites {
             .filter_map(|Write(w)| match w {
                 WriteKind::Channel(name, v) => Some(TaskWrite::Channel(*inner.channel_ids.get(name)?, v.clone())),
                 WriteKind::Goto(name) => node(name).map(TaskWrite::Goto),
+                WriteKind::Parent { update, goto } => {
+                    let update = update.clone().map(|writes| Update { writes, fault: None });
+                    Some(TaskWrite::Parent(Box::new(Command {
+                        update,
+                        goto: goto.clone(),
+                        resume: None,
+                        parent: true,
+                    })))
+                }
                 WriteKind::Send(s) => Some(TaskWrite::Send(node(&s.node)?, s.input.clone())),
                 WriteKind::Arrive(name) => {
                     Some(TaskWrite::Arrive(inner.joins.iter().position(|j| j.name == *name)?, by?))
@@ -150,12 +170,15 @@ impl TaskWrites {
         Ok(())
     }
 
-    /// Adds what a node returned. A command for the parent is handed up.
+    /// Adds what a node returned.
     pub fn add_output(&mut self, graph: &Graph, node: &str, output: Output) -> Result<(), NodeError> {
         match output {
             Output::Nothing => Ok(()),
             Output::Update(update) => self.add_update(graph, node, update),
-            Output::Command(command) if command.parent => Err(NodeError::Parent(Box::new(command))),
+            Output::Command(command) if command.parent => {
+                self.list.push(TaskWrite::Parent(Box::new(command)));
+                Ok(())
+            }
             Output::Command(command) => self.add_command(graph, node, command),
             Output::Many(outputs) => outputs.into_iter().try_for_each(|o| self.add_output(graph, node, o)),
         }
