@@ -1,4 +1,4 @@
-//! A server in this process, for commands that need no other.
+//! A server inside this process, for commands that work without one elsewhere.
 
 use std::{path::Path, time::Duration};
 
@@ -8,52 +8,52 @@ use runloom_service::{Builder, Server};
 use crate::{
     examples,
     failure::Result,
-    outside::{Opened, Outside},
+    integrations::{Integrations, StartedIntegrations},
 };
 
-/// What `--data` says for no folder at all.
+/// The value of `--data` for storage in memory.
 pub const MEMORY: &str = ":memory:";
 
-/// How long what still runs has when the command ends. It is taken up again by who opens the folder next.
+/// How long active runs may take to end when the command ends. A run that does not end continues when the data folder is opened again.
 const DRAIN: Duration = Duration::from_secs(2);
 
-/// A server without a port.
+/// A server that listens on no port.
 pub struct Embedded {
     server: Server,
-    outside: Opened,
+    integrations: StartedIntegrations,
 }
 
 impl Embedded {
-    /// Starts it: with the documents of a folder, or the examples; keeping things in a folder, or in memory.
-    pub async fn start(graphs: Option<&Path>, data: Option<&Path>, outside: &Outside) -> Result<Self> {
-        let outside = outside.open().await?;
-        let brought = outside.registry.clone();
+    /// Starts a server. `graphs`: the folder of the documents, by default the examples. `data`: the folder of the store, by default memory.
+    pub async fn start(graphs: Option<&Path>, data: Option<&Path>, integrations: &Integrations) -> Result<Self> {
+        let integrations = integrations.start().await?;
+        let brought = integrations.registry.clone();
         let builder = builder(graphs, data)?.core(|core| {
             core.drain_timeout = DRAIN;
             core.brought = brought;
         });
         match builder.start().await {
-            Ok(server) => Ok(Self { server, outside }),
+            Ok(server) => Ok(Self { server, integrations }),
             Err(error) => {
-                outside.close().await;
+                integrations.stop().await;
                 Err(error.into())
             }
         }
     }
 
-    /// A client of it.
+    /// A client of this server.
     pub fn client(&self) -> Client {
         Client::from_channel(self.server.in_process(), ClientOptions::default())
     }
 
-    /// Stops it. What was written is on disk then.
+    /// Drains the server and closes its store.
     pub async fn stop(self) {
         self.server.drain().await;
-        self.outside.close().await;
+        self.integrations.stop().await;
     }
 }
 
-/// What servers of this binary are made of.
+/// A server builder with the documents and the store that the options name.
 pub fn builder(graphs: Option<&Path>, data: Option<&Path>) -> Result<Builder> {
     let mut builder = Server::builder();
     for (file, text) in examples::or_folder(graphs)? {
@@ -65,7 +65,7 @@ pub fn builder(graphs: Option<&Path>, data: Option<&Path>) -> Result<Builder> {
     })
 }
 
-/// Whether things are kept in memory only.
+/// Whether `--data` names storage in memory.
 pub fn is_memory(data: &Path) -> bool {
     data.as_os_str() == MEMORY
 }

@@ -1,4 +1,4 @@
-//! The example graphs, in the binary: what there is to run before anything was written.
+//! The example graphs, which are built into the binary.
 
 use crate::failure::Result;
 
@@ -13,12 +13,12 @@ const FILES: [(&str, &str); 7] = [
     ("agent.yaml", include_str!("../../../examples/agent.yaml")),
 ];
 
-/// Their names and texts.
+/// The file name and the text of each example.
 pub fn texts() -> Vec<(String, String)> {
     FILES.iter().map(|(name, text)| (format!("examples/{name}"), (*text).to_owned())).collect()
 }
 
-/// The documents of a folder, or the examples where there is none.
+/// The documents of a folder, or the examples if no folder is named.
 pub fn or_folder(folder: Option<&std::path::Path>) -> Result<Vec<(String, String)>> {
     folder.map_or_else(|| Ok(texts()), crate::graph::texts)
 }

@@ -1,28 +1,28 @@
-//! The exit codes: part of what the commands promise to scripts.
+//! Exit codes. Scripts rely on them.
 
 use std::process::ExitCode;
 
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// It did what it was asked for.
+    /// The command succeeded.
     Ok = 0,
     /// The run, or the command, failed.
     Failed = 1,
-    /// It was called wrongly.
+    /// The arguments are invalid.
     Usage = 2,
-    /// The run waits for an answer, and nobody is there to give one.
+    /// The run waits for an answer, and no answer was given.
     AwaitsInput = 3,
-    /// No server answers.
+    /// The server cannot be reached.
     CannotConnect = 4,
-    /// Ctrl-C.
+    /// The command was interrupted with Ctrl-C.
     Interrupted = 130,
 }
 
-/// The same for people: the end of every `--help`.
+/// The list of exit codes at the end of every `--help`.
 pub const HELP: &str = "\
-Exit codes: 0 done; 1 failed; 2 called wrongly; 3 the run waits for an answer; 4 no server answers; \
-130 stopped with Ctrl-C.";
+Exit codes: 0 success; 1 failure; 2 invalid arguments; 3 the run waits for an answer; 4 the server \
+cannot be reached; 130 interrupted with Ctrl-C.";
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {

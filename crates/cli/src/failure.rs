@@ -1,4 +1,4 @@
-//! What went wrong, as a person reads it: the reason, every wrong field, and what to do next.
+//! The error of a command: a message, the error reason, every invalid field, and a hint what to do.
 
 use std::{fmt, io, io::Write};
 
@@ -12,7 +12,7 @@ use crate::{
 /// The result of a command.
 pub type Result<T = Exit, E = Failure> = std::result::Result<T, E>;
 
-/// Why a command did not do what it was asked for.
+/// The error of a command.
 #[derive(Debug)]
 pub struct Failure {
     exit: Exit,
@@ -20,49 +20,49 @@ pub struct Failure {
     reason: Option<&'static str>,
     fields: Vec<FieldViolation>,
     hint: Option<String>,
-    /// Nothing to say: who would read it has gone.
+    /// Print nothing, because the reader of the output has closed it.
     quiet: bool,
 }
 
 impl Failure {
-    /// A failure that ends the command with a code.
+    /// A failure with an exit code.
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
         Self { exit, message: message.into(), reason: None, fields: Vec::new(), hint: None, quiet: false }
     }
 
-    /// The command itself failed.
+    /// A failure of the command: exit code 1.
     pub fn failed(message: impl Into<String>) -> Self {
         Self::new(Exit::Failed, message)
     }
 
-    /// The command was called wrongly.
+    /// Invalid arguments: exit code 2.
     pub fn usage(message: impl Into<String>) -> Self {
         Self::new(Exit::Usage, message)
     }
 
-    /// What went wrong.
+    /// The message, without reason, fields and hint.
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// With what to do next.
+    /// Adds a hint what to do.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
-    /// With what to do next, unless that is said already.
+    /// Adds a hint what to do, unless there is one.
     #[must_use]
     pub fn or_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint.get_or_insert_with(|| hint.into());
         self
     }
 
-    /// Says it, in several lines, and gives the exit code.
+    /// Prints the failure to standard error, and returns the exit code.
     pub fn report(&self) -> Exit {
         if !self.quiet {
-            // Where the error output is closed there is nobody to tell.
+            // If standard error is closed, there is no other place to report to.
             let _ = write!(anstream::stderr().lock(), "{self}");
         }
         self.exit
@@ -77,7 +77,7 @@ impl fmt::Display for Failure {
             None => writeln!(f)?,
         }
         for FieldViolation { field, description } in &self.fields {
-            // A message that speaks of one field only says it all.
+            // A message about a single field repeats its description.
             if !self.message.contains(description.as_str()) {
                 writeln!(f, "  {STRONG}{field}{STRONG:#}: {description}")?;
             }
@@ -108,7 +108,7 @@ impl From<runloom_service::Error> for Failure {
         use runloom_service::Error as E;
         let failure = Self::failed(error.to_string());
         match error {
-            E::PortTaken { address } => failure.hint(elsewhere(&address)),
+            E::PortTaken { address } => failure.hint(other_port("--grpc", &address)),
             E::Core(error) => {
                 let fields = error.fields.into_iter();
                 let fields = fields.map(|(field, description)| FieldViolation { field, description });
@@ -119,58 +119,65 @@ impl From<runloom_service::Error> for Failure {
     }
 }
 
-/// A place to listen where nobody else does: the next port, most likely.
-fn elsewhere(address: &str) -> String {
+/// A hint to listen on the next port. `option` is the option that named `address`.
+pub fn other_port(option: &str, address: &str) -> String {
     let next =
         address.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?.checked_add(1)?)));
     match next {
-        Some((host, port)) => format!("runloom serve --grpc {host}:{port} takes another port"),
-        None => "runloom serve --grpc HOST:PORT takes another port".to_owned(),
+        Some((host, port)) => format!("use another port: runloom serve {option} {host}:{port}"),
+        None => format!("use another port: runloom serve {option} HOST:PORT"),
     }
 }
 
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
-        // `runloom runs list | head -1`: enough was read.
+        // `runloom runs list | head -1` closes the pipe after the first line.
         let quiet = error.kind() == io::ErrorKind::BrokenPipe;
         let exit = if quiet { Exit::Ok } else { Exit::Failed };
         Self { quiet, ..Self::new(exit, error.to_string()) }
     }
 }
 
-/// What to do about an error of the server, where the server's own words do not say it.
+/// A hint for an error of the server, if the message does not say what to do.
 fn hint(error: &runloom::Error) -> Option<String> {
     use ErrorReason as R;
     let Some(reason) = error.reason() else {
-        let text = "the server cannot be reached; runloom health says how it is";
+        let text = "the server cannot be reached; check it with: runloom health";
         return (error.code() == tonic::Code::Unavailable).then(|| text.to_owned());
     };
     let of = |key: &str| error.metadata().get(key).map(String::as_str).unwrap_or_default();
     Some(match reason {
-        // Where the server has listed them, its list is not said again.
+        // The message already lists the graphs.
         R::GraphUnknown if error.message().contains("there are ") => {
-            "a document of your own is served from a folder, --graphs DIR, under the name in it".to_owned()
+            "--graphs DIR serves your own documents, each under the `name` inside it".to_owned()
         }
-        R::GraphUnknown if !of("known").is_empty() => format!("there are {}", listed(of("known"))),
-        R::GraphUnknown | R::AssistantNotFound => "runloom graph list".to_owned(),
-        R::ThreadNotFound => "runloom threads list".to_owned(),
-        R::RunNotFound => "runloom runs list".to_owned(),
-        R::CheckpointNotFound if !of("thread_id").is_empty() => format!("runloom threads history {}", of("thread_id")),
+        R::GraphUnknown if !of("known").is_empty() => format!("known graphs: {}", listed(of("known"))),
+        R::GraphUnknown | R::AssistantNotFound => "list them with: runloom graph list".to_owned(),
+        R::ThreadNotFound => "list them with: runloom threads list".to_owned(),
+        R::RunNotFound => "list them with: runloom runs list".to_owned(),
+        R::CheckpointNotFound if !of("thread_id").is_empty() => {
+            format!("list them with: runloom threads history {}", of("thread_id"))
+        }
         R::CheckpointChanged | R::QuestionUnknown => {
-            "somebody was faster: look again with runloom threads show".to_owned()
+            "the thread has changed; look at it with: runloom threads show THREAD".to_owned()
         }
         R::ThreadBusy if !of("run_id").is_empty() => {
-            format!("runloom runs join {0}, or runloom runs cancel {0}", of("run_id"))
+            format!(
+                "wait for its run with `runloom runs join {0}`, or stop it with `runloom runs cancel {0}`",
+                of("run_id")
+            )
         }
-        R::NodeUnknown if !of("graph").is_empty() => "runloom graph draw shows its nodes".to_owned(),
-        R::StoreUnavailable => "the server's log says why its store fails; a full disk is the usual reason".to_owned(),
-        R::RecursionLimit => "runloom serve --recursion-limit N raises it for graphs that need more steps".to_owned(),
+        R::NodeUnknown if !of("graph").is_empty() => "show its nodes with: runloom graph draw".to_owned(),
+        R::StoreUnavailable => "look at the log of the server; a full disk is the usual reason".to_owned(),
+        R::RecursionLimit => {
+            "look for a loop in the graph, or raise the limit: runloom serve --recursion-limit N".to_owned()
+        }
         R::Internal => "this is a fault of the server; its log has the details".to_owned(),
         _ => return None,
     })
 }
 
-/// A list as people read it.
+/// Names separated by commas, with a space after each comma.
 fn listed(names: &str) -> String {
     names.split(',').map(str::trim).collect::<Vec<_>>().join(", ")
 }
@@ -180,7 +187,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failure_says_reason_fields_and_what_to_do() {
+    fn a_failure_shows_reason_fields_and_hint() {
         let mut details = tonic_types::ErrorDetails::with_error_info(
             "GRAPH_UNKNOWN",
             runloom::reason::DOMAIN,
@@ -196,12 +203,12 @@ mod tests {
         let text = anstream::adapter::strip_str(&failure.to_string()).to_string();
         assert_eq!(
             text,
-            "error: there is no graph `chta` (GRAPH_UNKNOWN)\n  run.graph_name: no graph of this name\n hint: there are chat, agent\n"
+            "error: there is no graph `chta` (GRAPH_UNKNOWN)\n  run.graph_name: no graph of this name\n hint: known graphs: chat, agent\n"
         );
     }
 
     #[test]
-    fn a_closed_pipe_is_no_failure() {
+    fn a_closed_pipe_is_not_a_failure() {
         let failure = Failure::from(io::Error::from(io::ErrorKind::BrokenPipe));
         assert_eq!(failure.report(), Exit::Ok);
     }

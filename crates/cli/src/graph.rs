@@ -1,4 +1,4 @@
-//! `runloom graph`: documents checked and drawn, and the graphs that there are.
+//! `runloom graph`: checks and draws graph documents, and lists graphs.
 
 use std::{
     collections::BTreeMap,
@@ -12,11 +12,11 @@ use runloom::v1::{Graph, GraphSource, ListGraphsRequest};
 use runloom_document::{Document, DocumentSet, Problem, Registry};
 
 use crate::{
+    backend::Backend,
     examples,
     exit::{self, Exit},
     failure::{Failure, Result},
-    outside::Mcp,
-    place::Place,
+    integrations::Mcp,
     screen::Screen,
     style::{ASK, BAD, DIM, GOOD, brief},
     table::{self, Table},
@@ -25,29 +25,29 @@ use crate::{
 
 const EXAMPLES: &str = "\
 Examples:
-  runloom graph check graphs/*.yaml          every fault, as file:line:column, and exit code 1
+  runloom graph check graphs/*.yaml          all errors, as file:line:column; exit code 1 if any
   runloom graph check graphs                 all documents of a folder
   runloom graph draw graphs/agent.yaml       a Mermaid flowchart
   runloom graph draw joke > joke.mmd         of an example
-  runloom graph list                         the examples that are built in
-  runloom graph list --addr 127.0.0.1:50051  what a server serves
+  runloom graph list                         the built-in examples
+  runloom graph list --addr 127.0.0.1:50051  the graphs of a server
 
-Graphs that a document runs inside are looked for in the other documents of its folder.";
+Subgraphs are looked up in the other documents of the same folder.";
 
 /// Check and draw graph documents, and list graphs
 #[derive(Args, Debug)]
 #[command(after_help = format!("{EXAMPLES}\n\n{}", exit::HELP))]
 pub struct GraphCommand {
     #[command(subcommand)]
-    what: What,
+    action: GraphAction,
 }
 
 #[derive(Subcommand, Debug)]
-enum What {
-    /// Say what is wrong with documents, all of it
+enum GraphAction {
+    /// Check documents, and print all errors
     #[command(after_help = "Example: runloom graph check graphs")]
     Check {
-        /// Documents, or folders of them
+        /// Documents, or folders with documents
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
         #[command(flatten)]
@@ -59,29 +59,29 @@ enum What {
         /// A document, or the name of an example
         #[arg(value_name = "FILE")]
         file: PathBuf,
-        /// How many levels of subgraphs to draw instead of their nodes
+        /// Number of levels of subgraphs to expand
         #[arg(long, value_name = "N", default_value_t = 0)]
         depth: usize,
     },
-    /// The graphs of a server, or those that `runloom run` has
+    /// List the graphs of a server, or those that `runloom run` knows
     #[command(after_help = "Example: runloom graph list --addr 127.0.0.1:50051 --json")]
     List {
-        /// A line of JSON each
+        /// Print each graph as a JSON object on one line
         #[arg(long)]
         json: bool,
-        /// The hidden ones too, which run inside others only
+        /// Include hidden graphs, which run only as subgraphs
         #[arg(long)]
         all: bool,
         #[command(flatten)]
-        place: Place,
+        backend: Backend,
     },
 }
 
 impl GraphCommand {
-    /// Runs it.
+    /// Runs the command.
     pub async fn run(self) -> Result {
-        match self.what {
-            What::Check { files, mcp } => {
+        match self.action {
+            GraphAction::Check { files, mcp } => {
                 let mcp = mcp.start().await?;
                 let registry = mcp.iter().fold(Registry::new(), |registry, mcp| registry.mcp(mcp.clone()));
                 let result = check(&files, &registry);
@@ -90,15 +90,15 @@ impl GraphCommand {
                 }
                 result
             }
-            What::Draw { file, depth } => draw(&file, depth),
-            What::List { json, all, place } => list(&place, json, all).await,
+            GraphAction::Draw { file, depth } => draw(&file, depth),
+            GraphAction::List { json, all, backend } => list(&backend, json, all).await,
         }
     }
 }
 
-/// Documents that were asked for, with the others of their folders beside them.
+/// The named documents, together with the other documents of their folders.
 struct Loaded {
-    asked: Vec<String>,
+    named: Vec<String>,
     set: DocumentSet,
     problems: Vec<Problem>,
 }
@@ -121,44 +121,40 @@ fn load(paths: &[PathBuf], registry: &Registry) -> Result<Loaded> {
             folders.insert(path.parent().unwrap_or(Path::new("")).to_owned(), ());
         }
     }
-    let asked: Vec<String> = texts.iter().map(|(name, _)| name.clone()).collect();
+    let named: Vec<String> = texts.iter().map(|(name, _)| name.clone()).collect();
     for folder in folders.into_keys() {
-        // Neighbours are there to be referred to; one that cannot be read is missed only then.
+        // Other documents are needed only as subgraphs. One that cannot be read is reported if a document refers to it.
         for file in documents(&folder).unwrap_or_default() {
             let _ = add(&mut texts, &file);
         }
     }
     let (set, problems) = DocumentSet::read(texts, registry);
-    Ok(Loaded { asked, set, problems })
+    Ok(Loaded { named, set, problems })
 }
 
 impl Loaded {
-    fn is_asked(&self, file: &str) -> bool {
-        self.asked.iter().any(|asked| asked == file)
+    fn is_named(&self, file: &str) -> bool {
+        self.named.iter().any(|named| named == file)
     }
 
     fn problems(&self) -> impl Iterator<Item = &Problem> {
-        self.problems.iter().filter(|problem| self.is_asked(&problem.file))
+        self.problems.iter().filter(|problem| self.is_named(&problem.file))
     }
 
     fn documents(&self) -> impl Iterator<Item = &Document> {
-        self.set.iter().filter(|document| self.is_asked(document.file()))
+        self.set.iter().filter(|document| self.is_named(document.file()))
     }
 }
 
-/// The text of a file.
+/// Reads a file.
 fn read(path: &Path) -> Result<String> {
     fs::read_to_string(path).map_err(|error| {
         let failure = Failure::usage(format!("{}: {error}", path.display()));
-        if path.extension().is_none() {
-            failure.hint("runloom graph list shows the graphs that there are")
-        } else {
-            failure
-        }
+        if path.extension().is_none() { failure.hint("list graphs with: runloom graph list") } else { failure }
     })
 }
 
-/// The documents of a folder, by name.
+/// The paths of a folder's documents, sorted by name.
 fn documents(folder: &Path) -> Result<Vec<PathBuf>> {
     let at = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     let unreadable = |error: std::io::Error| Failure::usage(format!("{}: {error}", at.display()));
@@ -175,7 +171,7 @@ fn documents(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// The documents of a folder, by name, and their texts.
+/// The paths and the texts of a folder's documents, sorted by name.
 pub fn texts(folder: &Path) -> Result<Vec<(String, String)>> {
     documents(folder)?.iter().map(|file| Ok((file.display().to_string(), read(file)?))).collect()
 }
@@ -183,8 +179,8 @@ pub fn texts(folder: &Path) -> Result<Vec<(String, String)>> {
 fn check(paths: &[PathBuf], registry: &Registry) -> Result {
     let loaded = load(paths, registry)?;
     let mut out = anstream::stdout().lock();
-    if loaded.asked.is_empty() {
-        return Err(Failure::usage("there is no document there: no .yaml, .yml or .json file"));
+    if loaded.named.is_empty() {
+        return Err(Failure::usage("no documents found: no .yaml, .yml or .json file"));
     }
     for document in loaded.documents() {
         for warning in document.warnings() {
@@ -194,15 +190,15 @@ fn check(paths: &[PathBuf], registry: &Registry) -> Result {
         let facts = format!("graph {}, {nodes} nodes, revision {}", document.name(), document.revision());
         writeln!(out, "{}: {GOOD}ok{GOOD:#} {DIM}({facts}){DIM:#}", document.file())?;
     }
-    let mut faults = 0;
+    let mut errors = 0;
     for problem in loaded.problems() {
         writeln!(out, "{problem}")?;
-        faults += 1;
+        errors += 1;
     }
-    if faults == 0 {
+    if errors == 0 {
         return Ok(Exit::Ok);
     }
-    writeln!(out, "{BAD}{}{BAD:#}", crate::style::count(faults, "fault"))?;
+    writeln!(out, "{BAD}{}{BAD:#}", crate::style::count(errors, "error"))?;
     Ok(Exit::Failed)
 }
 
@@ -210,7 +206,7 @@ fn draw(path: &Path, depth: usize) -> Result {
     let mermaid = if path.is_file() {
         let loaded = load(&[path.to_owned()], &Registry::new())?;
         let Some(document) = loaded.documents().next() else {
-            return Err(faulty(loaded.problems()));
+            return Err(invalid(loaded.problems()));
         };
         document.graph().draw(depth).mermaid()
     } else {
@@ -218,25 +214,25 @@ fn draw(path: &Path, depth: usize) -> Result {
         let (set, _) = DocumentSet::read(examples::texts(), &Registry::new());
         match set.get(&name) {
             Some(document) => document.graph().draw(depth).mermaid(),
-            None => return Err(Failure::usage(format!("there is no file `{name}`, and no example of that name"))),
+            None => return Err(Failure::usage(format!("no file and no example is named `{name}`"))),
         }
     };
     write!(anstream::stdout().lock(), "{mermaid}")?;
     Ok(Exit::Ok)
 }
 
-/// Documents that cannot be loaded.
-fn faulty<'a>(problems: impl Iterator<Item = &'a Problem>) -> Failure {
+/// The failure for a document that cannot be loaded.
+fn invalid<'a>(problems: impl Iterator<Item = &'a Problem>) -> Failure {
     let lines: Vec<String> = problems.map(ToString::to_string).collect();
     Failure::failed(format!("the document cannot be loaded\n{}", lines.join("\n")))
 }
 
-async fn list(place: &Place, json: bool, all: bool) -> Result {
-    let session = place.open().await?;
+async fn list(backend: &Backend, json: bool, all: bool) -> Result {
+    let connection = backend.open().await?;
     let mut graphs: Vec<Graph> = Vec::new();
     let mut request = ListGraphsRequest { include_hidden: all, page_size: 1000, ..Default::default() };
     let read = loop {
-        match session.client.list_graphs(request.clone()).await {
+        match connection.client.list_graphs(request.clone()).await {
             Ok(page) => {
                 graphs.extend(page.graphs);
                 request.page_token = page.next_page_token;
@@ -247,14 +243,14 @@ async fn list(place: &Place, json: bool, all: bool) -> Result {
             break Ok(());
         }
     };
-    session.close().await;
+    connection.close().await;
     read?;
-    let mut table = Table::new(["GRAPH", "WHAT FOR", "FROM", "REVISION"]);
+    let mut table = Table::new(["GRAPH", "DESCRIPTION", "SOURCE", "REVISION"]);
     for graph in &graphs {
         if json {
             table::json(&to_json("Graph", graph))?;
         } else {
-            let from = match graph.source() {
+            let source = match graph.source() {
                 GraphSource::Unspecified => "",
                 GraphSource::Folder => "folder",
                 GraphSource::Program => "program",
@@ -263,7 +259,7 @@ async fn list(place: &Place, json: bool, all: bool) -> Result {
             table.row([
                 graph.name.clone(),
                 if Screen::is_terminal() { brief(&graph.description, 70) } else { graph.description.clone() },
-                from.to_owned(),
+                source.to_owned(),
                 graph.revision.chars().take(12).collect(),
             ]);
         }

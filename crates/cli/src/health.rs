@@ -1,4 +1,4 @@
-//! `runloom health`: whether a server serves.
+//! `runloom health`: checks whether a server is serving.
 
 use std::time::Duration;
 
@@ -7,40 +7,40 @@ use tonic::transport::Endpoint;
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
 use crate::{
+    backend::{DEFAULT_ADDRESS, cannot_connect},
     exit::{self, Exit},
     failure::{Failure, Result},
     options,
-    place::{DEFAULT_ADDRESS, cannot_connect},
     style::GOOD,
 };
 
 const EXAMPLES: &str = "\
 Examples:
-  runloom health                          the server on this machine
-  runloom health --addr 10.0.0.7:50051    another one
+  runloom health                          the server on 127.0.0.1:50051
+  runloom health --addr 10.0.0.7:50051    a server on another machine
   HEALTHCHECK CMD [\"runloom\", \"health\"]   in a container
 
-Exits with 0 where the server serves; with 1 where it does not: it starts, drains, or its store fails; with 4 where none answers.";
+Exit code 0: serving. 1: starting, draining, or the store fails. 4: the server cannot be reached.";
 
-/// Ask a server whether it serves (grpc.health.v1)
+/// Check whether a server is serving (grpc.health.v1)
 #[derive(Args, Debug)]
 #[command(after_help = format!("{EXAMPLES}\n\n{}", exit::HELP))]
 pub struct Health {
-    /// The server's address: host:port
+    /// Address of the server: host:port
     #[arg(long, env = "RUNLOOM_ADDR", value_name = "ADDR", default_value = DEFAULT_ADDRESS)]
     addr: String,
-    /// Of one service, `runloom.v1.Runs`, instead of the whole server
+    /// Check one service, such as `runloom.v1.Runs`, instead of the whole server
     #[arg(long, value_name = "NAME", default_value = "")]
     service: String,
-    /// How long to wait for the answer
+    /// Maximum time to wait for the answer
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = options::duration)]
     timeout: Duration,
 }
 
 impl Health {
-    /// Runs it.
+    /// Runs the command.
     pub async fn run(self) -> Result {
-        let answer = tokio::time::timeout(self.timeout, self.ask()).await;
+        let answer = tokio::time::timeout(self.timeout, self.check()).await;
         let status = answer.map_err(|_| {
             Failure::new(Exit::CannotConnect, format!("{} did not answer within {:?}", self.addr, self.timeout))
         })??;
@@ -54,15 +54,15 @@ impl Health {
             }
             ServingStatus::NotServing | ServingStatus::Unknown => {
                 Err(Failure::failed(format!("{} is not serving", self.addr))
-                    .hint("it starts, drains, or its store fails; its log says which"))
+                    .hint("it is starting or draining, or its store fails; look at its log"))
             }
         }
     }
 
-    async fn ask(&self) -> Result<ServingStatus> {
+    async fn check(&self) -> Result<ServingStatus> {
         let uri = if self.addr.contains("://") { self.addr.clone() } else { format!("http://{}", self.addr) };
         let endpoint = Endpoint::from_shared(uri)
-            .map_err(|error| Failure::usage(format!("not an address of a server, `{}`: {error}", self.addr)))?;
+            .map_err(|error| Failure::usage(format!("invalid server address `{}`: {error}", self.addr)))?;
         let channel = endpoint.connect().await.map_err(|error| cannot_connect(&self.addr, &error.into()))?;
         let request = HealthCheckRequest { service: self.service.clone() };
         match HealthClient::new(channel).check(request).await {

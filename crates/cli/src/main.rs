@@ -1,14 +1,14 @@
-//! The binary `runloom`: a server of agent graphs, and the commands to run and look at them.
+//! The binary `runloom`: a server for agent graphs, and commands to run and inspect them.
 
+mod backend;
 mod embedded;
 mod examples;
 mod exit;
 mod failure;
 mod graph;
 mod health;
+mod integrations;
 mod options;
-mod outside;
-mod place;
 mod run;
 mod runs;
 mod screen;
@@ -29,20 +29,20 @@ use crate::{
     telemetry::Telemetry,
 };
 
-/// Parts are made on one thread and dropped on another, which the system's allocator is slow at.
+/// Parts of streams are allocated on one thread and freed on another; the system's allocator is slow at that.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const EXAMPLES: &str = "\
 Examples:
-  runloom run agent 'What is the weather?'          an example, in this process
-  runloom serve                                     serves the examples on 127.0.0.1:50051
-  runloom serve --graphs ./graphs                   serves your own, and keeps things in ./data
-  runloom graph check graphs/*.yaml                 checks graph documents
+  runloom run agent 'What is the weather?'    run an example graph, without a server
+  runloom serve                               serve the examples on 127.0.0.1:50051
+  runloom serve --graphs ./graphs             serve your documents; store data in ./data
+  runloom graph check graphs/*.yaml           check graph documents
 
-`runloom COMMAND --help` has examples of each.";
+`runloom COMMAND --help` has examples for each command.";
 
-/// Runs agent graphs: typed event streams over gRPC, durable and exactly resumable
+/// Server for agent graphs, with durable streams that clients can rejoin
 #[derive(Parser, Debug)]
 #[command(name = "runloom", version, styles = style::clap(), max_term_width = 110, disable_help_subcommand = true)]
 #[command(after_help = format!("{EXAMPLES}\n\n{}", exit::HELP))]
@@ -87,7 +87,7 @@ fn main() -> ExitCode {
         Err(error) => return Failure::from(error).report().into(),
     };
     let exit = runtime.block_on(cli.command.run()).unwrap_or_else(|failure| failure.report());
-    // A thread that waits for a line at the prompt would never end.
+    // A thread that reads from the prompt cannot be stopped; do not wait for it.
     runtime.shutdown_background();
     exit.into()
 }
@@ -97,7 +97,7 @@ mod tests {
     use clap::CommandFactory;
 
     #[test]
-    fn the_command_line_holds_together() {
+    fn the_command_line_is_valid() {
         super::Cli::command().debug_assert();
     }
 

@@ -1,4 +1,4 @@
-//! `runloom runs`: what ran, what runs, and to stop or join it.
+//! `runloom runs`: lists, shows, joins and cancels runs.
 
 use std::time::{Instant, SystemTime};
 
@@ -9,10 +9,10 @@ use runloom::{
 };
 
 use crate::{
+    backend::ServerArgs,
     exit::{self, Exit},
     failure::Result,
-    place::Remote,
-    run::{self, Mode, OnStop, Show, View, follow},
+    run::{self, HumanView, Mode, OnStop, View, follow},
     screen::Screen,
     signals::Signals,
     style::{ago, count, duration},
@@ -22,82 +22,82 @@ use crate::{
 
 const EXAMPLES: &str = "\
 Examples:
-  runloom runs list --state running        what runs now
-  runloom runs list --thread ID --json     the runs of a thread, a line of JSON each
-  runloom runs show ID                     one run, and why it failed
-  runloom runs join ID                     its stream; Ctrl-C leaves, and the run goes on
-  runloom runs cancel ID --wait            stops it, and waits until it has stopped
-  runloom runs list --addr 10.0.0.7:50051  of another server
+  runloom runs list --state running        active runs
+  runloom runs list --thread ID --json     the runs of a thread, one JSON object per line
+  runloom runs show ID                     one run, with its error
+  runloom runs join ID                     the stream of a run; Ctrl-C leaves, the run continues
+  runloom runs cancel ID --wait            cancel a run and wait for its end
+  runloom runs list --addr 10.0.0.7:50051  on another server
 
-In a pipe a list is lines of tabs, without a heading.";
+In a pipe, a list has tabs between its columns and no heading.";
 
 /// List, show, join and cancel runs of a server
 #[derive(Args, Debug)]
 #[command(after_help = format!("{EXAMPLES}\n\n{}", exit::HELP))]
 pub struct Runs {
     #[command(subcommand)]
-    what: What,
+    action: RunsAction,
     #[command(flatten)]
-    server: Remote,
+    server: ServerArgs,
 }
 
 #[derive(Subcommand, Debug)]
-enum What {
-    /// Runs, the newest first
+enum RunsAction {
+    /// List runs, newest first
     #[command(after_help = "Example: runloom runs list --state failed,timed-out --limit 5")]
     List {
-        /// Only those of this thread
+        /// Only runs of this thread
         #[arg(long, value_name = "ID")]
         thread: Option<String>,
-        /// Only those in this state; several with commas
+        /// Only runs in these states, separated by commas
         #[arg(long, value_enum, value_delimiter = ',', value_name = "STATE")]
         state: Vec<State>,
-        /// How many at most
+        /// Maximum number of runs
         #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
         limit: u32,
-        /// A line of JSON each
+        /// Print each run as a JSON object on one line
         #[arg(long)]
         json: bool,
     },
-    /// One run
+    /// Show one run
     #[command(after_help = "Example: runloom runs show 0198f3a0-5c1e-7d40-9b51-3f6c0a7e2d11 --json")]
     Show {
-        /// The run
+        /// Id of the run
         #[arg(value_name = "RUN")]
         id: String,
-        /// As a line of JSON
+        /// Print the run as a JSON object on one line
         #[arg(long)]
         json: bool,
     },
-    /// Stop a run; one that has ended is left as it is
+    /// Cancel a run; does nothing if it has ended
     #[command(after_help = "Example: runloom runs cancel 0198f3a0-5c1e-7d40-9b51-3f6c0a7e2d11 --wait")]
     Cancel {
-        /// The run
+        /// Id of the run
         #[arg(value_name = "RUN")]
         id: String,
-        /// Deletes it with what it did, as if it had not been
+        /// Also delete the run and undo its changes to the thread
         #[arg(long)]
         rollback: bool,
-        /// Waits until it has stopped
+        /// Wait until the run has ended
         #[arg(long)]
         wait: bool,
     },
-    /// The stream of a run, running or ended, from its start
+    /// Show the stream of an active or ended run, from its start
     #[command(after_help = "Example: runloom runs join 0198f3a0-5c1e-7d40-9b51-3f6c0a7e2d11 --mode messages")]
     Join {
-        /// The run
+        /// Id of the run
         #[arg(value_name = "RUN")]
         id: String,
-        /// Only these modes, of those that it was created with; several with commas
+        /// Only these of the run's stream modes, separated by commas
         #[arg(long, value_enum, value_delimiter = ',', value_name = "MODE")]
         mode: Vec<Mode>,
-        /// Each part as a line of JSON
+        /// Print each part as a JSON object on one line
         #[arg(long)]
         json: bool,
     },
 }
 
-/// How a run stands.
+/// The state of a run.
 #[derive(ValueEnum, Clone, Copy, Debug)]
 enum State {
     Pending,
@@ -124,15 +124,15 @@ impl From<State> for RunState {
 }
 
 impl Runs {
-    /// Runs it.
+    /// Runs the command.
     pub async fn run(self) -> Result {
         let client = self.server.connect().await?;
-        self.what.at(&client, &self.server.addr).await
+        self.action.execute(&client, &self.server.addr).await
     }
 }
 
-impl What {
-    async fn at(self, client: &Client, address: &str) -> Result {
+impl RunsAction {
+    async fn execute(self, client: &Client, address: &str) -> Result {
         match self {
             Self::List { thread, state, limit, json } => {
                 let request = ListRunsRequest {
@@ -158,9 +158,9 @@ impl What {
 
 async fn join(client: &Client, address: &str, id: String, modes: &[Mode], json: bool) -> Result {
     let mut view = if json {
-        View::Lines(Screen::new())
+        View::Json(Screen::new())
     } else {
-        View::People(Box::new(Show::new(Screen::new(), !modes.is_empty())))
+        View::Human(Box::new(HumanView::new(Screen::new(), !modes.is_empty())))
     };
     let stream_modes = modes.iter().map(|mode| runloom::v1::StreamMode::from(*mode).into()).collect();
     let request = JoinRunRequest { run_id: id, stream_modes, ..Default::default() };
@@ -172,22 +172,22 @@ async fn join(client: &Client, address: &str, id: String, modes: &[Mode], json: 
     }
     let screen = view.screen();
     for question in &ended.end.interrupts {
-        run::show_question(question, screen)?;
+        run::print_question(question, screen)?;
     }
     let answer = if ended.end.interrupts.is_empty() {
-        screen.note(&run::stopped(&[]))?;
+        screen.status(&run::breakpoint_text(&[]))?;
         ""
     } else {
         " --answer ANSWER"
     };
-    screen.note(&format!(
-        "to go on: runloom run {} --thread {}{answer} --addr {address}",
+    screen.status(&format!(
+        "to continue: runloom run {} --thread {}{answer} --addr {address}",
         ended.graph, ended.thread_id
     ))?;
     Ok(Exit::AwaitsInput)
 }
 
-/// The state's name, without what all of them share.
+/// The name of the state, without the prefix of the enum.
 pub fn state(run: &Run) -> String {
     run.state().as_str_name().trim_start_matches("RUN_STATE_").to_owned()
 }
@@ -245,14 +245,14 @@ fn show(run: &Run, json: bool) -> Result<()> {
     Ok(())
 }
 
-/// How long a run took, or takes.
+/// The duration of a run, until now if it is active.
 fn took(run: &Run) -> String {
     let begin = run.begin_time.and_then(|t| SystemTime::try_from(t).ok());
     let end = run.end_time.and_then(|t| SystemTime::try_from(t).ok()).unwrap_or_else(SystemTime::now);
     begin.and_then(|begin| end.duration_since(begin).ok()).map(duration).unwrap_or_default()
 }
 
-/// A time: how long ago for a person, exactly for a pipe.
+/// A time: relative on a terminal, exact in a pipe.
 pub fn time(time: Option<prost_types::Timestamp>) -> String {
     let Some(time) = time else { return String::new() };
     match SystemTime::try_from(time) {

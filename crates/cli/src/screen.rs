@@ -1,4 +1,4 @@
-//! The terminal, or the pipes in its place: what a run says goes to the standard output, what is told about it to the other.
+//! The terminal, or pipes in its place. Output of a run goes to standard output, status lines about the run go to standard error.
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -9,21 +9,21 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::style::DIM;
 
-/// Where a command writes. Colours and the spinner are for terminals only.
+/// The two outputs of a command. Colours and the spinner are written to terminals only.
 pub struct Screen {
     out: Box<dyn Write + Send>,
     notes: Box<dyn Write + Send>,
-    /// Whether both are the same terminal, so that a note must not break into a line.
+    /// Whether both are terminals, so that a status line must start on a line of its own.
     is_shared: bool,
-    /// Whether the spinner can be seen.
+    /// Whether standard error is a terminal, which shows the spinner.
     is_live: bool,
-    /// Whether `out` stands within a line.
+    /// Whether the last line of `out` has no newline yet.
     is_within: bool,
     spinner: Option<ProgressBar>,
 }
 
 impl Screen {
-    /// That of the process.
+    /// The outputs of the process.
     pub fn new() -> Self {
         let (out, notes) = (io::stdout().is_terminal(), io::stderr().is_terminal());
         Self {
@@ -36,59 +36,59 @@ impl Screen {
         }
     }
 
-    /// Whether a person looks at the standard output.
+    /// Whether standard output is a terminal.
     pub fn is_terminal() -> bool {
         io::stdout().is_terminal()
     }
 
-    /// Whether a person is there to answer.
+    /// Whether a person can be asked: standard input and standard error are terminals.
     pub fn is_interactive() -> bool {
         io::stdin().is_terminal() && io::stderr().is_terminal()
     }
 
-    /// Says a piece of text, at once.
-    pub fn say(&mut self, text: &str) -> io::Result<()> {
+    /// Writes text to standard output, and flushes it.
+    pub fn write(&mut self, text: &str) -> io::Result<()> {
         if text.is_empty() {
             return Ok(());
         }
-        self.rest();
+        self.stop_spinner();
         self.is_within = !text.ends_with('\n');
         self.out.write_all(text.as_bytes())?;
         self.out.flush()
     }
 
-    /// Ends the line that was begun, if one was.
+    /// Writes a newline, if the last line has none.
     pub fn end_line(&mut self) -> io::Result<()> {
-        if self.is_within { self.say("\n") } else { Ok(()) }
+        if self.is_within { self.write("\n") } else { Ok(()) }
     }
 
-    /// Says a line of its own.
-    pub fn line(&mut self, line: &str) -> io::Result<()> {
+    /// Writes a line to standard output.
+    pub fn write_line(&mut self, line: &str) -> io::Result<()> {
         self.end_line()?;
-        self.say(&format!("{line}\n"))
+        self.write(&format!("{line}\n"))
     }
 
-    /// Tells something about what is going on.
-    pub fn note(&mut self, line: &str) -> io::Result<()> {
-        self.rest();
+    /// Writes a status line to standard error.
+    pub fn status(&mut self, line: &str) -> io::Result<()> {
+        self.stop_spinner();
         if self.is_shared {
             self.end_line()?;
         }
-        // Where nobody listens to the notes, the run's own words still count.
+        // A closed standard error must not stop the output of the run.
         let _ = writeln!(self.notes, "{line}");
         Ok(())
     }
 
-    /// Asks for a line, on the line of the answer.
+    /// Writes a prompt, without a newline.
     pub fn prompt(&mut self, text: &str) -> io::Result<()> {
-        self.rest();
+        self.stop_spinner();
         self.end_line()?;
         write!(self.notes, "{text}")?;
         self.notes.flush()
     }
 
-    /// Turns the spinner, with a word, until something else is written. Within a line it stays away.
-    pub fn wait(&mut self, word: &str, since: Instant) {
+    /// Shows the spinner with a text, until something else is written. Not within a line of output.
+    pub fn spin(&mut self, word: &str, since: Instant) {
         if !self.is_live || (self.is_within && self.is_shared) {
             return;
         }
@@ -104,8 +104,8 @@ impl Screen {
         self.spinner = Some(spinner);
     }
 
-    /// Takes the spinner away.
-    pub fn rest(&mut self) {
+    /// Removes the spinner.
+    pub fn stop_spinner(&mut self) {
         if let Some(spinner) = self.spinner.take() {
             spinner.finish_and_clear();
         }
@@ -114,7 +114,7 @@ impl Screen {
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        self.rest();
+        self.stop_spinner();
     }
 }
 
@@ -124,19 +124,19 @@ pub mod tests {
 
     use super::*;
 
-    /// What was written.
+    /// Captured output.
     #[derive(Clone, Default)]
-    pub struct Paper(Arc<Mutex<Vec<u8>>>);
+    pub struct Buffer(Arc<Mutex<Vec<u8>>>);
 
-    impl Paper {
-        /// As text, without colours.
+    impl Buffer {
+        /// The text, without colours.
         pub fn text(&self) -> String {
             let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
             anstream::adapter::strip_str(&text).to_string()
         }
     }
 
-    impl Write for Paper {
+    impl Write for Buffer {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.0.lock().unwrap().extend_from_slice(bytes);
             Ok(bytes.len())
@@ -148,10 +148,10 @@ pub mod tests {
     }
 
     impl Screen {
-        /// One whose writing can be read: what is said, and the notes; both on one paper as on a terminal, where asked.
-        pub fn on_paper(is_shared: bool) -> (Self, Paper, Paper) {
-            let out = Paper::default();
-            let notes = if is_shared { out.clone() } else { Paper::default() };
+        /// A screen that writes to buffers: the output, and the status lines. `is_shared` uses one buffer for both, as a terminal does.
+        pub fn in_memory(is_shared: bool) -> (Self, Buffer, Buffer) {
+            let out = Buffer::default();
+            let notes = if is_shared { out.clone() } else { Buffer::default() };
             let screen = Self {
                 out: Box::new(out.clone()),
                 notes: Box::new(notes.clone()),
@@ -165,22 +165,22 @@ pub mod tests {
     }
 
     #[test]
-    fn a_note_breaks_into_no_line_of_a_terminal() {
-        let (mut screen, out, _) = Screen::on_paper(true);
-        screen.say("half").unwrap();
-        screen.note("a note").unwrap();
-        screen.say(" a line").unwrap();
+    fn a_status_line_starts_a_new_line_on_a_terminal() {
+        let (mut screen, out, _) = Screen::in_memory(true);
+        screen.write("half").unwrap();
+        screen.status("a note").unwrap();
+        screen.write(" a line").unwrap();
         screen.end_line().unwrap();
         screen.end_line().unwrap();
         assert_eq!(out.text(), "half\na note\n a line\n");
     }
 
     #[test]
-    fn pipes_are_kept_apart() {
-        let (mut screen, out, notes) = Screen::on_paper(false);
-        screen.say("half").unwrap();
-        screen.note("a note").unwrap();
-        screen.say(" a line\n").unwrap();
+    fn pipes_are_separate() {
+        let (mut screen, out, notes) = Screen::in_memory(false);
+        screen.write("half").unwrap();
+        screen.status("a note").unwrap();
+        screen.write(" a line\n").unwrap();
         assert_eq!((out.text().as_str(), notes.text().as_str()), ("half a line\n", "a note\n"));
     }
 }

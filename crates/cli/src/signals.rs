@@ -1,8 +1,8 @@
-//! Ctrl-C and the polite kill.
+//! SIGINT and SIGTERM.
 
 use crate::failure::Result;
 
-/// The signals that ask the process to stop, from when this was made.
+/// Receives the signals that ask the process to stop, from its creation on.
 pub struct Signals {
     #[cfg(unix)]
     interrupt: tokio::signal::unix::Signal,
@@ -11,20 +11,20 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Takes them over.
+    /// Installs the handlers.
     #[cfg(unix)]
     pub fn new() -> Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
         Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
     }
 
-    /// Takes them over.
+    /// Installs the handlers.
     #[cfg(not(unix))]
     pub fn new() -> Result<Self> {
         Ok(Self {})
     }
 
-    /// Resolves when the next one comes, with its name.
+    /// Waits for the next signal, and returns its name.
     #[cfg(unix)]
     pub async fn next(&mut self) -> &'static str {
         tokio::select! {
@@ -33,7 +33,7 @@ impl Signals {
         }
     }
 
-    /// Resolves when the next one comes, with its name.
+    /// Waits for the next signal, and returns its name.
     #[cfg(not(unix))]
     pub async fn next(&mut self) -> &'static str {
         if tokio::signal::ctrl_c().await.is_err() {

@@ -1,4 +1,4 @@
-//! How things look: the colours, and times and sizes in words. Colours reach terminals only: see [`anstream`].
+//! Colours, and the formats of times and counts. [`anstream`] removes colours if the output is not a terminal.
 
 use std::time::{Duration, SystemTime};
 
@@ -6,23 +6,23 @@ use anstyle::{AnsiColor, Style};
 
 /// Names: of graphs, nodes, commands.
 pub const NAME: Style = AnsiColor::Cyan.on_default();
-/// What matters most.
+/// Important text.
 pub const STRONG: Style = Style::new().bold();
-/// What matters least.
+/// Secondary text.
 pub const DIM: Style = Style::new().dimmed();
-/// What went well.
+/// Success.
 pub const GOOD: Style = AnsiColor::Green.on_default();
-/// What went wrong.
+/// Failure.
 pub const BAD: Style = AnsiColor::Red.on_default().bold();
-/// What needs somebody.
+/// A question or a warning.
 pub const ASK: Style = AnsiColor::Yellow.on_default().bold();
 
-/// Help in the same colours.
+/// The same colours for `--help`.
 pub fn clap() -> clap::builder::Styles {
     clap::builder::Styles::styled().header(STRONG).usage(STRONG).literal(NAME).placeholder(DIM).error(BAD).valid(NAME)
 }
 
-/// A short time as people say it: `0.3 s`, `2 min 05 s`.
+/// Formats a duration: `34 ms`, `0.3 s`, `2 min 05 s`.
 pub fn duration(time: Duration) -> String {
     let seconds = time.as_secs();
     match seconds {
@@ -33,7 +33,7 @@ pub fn duration(time: Duration) -> String {
     }
 }
 
-/// How long ago a time was: `3 min ago`.
+/// Formats the time since an event: `3 min ago`.
 pub fn ago(time: SystemTime, now: SystemTime) -> String {
     let Ok(past) = now.duration_since(time) else { return "just now".to_owned() };
     let seconds = past.as_secs();
@@ -47,7 +47,7 @@ pub fn ago(time: SystemTime, now: SystemTime) -> String {
     format!("{count} {unit} ago")
 }
 
-/// The beginning of a text, in one line.
+/// The beginning of a text on one line, at most `most` characters.
 pub fn brief(text: &str, most: usize) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     if line.chars().count() <= most {
@@ -56,7 +56,7 @@ pub fn brief(text: &str, most: usize) -> String {
     line.chars().take(most.saturating_sub(1)).chain(['…']).collect()
 }
 
-/// One or many: `1 token`, `3 tokens`.
+/// A number with its noun: `1 token`, `3 tokens`.
 pub fn count(number: u64, one: &str) -> String {
     if number == 1 { format!("1 {one}") } else { format!("{number} {one}s") }
 }
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_said_as_people_say_them() {
+    fn times_and_texts_are_formatted() {
         assert_eq!(duration(Duration::from_millis(34)), "34 ms");
         assert_eq!(duration(Duration::from_millis(340)), "0.3 s");
         assert_eq!(duration(Duration::from_secs(125)), "2 min 05 s");

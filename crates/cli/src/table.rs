@@ -1,4 +1,4 @@
-//! Lists: a table for a person, lines of tabs for a pipe.
+//! Lists: an aligned table on a terminal, lines with tabs in a pipe.
 
 use std::io::{self, Write};
 
@@ -11,7 +11,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// An empty one.
+    /// An empty table.
     pub fn new(headings: impl IntoIterator<Item = &'static str>) -> Self {
         Self { headings: headings.into_iter().collect(), rows: Vec::new() }
     }
@@ -21,7 +21,7 @@ impl Table {
         self.rows.push(cells.into_iter().collect());
     }
 
-    /// Prints it; `none` where there is nothing in it and a person looks.
+    /// Prints the table. An empty one prints `none` on a terminal, and nothing in a pipe.
     pub fn print(&self, none: &str) -> io::Result<()> {
         let mut out = anstream::stdout().lock();
         let text = if Screen::is_terminal() { self.aligned(none) } else { self.tabbed() };
@@ -55,7 +55,7 @@ impl Table {
     }
 }
 
-/// Prints lines of a name and what it is, and passes over those that are empty.
+/// Prints a line for each name and value, except for empty values.
 pub fn facts<'a>(facts: impl IntoIterator<Item = (&'a str, String)>) -> io::Result<()> {
     let facts: Vec<_> = facts.into_iter().filter(|(_, value)| !value.is_empty()).collect();
     let width = facts.iter().map(|(name, _)| name.len()).max().unwrap_or_default();

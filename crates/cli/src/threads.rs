@@ -1,4 +1,4 @@
-//! `runloom threads`: conversations and other state that lives from run to run.
+//! `runloom threads`: lists and shows threads and their checkpoints.
 
 use clap::{Args, Subcommand, ValueEnum};
 use runloom::{
@@ -8,9 +8,9 @@ use runloom::{
 use serde_json::Value;
 
 use crate::{
+    backend::ServerArgs,
     exit::{self, Exit},
     failure::Result,
-    place::Remote,
     runs::time,
     screen::Screen,
     style::brief,
@@ -21,65 +21,65 @@ use crate::{
 const EXAMPLES: &str = "\
 Examples:
   runloom threads list                          the newest threads
-  runloom threads list --status interrupted     those with an open question
-  runloom threads show ID                       its state, what comes next, what it asks
-  runloom threads history ID                    its checkpoints, the newest first
+  runloom threads list --status interrupted     threads with an open question
+  runloom threads show ID                       state, next nodes and questions of a thread
+  runloom threads history ID                    checkpoints of a thread, newest first
   runloom threads history ID --json | jq .values
-  runloom threads list --addr 10.0.0.7:50051    of another server
+  runloom threads list --addr 10.0.0.7:50051    on another server
 
-In a pipe a list is lines of tabs, without a heading.";
+In a pipe, a list has tabs between its columns and no heading.";
 
-/// List and show threads of a server, and their history
+/// List threads of a server, and show their state and history
 #[derive(Args, Debug)]
 #[command(after_help = format!("{EXAMPLES}\n\n{}", exit::HELP))]
 pub struct Threads {
     #[command(subcommand)]
-    what: What,
+    action: ThreadsAction,
     #[command(flatten)]
-    server: Remote,
+    server: ServerArgs,
 }
 
 #[derive(Subcommand, Debug)]
-enum What {
-    /// Threads, the newest first
+enum ThreadsAction {
+    /// List threads, newest first
     #[command(after_help = "Example: runloom threads list --status interrupted")]
     List {
-        /// Only those of this status
+        /// Only threads with this status
         #[arg(long, value_enum, value_name = "STATUS")]
         status: Option<Status>,
-        /// How many at most
+        /// Maximum number of entries
         #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
         limit: u32,
-        /// A line of JSON each
+        /// Print each thread as a JSON object on one line
         #[arg(long)]
         json: bool,
     },
-    /// One thread and its state
+    /// Show one thread and its state
     #[command(after_help = "Example: runloom threads show 0198f3a0-5c1e-7d40-9b51-3f6c0a7e2d11")]
     Show {
-        /// The thread
+        /// Id of the thread
         #[arg(value_name = "THREAD")]
         id: String,
-        /// Its latest checkpoint as a line of JSON
+        /// Print its latest checkpoint as a JSON object on one line
         #[arg(long)]
         json: bool,
     },
-    /// The checkpoints of a thread, the newest first
+    /// List the checkpoints of a thread, newest first
     #[command(after_help = "Example: runloom threads history 0198f3a0-5c1e-7d40-9b51-3f6c0a7e2d11 --limit 5")]
     History {
-        /// The thread
+        /// Id of the thread
         #[arg(value_name = "THREAD")]
         id: String,
-        /// How many at most
+        /// Maximum number of entries
         #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
         limit: u32,
-        /// A line of JSON each, with the state
+        /// Print each checkpoint with its state as a JSON object on one line
         #[arg(long)]
         json: bool,
     },
 }
 
-/// How a thread stands.
+/// The status of a thread.
 #[derive(ValueEnum, Clone, Copy, Debug)]
 enum Status {
     Idle,
@@ -100,14 +100,14 @@ impl From<Status> for ThreadStatus {
 }
 
 impl Threads {
-    /// Runs it.
+    /// Runs the command.
     pub async fn run(self) -> Result {
-        self.what.at(&self.server.connect().await?).await
+        self.action.execute(&self.server.connect().await?).await
     }
 }
 
-impl What {
-    async fn at(self, client: &Client) -> Result {
+impl ThreadsAction {
+    async fn execute(self, client: &Client) -> Result {
         match self {
             Self::List { status, limit, json } => {
                 let status = status.map_or(ThreadStatus::Unspecified, Into::into).into();
@@ -204,7 +204,7 @@ fn source(source: CheckpointSource) -> String {
     source.as_str_name().trim_start_matches("CHECKPOINT_SOURCE_").to_lowercase()
 }
 
-/// The open questions, in a few words.
+/// The open questions, shortened on a terminal.
 fn asks(questions: &[Interrupt]) -> String {
     let words = questions.iter().map(|question| {
         let value = question.value.as_ref().and_then(|v| v.decode().ok()).unwrap_or_default();

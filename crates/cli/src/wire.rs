@@ -1,6 +1,6 @@
-//! Messages of the API as JSON: the names of `proto/`, and every `Json` as the JSON that it holds.
+//! Messages of the API as JSON, with the field names of `proto/`; a `Json` message becomes the JSON in it.
 //!
-//! Made from the descriptors, so that a field that is new in `proto/` is here too. What is not set is left out.
+//! The conversion follows the descriptors, so new fields of `proto/` appear without a change here. Unset fields are omitted.
 
 use std::sync::LazyLock;
 
@@ -9,11 +9,11 @@ use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage, Kind, MapKey, ReflectMessage, Value as Reflected};
 use serde_json::{Map, Value, json};
 
-/// Every message that the API has. An empty pool, were the descriptors broken, would show messages as null; a test sees to that.
+/// The descriptors of the API. If they could not be decoded, messages would be shown as null; a test excludes that.
 static POOL: LazyLock<DescriptorPool> =
     LazyLock::new(|| DescriptorPool::decode(runloom::FILE_DESCRIPTOR_SET).unwrap_or_default());
 
-/// A message of `runloom.v1`, by its name there.
+/// Converts a message. `name` is its name in `runloom.v1`.
 pub fn to_json(name: &str, message: &impl Message) -> Value {
     let described = POOL.get_message_by_name(&format!("runloom.v1.{name}"));
     let reflected = described.and_then(|d| DynamicMessage::decode(d, message.encode_to_vec().as_slice()).ok());
@@ -42,7 +42,7 @@ fn decoded<M: Message + Default>(message: &DynamicMessage) -> Option<M> {
     M::decode(message.encode_to_vec().as_slice()).ok()
 }
 
-/// A `google.rpc.Status`, with its details read.
+/// A `google.rpc.Status` with its details decoded.
 fn of_error(status: &runloom::Error) -> Value {
     let mut fields = Map::new();
     fields.insert("code".into(), format!("{:?}", status.code()).into());
@@ -90,7 +90,7 @@ fn of_value(value: &Reflected, kind: &Kind) -> Value {
     }
 }
 
-/// The name of an enum's value; the number of one that is newer than this program.
+/// The name of an enum value, or its number if this program does not know it.
 fn of_enum(number: i32, kind: &Kind) -> Value {
     let Kind::Enum(described) = kind else { return number.into() };
     described.get_value(number).map_or_else(|| number.into(), |value| value.name().into())
@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_part_is_shown_as_it_is() {
+    fn a_part_is_converted() {
         let part = v1::StreamRunResponse {
             seq: 7,
             cursor: "c".into(),

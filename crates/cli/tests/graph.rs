@@ -1,4 +1,4 @@
-//! `runloom graph`: what is wrong with documents, and what they look like.
+//! `runloom graph`: documents are checked and drawn.
 #![allow(missing_docs)]
 
 mod common;
@@ -47,7 +47,7 @@ fn a_document_is_checked_with_its_neighbours() {
 }
 
 #[test]
-fn every_fault_is_said_with_its_place_and_the_nearest_name() {
+fn every_error_has_its_place_and_the_nearest_name() {
     let wrong = GOOD
         .replace("update:", "updte:")
         .replace("subgraph: inner", "subgraph: iner")
@@ -56,11 +56,11 @@ fn every_fault_is_said_with_its_place_and_the_nearest_name() {
     let file = graphs.path().join("wrong.yaml");
     let checked = run(&["graph", "check", path(&file)]);
     assert_eq!(checked.code, Some(1), "{checked:?}");
-    for told in [":6:10: ", "did you mean `update`?", "did you mean `inner`?", "did you mean `one`?"] {
-        assert!(checked.out.contains(told), "{told}: {}", checked.out);
+    for expected in [":6:10: ", "did you mean `update`?", "did you mean `inner`?", "did you mean `one`?"] {
+        assert!(checked.out.contains(expected), "{expected}: {}", checked.out);
     }
     let places = checked.out.lines().filter(|line| line.starts_with(&format!("{}:", path(&file)))).count();
-    assert!(checked.out.ends_with(&format!("{places} faults\n")), "{}", checked.out);
+    assert!(checked.out.ends_with(&format!("{places} errors\n")), "{}", checked.out);
     let missing = run(&["graph", "check", "/no/such.yaml"]);
     assert_eq!(missing.code, Some(2), "{missing:?}");
 }

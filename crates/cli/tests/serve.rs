@@ -1,4 +1,4 @@
-//! `runloom serve`, and the commands that look at a server.
+//! `runloom serve`, and the commands that need a server.
 #![allow(missing_docs)]
 
 mod common;
@@ -16,11 +16,11 @@ fn document(version: u32) -> String {
 }
 
 #[test]
-fn a_server_says_what_to_type_next_and_it_works() {
+fn the_banner_has_commands_that_work() {
     let server = Server::start(&["--data", ":memory:"]);
     let address = server.address.as_str();
-    for said in ["serves 6 graphs", "agent", "grpcurl -plaintext -d '{\"run\":", "runloom.v1.Runs/StreamRun"] {
-        assert!(server.banner.contains(said), "{said}: {}", server.banner);
+    for expected in ["serves 7 graphs", "agent", "grpcurl -plaintext -d '{\"run\":", "runloom.v1.Runs/StreamRun"] {
+        assert!(server.banner.contains(expected), "{expected}: {}", server.banner);
     }
     let line = server.banner.lines().find(|line| line.contains("runloom run ")).unwrap();
     let args: Vec<&str> = line.split_whitespace().skip(1).collect();
@@ -40,9 +40,9 @@ fn runs_and_threads_of_a_server_are_shown() {
         let all: Vec<&str> = args.iter().copied().chain(["--addr", &server.address]).collect();
         run(&all)
     };
-    let asked = at(&["run", "approval", "tea"]);
-    assert_eq!(asked.code, Some(3), "{asked:?}");
-    assert!(asked.err.contains(&format!(" --addr {}", server.address)), "{}", asked.err);
+    let interrupted = at(&["run", "approval", "tea"]);
+    assert_eq!(interrupted.code, Some(3), "{interrupted:?}");
+    assert!(interrupted.err.contains(&format!(" --addr {}", server.address)), "{}", interrupted.err);
 
     let threads = at(&["threads", "list", "--status", "interrupted"]);
     let row: Vec<&str> = threads.out.trim_end().split('\t').collect();
@@ -63,7 +63,7 @@ fn runs_and_threads_of_a_server_are_shown() {
     let shown: Value = serde_json::from_str(&at(&["runs", "show", run, "--json"]).out).unwrap();
     assert_eq!((&shown["run_id"], &shown["state"]), (&run.into(), &"RUN_STATE_AWAITING_INPUT".into()));
     let joined = at(&["runs", "join", run]);
-    assert_eq!((joined.code, joined.out.as_str()), (Some(3), asked.out.as_str()), "{joined:?}");
+    assert_eq!((joined.code, joined.out.as_str()), (Some(3), interrupted.out.as_str()), "{joined:?}");
     let cancelled = at(&["runs", "cancel", run]);
     assert_eq!(cancelled.code, Some(0), "one that has ended is left as it is: {cancelled:?}");
 
@@ -75,7 +75,7 @@ fn runs_and_threads_of_a_server_are_shown() {
 }
 
 #[test]
-fn a_running_run_is_cancelled_from_outside() {
+fn an_active_run_is_cancelled_by_another_client() {
     let graphs = folder(&[(
         "slow.yaml",
         "runloom: v1\nname: slow\nstate:\n  x: {}\nnodes:\n  wait: { sleep_ms: 60000 }\nedges:\n  - { from: START, to: wait }\n",
@@ -88,11 +88,11 @@ fn a_running_run_is_cancelled_from_outside() {
     let id = running.out.split('\t').next().unwrap();
     let cancelled = run(&["runs", "cancel", id, "--wait", "--addr", &server.address]);
     assert!(cancelled.out.contains("CANCELLED"), "{cancelled:?}");
-    assert_eq!(common::wait(&mut child), Some(1), "who watches is told that it did not succeed");
+    assert_eq!(common::wait(&mut child), Some(1), "the client that watches the run fails");
 }
 
 #[test]
-fn a_port_that_is_taken_is_said_and_nothing_is_touched() {
+fn a_port_in_use_is_reported_and_nothing_is_changed() {
     let server = Server::start(&["--data", ":memory:"]);
     let data = tempfile::tempdir().unwrap();
     let folder = data.path().join("data");
@@ -100,7 +100,16 @@ fn a_port_that_is_taken_is_said_and_nothing_is_touched() {
     assert_eq!(second.code, Some(1), "{second:?}");
     assert!(second.err.contains(&format!("{} is taken", server.address)), "{}", second.err);
     assert!(second.err.contains("runloom serve --grpc 127.0.0.1:"), "{}", second.err);
+    let http = run(&["serve", "--grpc", "127.0.0.1:0", "--http", &server.address, "--data", path(&folder)]);
+    assert_eq!(http.code, Some(1), "{http:?}");
+    assert!(http.err.contains("runloom serve --http 127.0.0.1:") && http.err.contains("--http off"), "{}", http.err);
     assert!(!folder.exists());
+}
+
+#[test]
+fn an_address_that_other_machines_can_reach_is_warned_about() {
+    let server = Server::start(&["--data", ":memory:", "--grpc", "0.0.0.0:0"]);
+    assert!(server.logs("no TLS and no authentication").contains("gRPC"));
 }
 
 #[test]
@@ -113,17 +122,17 @@ fn a_data_folder_has_one_server() {
 }
 
 #[test]
-fn a_broken_document_does_not_start_and_says_where_it_is_broken() {
+fn an_invalid_document_is_reported_and_the_server_does_not_start() {
     let graphs = folder(&[("answer.yaml", &document(1).replace("update:", "updte:"))]);
     let ended = run(&["serve", "--grpc", "127.0.0.1:0", "--data", ":memory:", "--graphs", path(graphs.path())]);
     assert_eq!(ended.code, Some(1), "{ended:?}");
-    for told in ["answer.yaml:7:10", "did you mean `update`?", "runloom graph check"] {
-        assert!(ended.err.contains(told), "{told}: {}", ended.err);
+    for expected in ["answer.yaml:7:10", "did you mean `update`?", "runloom graph check"] {
+        assert!(ended.err.contains(expected), "{expected}: {}", ended.err);
     }
 }
 
 #[test]
-fn a_folder_is_watched_and_what_is_broken_in_it_stays_as_it_was() {
+fn the_folder_is_reloaded_and_an_invalid_document_keeps_its_revision() {
     let graphs = folder(&[("answer.yaml", &document(1))]);
     let file = graphs.path().join("answer.yaml");
     let server = Server::start(&["--data", ":memory:", "--graphs", path(graphs.path())]);
@@ -137,7 +146,7 @@ fn a_folder_is_watched_and_what_is_broken_in_it_stays_as_it_was() {
     fs::write(&file, document(3).replace("START", "STRAT")).unwrap();
     let line = server.logs("STRAT");
     assert!(line.contains("answer.yaml:9:13: ") && line.contains("there is no node `STRAT`"), "{line}");
-    server.logs("the revision before stays");
+    server.logs("the previous revision stays");
     assert_eq!(answer("answer"), "{\"x\":2}\n");
 
     fs::write(&file, document(4)).unwrap();
@@ -148,14 +157,14 @@ fn a_folder_is_watched_and_what_is_broken_in_it_stays_as_it_was() {
     server.logs("loaded");
     assert_eq!(answer("other"), "{\"x\":5}\n");
     fs::remove_file(&file).unwrap();
-    server.logs("gone");
+    server.logs("no longer served");
     let listed = run(&["graph", "list", "--addr", &server.address]).out;
     assert!(listed.starts_with("other\tVersion 5.\tfolder\t"), "{listed}");
 }
 
 #[cfg(unix)]
 #[test]
-fn a_signal_drains_and_a_second_one_stops_at_once() {
+fn a_signal_drains_and_a_second_one_stops_immediately() {
     let mut idle = Server::start(&["--data", ":memory:"]);
     idle.signal("TERM");
     idle.logs("draining");
@@ -179,16 +188,16 @@ fn a_signal_drains_and_a_second_one_stops_at_once() {
 
 #[test]
 fn options_are_checked() {
-    for (args, told) in [
+    for (args, expected) in [
         (&["serve", "--grpc", "nowhere"][..], "cannot listen at nowhere"),
         (&["serve", "--max-running", "0"], "--max-running"),
         (&["serve", "--cors", "example.com/app"], "https://app.example.com"),
-        (&["serve", "--drain-timeout", "long"], "is not a time"),
+        (&["serve", "--drain-timeout", "long"], "invalid duration `long`"),
         (&["serve", "--grpc", "127.0.0.1:0", "--data", ":memory:", "--graphs", "/no/such"], "/no/such"),
     ] {
         let ended = run(args);
         assert!(matches!(ended.code, Some(1 | 2)), "{args:?}: {ended:?}");
-        assert!(ended.err.contains(told), "{args:?}: {ended:?}");
+        assert!(ended.err.contains(expected), "{args:?}: {ended:?}");
     }
     let mut command = common::runloom(&["serve", "--grpc", "127.0.0.1:0", "--data", ":memory:"]);
     let filter = common::ended({

@@ -1,4 +1,4 @@
-//! Reads the stream of a run to its end, whatever the way it is shown.
+//! Reads the stream of a run to its end and shows its parts.
 
 use std::io;
 
@@ -8,7 +8,7 @@ use runloom::{
     v1::{End, StreamRunResponse, stream_run_response::Payload},
 };
 
-use super::show::Show;
+use super::human::HumanView;
 use crate::{
     exit::Exit,
     failure::{Failure, Result},
@@ -18,51 +18,51 @@ use crate::{
     wire::to_json,
 };
 
-/// How a run is shown.
+/// How the parts of a run are shown.
 pub enum View {
-    /// To a person.
-    People(Box<Show>),
-    /// To a program: a part a line, as JSON.
-    Lines(Screen),
+    /// As text with status lines.
+    Human(Box<HumanView>),
+    /// One JSON object per line and part.
+    Json(Screen),
 }
 
 impl View {
-    /// Where it is shown.
+    /// The screen of the view.
     pub fn screen(&mut self) -> &mut Screen {
         match self {
-            Self::People(show) => &mut show.screen,
-            Self::Lines(screen) => screen,
+            Self::Human(show) => &mut show.screen,
+            Self::Json(screen) => screen,
         }
     }
 
     fn part(&mut self, part: &StreamRunResponse) -> io::Result<()> {
         match self {
-            Self::People(show) => show.part(part),
-            Self::Lines(screen) => screen.line(&to_json("StreamRunResponse", part).to_string()),
+            Self::Human(show) => show.part(part),
+            Self::Json(screen) => screen.write_line(&to_json("StreamRunResponse", part).to_string()),
         }
     }
 }
 
-/// How a run ended.
+/// The end of a run.
 pub struct Ended {
-    /// The run.
+    /// The id of the run.
     pub run_id: String,
-    /// Its thread.
+    /// The id of its thread.
     pub thread_id: String,
-    /// Its graph.
+    /// The name of its graph.
     pub graph: String,
-    /// Its end.
+    /// The last part of its stream.
     pub end: End,
-    /// Whether Ctrl-C ended it.
+    /// Whether it was cancelled with Ctrl-C.
     pub was_stopped: bool,
 }
 
 /// What Ctrl-C does while a run is read.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum OnStop {
-    /// Cancels the run, which then ends; a second one leaves at once.
+    /// Cancels the run and waits for its end; a second Ctrl-C leaves immediately.
     Cancel,
-    /// Leaves; the run goes on.
+    /// Leaves the stream; the run continues.
     Leave,
 }
 
@@ -84,13 +84,13 @@ pub async fn follow(
                     return Err(left(&run_id, on_stop));
                 }
                 was_stopped = true;
-                view.screen().note(&format!("{DIM}cancelling; Ctrl-C again leaves at once{DIM:#}"))?;
+                view.screen().status(&format!("{DIM}cancelling; press Ctrl-C again to leave immediately{DIM:#}"))?;
                 client.cancel_run(run_id.as_str()).await?;
                 continue;
             }
         };
         let Some(part) = part else {
-            return Err(Failure::failed("the stream stopped before the end of the run"));
+            return Err(Failure::failed("the stream ended before the run"));
         };
         let part = part?;
         view.part(&part)?;
@@ -100,7 +100,7 @@ pub async fn follow(
                 graph = metadata.graph_name;
             }
             Some(Payload::End(end)) => {
-                view.screen().rest();
+                view.screen().stop_spinner();
                 return Ok(Ended { run_id: part.run_id, thread_id, graph, end, was_stopped });
             }
             _ => {}
@@ -109,10 +109,10 @@ pub async fn follow(
 }
 
 fn left(run_id: &str, on_stop: OnStop) -> Failure {
-    let failure = Failure::new(Exit::Interrupted, "left");
+    let failure = Failure::new(Exit::Interrupted, "stopped watching the run");
     match (on_stop, run_id) {
         (_, "") => failure,
-        (OnStop::Leave, run) => failure.hint(format!("the run goes on: runloom runs join {run}")),
-        (OnStop::Cancel, run) => failure.hint(format!("whether the run was cancelled: runloom runs show {run}")),
+        (OnStop::Leave, run) => failure.hint(format!("the run continues; watch it with: runloom runs join {run}")),
+        (OnStop::Cancel, run) => failure.hint(format!("check whether it was cancelled with: runloom runs show {run}")),
     }
 }

@@ -1,4 +1,4 @@
-//! What a run is given on the command line: text for a chat, JSON for the rest.
+//! The input of a run on the command line: text, or a JSON object.
 
 use std::io::Read;
 
@@ -7,11 +7,11 @@ use runloom_core::default_assistant_id;
 use serde_json::{Value, json};
 
 use crate::{
+    backend::quoted,
     failure::{Failure, Result},
-    place::quoted,
 };
 
-/// Reads the argument: itself, or the standard input for `-`.
+/// The value of the argument; `-` reads standard input.
 pub fn read(argument: &str) -> Result<String> {
     if argument != "-" {
         return Ok(argument.to_owned());
@@ -19,23 +19,23 @@ pub fn read(argument: &str) -> Result<String> {
     let mut text = String::new();
     std::io::stdin()
         .read_to_string(&mut text)
-        .map_err(|error| Failure::usage(format!("the standard input: {error}")))?;
+        .map_err(|error| Failure::usage(format!("cannot read standard input: {error}")))?;
     Ok(text.trim_end_matches(['\n', '\r']).to_owned())
 }
 
-/// The input of a graph: an object as it is, text as a message of the user where the graph has messages.
+/// Builds the input of a graph: a JSON object unchanged, text as the graph's schema allows.
 pub async fn for_graph(client: &Client, graph: &str, text: &str) -> Result<Value> {
     let parsed = serde_json::from_str::<Value>(text);
     if let Ok(object @ Value::Object(_)) = parsed {
         return Ok(object);
     }
     if let (Err(error), true) = (&parsed, text.trim_start().starts_with('{')) {
-        return Err(Failure::usage(format!("INPUT looks like JSON and is none: {error}")));
+        return Err(Failure::usage(format!("INPUT starts like a JSON object but is not valid JSON: {error}")));
     }
     let request = default_assistant_id(graph).to_string();
     let schema = match client.get_assistant_schemas(request).await {
         Ok(answer) => answer.schemas.and_then(|s| s.input_schema).and_then(|s| s.decode().ok()),
-        // The run itself will say it better, with the names of the graphs that there are.
+        // Creating the run fails with a better message, which lists the known graphs.
         Err(error) if error.reason() == Some(ErrorReason::AssistantNotFound) => None,
         Err(error) => return Err(error.into()),
     };
@@ -45,7 +45,7 @@ pub async fn for_graph(client: &Client, graph: &str, text: &str) -> Result<Value
     }
 }
 
-/// Text as the input that a schema asks for: a message, or the only field, where that is a text.
+/// Text as input: a message of the user if the schema has `messages`, or the only field if that is a string.
 fn of_text(graph: &str, schema: &Value, text: &str, parsed: Option<Value>) -> Result<Value> {
     let fields = schema.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
     if fields.contains_key("messages") {
@@ -64,21 +64,22 @@ fn of_text(graph: &str, schema: &Value, text: &str, parsed: Option<Value>) -> Re
 }
 
 fn not_text<'a>(graph: &str, fields: impl Iterator<Item = &'a String>) -> Failure {
-    let failure = Failure::usage(format!("graph `{graph}` takes a JSON object, not text: it has no `messages`"));
+    let failure =
+        Failure::usage(format!("graph `{graph}` has no `messages` channel, so its input must be a JSON object"));
     let example: Vec<String> = fields.take(3).map(|field| format!("\"{field}\": …")).collect();
     failure.hint(format!("runloom run {graph} {}", quoted(&format!("{{{}}}", example.join(", ")))))
 }
 
-/// JSON of an option, which has to be an object.
+/// Parses the JSON object of an option.
 pub fn object(option: &str, text: &str) -> Result<Value> {
     match serde_json::from_str::<Value>(text) {
         Ok(object @ Value::Object(_)) => Ok(object),
-        Ok(_) => Err(Failure::usage(format!("{option} takes a JSON object"))),
-        Err(error) => Err(Failure::usage(format!("{option} takes a JSON object: {error}"))),
+        Ok(_) => Err(Failure::usage(format!("{option} must be a JSON object"))),
+        Err(error) => Err(Failure::usage(format!("{option} must be a JSON object: {error}"))),
     }
 }
 
-/// The answer to a question: JSON where it is some, else text.
+/// The answer to a question: JSON if it is valid JSON, otherwise text.
 pub fn answer(text: &str) -> Value {
     let text = text.trim();
     serde_json::from_str(text).unwrap_or_else(|_| Value::from(text))
@@ -89,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_are_json_where_they_can_be() {
+    fn answers_are_json_or_text() {
         assert_eq!(answer("yes"), json!("yes"));
         assert_eq!(answer("true\n"), json!(true));
         assert_eq!(answer("\"true\""), json!("true"));
@@ -98,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn text_goes_where_a_graph_takes_it() {
+    fn text_becomes_the_input_that_the_schema_allows() {
         let of = |schema: Value, text: &str| of_text("g", &schema, text, serde_json::from_str(text).ok());
         let chat = json!({"properties": {"messages": {}, "order": {}}});
         assert_eq!(of(chat.clone(), "hi").unwrap(), json!({"messages": [{"role": "user", "content": "hi"}]}));

@@ -1,11 +1,11 @@
-//! `runloom run`: runs a graph and shows it while it runs.
+//! `runloom run`: runs a graph and shows its stream.
 
-mod ask;
+mod answers;
 mod follow;
+mod human;
 mod input;
+mod messages;
 mod modes;
-mod show;
-mod voices;
 
 use std::time::{Duration, Instant};
 
@@ -17,18 +17,18 @@ use runloom::{
 use serde_json::Value;
 use uuid::Uuid;
 
-use self::ask::Answers;
+use self::answers::Answers;
 pub use self::{
-    ask::{show as show_question, stopped},
+    answers::{breakpoint_text, print_question},
     follow::{Ended, OnStop, View, follow},
-    modes::{FOR_PEOPLE, FOR_PROGRAMS, Mode, events_for_people},
-    show::Show,
+    human::HumanView,
+    modes::{DEFAULT_MODES, JSON_MODES, Mode, default_events},
 };
 use crate::{
+    backend::{Backend, Connection, quoted},
     exit::{self, Exit},
     failure::{Failure, Result},
     options,
-    place::{Place, Session, quoted},
     screen::Screen,
     signals::Signals,
     style::DIM,
@@ -36,81 +36,81 @@ use crate::{
 
 const EXAMPLES: &str = "\
 Examples:
-  runloom run agent 'What is the weather?'          text: a message, or the one text it takes
-  runloom run joke '{\"topic\": \"cats\"}'              JSON, for any other graph
-  echo cats | runloom run joke -                    from a pipe
-  runloom run joke cats --mode updates,values       other parts than tokens and progress
-  runloom run joke cats --json | jq .message_chunk  every part as a line of JSON
-  runloom run joke cats --addr 127.0.0.1:50051      at a server, instead of in this process
-  runloom run approval tea --data ./data            keeps the thread, to go on with later:
+  runloom run agent 'What is the weather?'          text: a user message, or the graph's only field
+  runloom run joke '{\"topic\": \"cats\"}'              a JSON object, for any graph
+  echo cats | runloom run joke -                    input from a pipe
+  runloom run joke cats --mode updates,values       choose the stream modes
+  runloom run joke cats --json | jq .message_chunk  each part as a JSON object
+  runloom run joke cats --addr 127.0.0.1:50051      on a server
+  runloom run approval tea --data ./data            store the thread, to continue it later:
   runloom run approval --thread ID --data ./data --answer '{\"approved\": true}'
 
-What the run says goes to the standard output, what is told about it to the standard error.";
+Output of the run goes to standard output, status lines about it go to standard error.";
 
-/// Run a graph, and watch it run
+/// Run a graph and show its stream
 #[derive(Args, Debug)]
 #[command(after_help = format!("{EXAMPLES}\n\n{}", exit::HELP))]
 pub struct Run {
-    /// The graph's name; `runloom graph list` shows those that there are
+    /// Name of the graph; `runloom graph list` lists them
     graph: String,
-    /// Text for a graph with messages, else a JSON object; `-` reads it from the standard input. Without it the thread goes on
+    /// Text or a JSON object; `-` reads it from standard input. Without INPUT, --thread continues where it stopped
     input: Option<String>,
-    /// The thread to run on, a UUID; made if it does not exist. Without it: a new one
+    /// Thread to run on: a UUID; created if it does not exist. Default: a new thread
     #[arg(long, value_name = "ID")]
     thread: Option<Uuid>,
-    /// Answers a question of the run, instead of the prompt: JSON, or else text. Repeat it for more, in their order
+    /// Answer an interrupt, instead of at the prompt: JSON, or text. Can be repeated; the answers are used in order
     #[arg(long, value_name = "ANSWER")]
     answer: Vec<String>,
-    /// What to stream, instead of tokens, progress, nodes and tools; several with commas
+    /// Stream modes, separated by commas. Default: tokens, custom data, nodes and tool calls
     #[arg(long, value_enum, value_delimiter = ',', value_name = "MODE")]
     mode: Vec<Mode>,
-    /// Streams the subgraphs' parts too
+    /// Include the parts of subgraphs
     #[arg(long)]
     subgraphs: bool,
-    /// What the graph's nodes may read: a JSON object
+    /// Context of the run: a JSON object that nodes can read
     #[arg(long, value_name = "JSON")]
     context: Option<String>,
-    /// The longest it may take: 30s, 5m
+    /// Maximum duration of the run: 30s, 5m
     #[arg(long, value_name = "TIME", value_parser = options::duration)]
     timeout: Option<Duration>,
-    /// Each part as a line of JSON, with the names of the API; asks no questions
+    /// Print each part as a JSON object on one line, with the field names of the API; never prompts
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    place: Place,
+    backend: Backend,
 }
 
 impl Run {
-    /// Runs it.
+    /// Runs the command.
     pub async fn run(self) -> Result {
         if self.input.is_none() && self.thread.is_none() {
-            let failure = Failure::usage("INPUT is missing: text for a chat, or a JSON object");
+            let failure = Failure::usage("INPUT is missing: text, or a JSON object");
             return Err(
-                failure.hint(format!("runloom run {} 'Hello'; with --thread ID a thread goes on without", self.graph))
+                failure.hint(format!("runloom run {} 'Hello'; only --thread ID works without INPUT", self.graph))
             );
         }
         let text = self.input.as_deref().map(input::read).transpose()?;
         let context = self.context.as_deref().map(|c| input::object("--context", c)).transpose()?;
         let mut signals = Signals::new()?;
-        let session = self.place.open().await?;
-        let result = self.at(&session, text, context, &mut signals).await;
-        session.close().await;
+        let connection = self.backend.open().await?;
+        let result = self.execute(&connection, text, context, &mut signals).await;
+        connection.close().await;
         result
     }
 
-    async fn at(
+    async fn execute(
         &self,
-        session: &Session,
+        connection: &Connection,
         text: Option<String>,
         context: Option<Value>,
         signals: &mut Signals,
     ) -> Result {
-        let client = &session.client;
+        let client = &connection.client;
         let thread = self.thread.unwrap_or_else(Uuid::now_v7).to_string();
         let mut view = if self.json {
-            View::Lines(Screen::new())
+            View::Json(Screen::new())
         } else {
-            View::People(Box::new(Show::new(Screen::new(), !self.mode.is_empty())))
+            View::Human(Box::new(HumanView::new(Screen::new(), !self.mode.is_empty())))
         };
         let mut answers = Answers {
             given: self.answer.iter().map(|a| input::answer(a)).collect(),
@@ -119,7 +119,7 @@ impl Run {
         let mut spec = self.spec(&thread, context);
         match text {
             Some(text) => spec = spec.with_input(input::for_graph(client, &self.graph, &text).await?),
-            None => match self.go_on(client, &thread, &mut answers, view.screen(), signals).await? {
+            None => match self.continue_thread(client, &thread, &mut answers, view.screen(), signals).await? {
                 Some(command) => spec.start = command,
                 None => return Ok(Exit::AwaitsInput),
             },
@@ -129,7 +129,7 @@ impl Run {
             let stream = client.stream_run(spec.clone());
             let ended = follow(client, stream, &mut view, signals, OnStop::Cancel).await?;
             if ended.end.state() != RunState::AwaitingInput {
-                return finish(client, ended, &mut view, began.elapsed(), self.place.is_kept()).await;
+                return finish(client, ended, &mut view, began.elapsed(), self.backend.is_persistent()).await;
             }
             let state = client.get_state(thread.as_str()).await?;
             match self.resume(&state, &mut answers, view.screen(), signals).await? {
@@ -139,17 +139,17 @@ impl Run {
         }
     }
 
-    /// The run, without what it starts with.
+    /// The spec of the run, without its input or command.
     fn spec(&self, thread: &str, context: Option<Value>) -> RunSpec {
         let modes: Vec<StreamMode> = match (self.mode.is_empty(), self.json) {
             (false, _) => self.mode.iter().map(|mode| (*mode).into()).collect(),
-            (true, true) => FOR_PROGRAMS.to_vec(),
-            (true, false) => FOR_PEOPLE.to_vec(),
+            (true, true) => JSON_MODES.to_vec(),
+            (true, false) => DEFAULT_MODES.to_vec(),
         };
         let mut spec = RunSpec::graph(&self.graph).with_new_thread(thread).with_modes(modes);
         spec.stream_subgraphs = self.subgraphs;
         if self.mode.is_empty() && !self.json {
-            spec.event_filter = Some(events_for_people());
+            spec.event_filter = Some(default_events());
         }
         spec.context = context.map(Into::into);
         match self.timeout {
@@ -158,8 +158,8 @@ impl Run {
         }
     }
 
-    /// How a thread goes on that stopped before this command: none where it waits for an answer that nobody gives.
-    async fn go_on(
+    /// How to start a run that continues the thread. `None`: it waits for an answer, and there is none.
+    async fn continue_thread(
         &self,
         client: &Client,
         thread: &str,
@@ -170,20 +170,17 @@ impl Run {
         let state = client.get_state(thread).await?;
         let next = state.checkpoint.as_ref().map_or(&[][..], |c| &c.next);
         if next.is_empty() {
-            let failure =
-                Failure::failed(format!("thread {thread} has nothing to go on with: its last run came to its end"));
-            return Err(
-                failure.hint(format!("give it a new input: runloom run {} INPUT --thread {thread}", self.graph))
-            );
+            let failure = Failure::failed(format!("thread {thread} has nothing to continue: its last run is complete"));
+            return Err(failure.hint(format!("give it new input: runloom run {} INPUT --thread {thread}", self.graph)));
         }
         if state.checkpoint.as_ref().is_some_and(|c| c.interrupts.is_empty()) {
-            // It stands at a breakpoint, or its run failed or was cancelled: this command is the wish to go on.
+            // The thread is at a breakpoint, or its last run failed or was cancelled: the command continues it.
             return Ok(Some(None));
         }
         self.resume(&state, answers, screen, signals).await
     }
 
-    /// What answers the questions of a thread; or, where nobody does, says them and how to answer.
+    /// A start that answers the open questions of a thread. Without answers: prints the questions and how to answer them.
     async fn resume(
         &self,
         state: &GetStateResponse,
@@ -195,10 +192,10 @@ impl Run {
         let is_question = !checkpoint.interrupts.is_empty();
         let left = |failure: Failure| failure.or_hint(self.how_to_resume(&checkpoint.thread_id, is_question));
         if checkpoint.interrupts.is_empty() {
-            if answers.go_on(&checkpoint.next, screen, signals).await.map_err(left)? {
+            if answers.confirm_continue(&checkpoint.next, screen, signals).await.map_err(left)? {
                 return Ok(Some(None));
             }
-            screen.note(&stopped(&checkpoint.next))?;
+            screen.status(&breakpoint_text(&checkpoint.next))?;
         } else {
             let given = answers.to(&checkpoint.interrupts, screen, signals).await.map_err(left)?;
             if !given.is_empty() {
@@ -211,55 +208,55 @@ impl Run {
                 return Ok(Some(Some(runloom::v1::run_spec::Start::Command(command))));
             }
             for question in &checkpoint.interrupts {
-                ask::show(question, screen)?;
+                answers::print_question(question, screen)?;
             }
         }
-        screen.note(&self.how_to_resume(&checkpoint.thread_id, is_question))?;
+        screen.status(&self.how_to_resume(&checkpoint.thread_id, is_question))?;
         Ok(None)
     }
 
     fn how_to_resume(&self, thread: &str, is_question: bool) -> String {
         let graph = quoted(&self.graph);
-        let (answer, flags) = (if is_question { " --answer ANSWER" } else { "" }, self.place.flags());
-        if self.place.is_kept() {
-            return format!("to go on: runloom run {graph} --thread {thread}{answer}{flags}");
+        let (answer, flags) = (if is_question { " --answer ANSWER" } else { "" }, self.backend.flags());
+        if self.backend.is_persistent() {
+            return format!("to continue: runloom run {graph} --thread {thread}{answer}{flags}");
         }
-        let beforehand = if is_question { "answer beforehand with --answer ANSWER, or " } else { "" };
+        let beforehand = if is_question { "give --answer ANSWER, " } else { "" };
         format!(
-            "the run was in memory and is gone: {beforehand}keep it with --data DIR, or run it at a server with --addr"
+            "the run was in memory and cannot be continued: {beforehand}store it with --data DIR, or use a server with --addr ADDR"
         )
     }
 }
 
-/// How a run starts: none goes on from where its thread stands.
+/// How a run starts. `None` continues from the thread's latest checkpoint.
 type Start = Option<runloom::v1::run_spec::Start>;
 
-/// Says how a run ended that did not stop at a question.
-pub async fn finish(client: &Client, ended: Ended, view: &mut View, took: Duration, is_kept: bool) -> Result {
+/// Reports the end of a run that did not stop at an interrupt.
+pub async fn finish(client: &Client, ended: Ended, view: &mut View, took: Duration, is_persistent: bool) -> Result {
     let Ended { run_id, thread_id, end, was_stopped, .. } = ended;
     let state = end.state();
     if was_stopped && state == RunState::Cancelled {
-        view.screen().note(&format!("{DIM}cancelled{DIM:#}"))?;
+        view.screen().status(&format!("{DIM}cancelled{DIM:#}"))?;
         return Ok(Exit::Interrupted);
     }
     if let Some(error) = end.error.clone().filter(|_| state != RunState::Succeeded) {
         let failure = Failure::from(runloom::Error::from(error));
-        return Err(if is_kept { failure.or_hint(format!("runloom runs show {run_id}")) } else { failure });
+        return Err(if is_persistent { failure.or_hint(format!("runloom runs show {run_id}")) } else { failure });
     }
     if state != RunState::Succeeded {
         let message = format!("the run ended as {}", state.as_str_name().trim_start_matches("RUN_STATE_"));
         return Err(Failure::failed(message));
     }
-    if let View::People(show) = view {
-        if !show.has_shown() {
-            // A run that said nothing has left something.
-            let left = client.wait_run(run_id.as_str()).await?;
-            if let Some(values) = left.values.and_then(|v| v.decode().ok()) {
+    if let View::Human(human) = view {
+        if !human.has_output() {
+            // The run printed nothing: print its output.
+            let waited = client.wait_run(run_id.as_str()).await?;
+            if let Some(values) = waited.values.and_then(|v| v.decode().ok()) {
                 let pretty = Screen::is_terminal().then(|| serde_json::to_string_pretty(&values).ok()).flatten();
-                show.screen.line(&pretty.unwrap_or_else(|| values.to_string()))?;
+                human.screen.write_line(&pretty.unwrap_or_else(|| values.to_string()))?;
             }
         }
-        show.done(took, end.usage.as_ref(), Some(thread_id.as_str()).filter(|_| is_kept))?;
+        human.done(took, end.usage.as_ref(), Some(thread_id.as_str()).filter(|_| is_persistent))?;
     }
     Ok(Exit::Ok)
 }

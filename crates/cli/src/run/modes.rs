@@ -1,4 +1,4 @@
-//! Which parts of a run to stream.
+//! The stream modes of the command line.
 
 use clap::ValueEnum;
 use runloom::v1::{EventFilter, EventKind, EventSelector, StreamMode};
@@ -6,13 +6,13 @@ use runloom::v1::{EventFilter, EventKind, EventSelector, StreamMode};
 /// A stream mode, by LangGraph's name.
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// The state, after each step
+    /// The state after each step
     Values,
-    /// What each node wrote
+    /// The update of each node
     Updates,
     /// Tokens and messages
     Messages,
-    /// What nodes and tools emit
+    /// Custom data that nodes and tools emit
     Custom,
     /// The start and end of each task
     Tasks,
@@ -20,7 +20,7 @@ pub enum Mode {
     Checkpoints,
     /// Tasks and checkpoints
     Debug,
-    /// Everything that starts, streams and ends
+    /// LangChain's events: everything that starts, streams and ends
     Events,
 }
 
@@ -39,15 +39,15 @@ impl From<Mode> for StreamMode {
     }
 }
 
-/// What a person sees where nothing else was asked for.
-pub const FOR_PEOPLE: [StreamMode; 4] =
+/// The modes of the text view, without `--mode`.
+pub const DEFAULT_MODES: [StreamMode; 4] =
     [StreamMode::Messages, StreamMode::Custom, StreamMode::Tasks, StreamMode::Events];
 
-/// The same for programs.
-pub const FOR_PROGRAMS: [StreamMode; 3] = [StreamMode::Messages, StreamMode::Updates, StreamMode::Custom];
+/// The modes of `--json`, without `--mode`.
+pub const JSON_MODES: [StreamMode; 3] = [StreamMode::Messages, StreamMode::Updates, StreamMode::Custom];
 
-/// Of the events, those that a person sees: tools, and what nodes send of their own.
-pub fn events_for_people() -> EventFilter {
+/// The events that the text view shows: tool calls, and custom events.
+pub fn default_events() -> EventFilter {
     let kinds = [EventKind::ToolStart, EventKind::ToolEnd, EventKind::ToolError, EventKind::Custom];
     EventFilter {
         include: Some(EventSelector { kinds: kinds.map(Into::into).to_vec(), ..Default::default() }),

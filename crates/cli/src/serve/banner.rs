@@ -1,4 +1,4 @@
-//! What the server says when it serves: what there is, and what to type next.
+//! The text that the server prints when it is ready: its addresses, its graphs, and commands to try.
 
 use std::{
     io::{self, Write},
@@ -11,24 +11,24 @@ use serde_json::{Map, Value, json};
 
 use crate::telemetry::LogFormat;
 use crate::{
+    backend::quoted,
     embedded::is_memory,
     failure::{Failure, Result},
-    place::quoted,
     style::{DIM, NAME, STRONG, brief, count},
 };
 
-/// What to say. Nothing, where the log is for machines.
+/// The banner. Not printed with `--log-format json`.
 pub struct Banner {
     address: SocketAddr,
     http: Option<SocketAddr>,
     graphs: Vec<GraphInfo>,
-    /// The graph to try, with an input for it.
+    /// A graph to try, with an input for it.
     example: Option<(String, Value)>,
     is_shown: bool,
 }
 
 impl Banner {
-    /// Of what a core serves.
+    /// Collects the graphs of a core.
     pub async fn of(core: &Core, at: (SocketAddr, Option<SocketAddr>), format: LogFormat) -> Result<Self> {
         let failed = |error: runloom_core::Error| Failure::failed(error.message);
         let graphs = core.list_graphs(false, PageRequest::first(1000)).await.map_err(failed)?.items;
@@ -36,7 +36,7 @@ impl Banner {
         for graph in &graphs {
             let schemas = core.schemas(&Target::Graph(graph.name.clone())).await.map_err(failed)?;
             let input = input(&schemas.input.to_json());
-            // A chat shows the most of what a stream is.
+            // A chat shows most kinds of parts.
             let is_chat = input.get("messages").is_some();
             if example.is_none() || is_chat {
                 example = Some((graph.name.clone(), input));
@@ -49,12 +49,12 @@ impl Banner {
         Ok(Self { address, http, graphs, example, is_shown: format == LogFormat::Text })
     }
 
-    /// Says it. The server does not depend on who listens.
+    /// Prints the banner. A closed output is not an error.
     pub fn print(&self, data: &Path, folder: Option<&Path>) {
         if self.is_shown
             && let Err(error) = self.write(&mut anstream::stdout().lock(), data, folder)
         {
-            tracing::debug!(%error, "nobody reads what the server says of itself");
+            tracing::debug!(%error, "cannot print the banner");
         }
     }
 
@@ -62,7 +62,7 @@ impl Banner {
         let served = count(self.graphs.len() as u64, "graph");
         writeln!(out, "{STRONG}runloom{STRONG:#} serves {served} on {STRONG}{}{STRONG:#}\n", self.address)?;
         if let Some(http) = self.http {
-            writeln!(out, "for LangGraph's clients on {STRONG}http://{http}{STRONG:#}\n")?;
+            writeln!(out, "LangGraph's HTTP API: {STRONG}http://{http}{STRONG:#}\n")?;
         }
         let width = self.graphs.iter().map(|graph| graph.name.len()).max().unwrap_or_default();
         for graph in self.graphs.iter().take(20) {
@@ -70,23 +70,26 @@ impl Banner {
         }
         match (&self.example, folder) {
             (Some((graph, input)), _) => {
-                writeln!(out, "\nTry, in another terminal:\n")?;
+                writeln!(out, "\nTry in another terminal:\n")?;
                 writeln!(out, "  {}", run_command(graph, input, self.address))?;
                 writeln!(out, "  {}", grpcurl_command(graph, input, self.address))?;
             }
             (None, Some(folder)) => {
-                writeln!(out, "\nThere is no graph yet: put a document in {}", folder.display())?;
+                writeln!(out, "\nNo graphs yet: add a document to {}", folder.display())?;
             }
             (None, None) => {}
         }
-        let kept = if is_memory(data) { "Nothing is kept".to_owned() } else { format!("Kept in {}", data.display()) };
-        let watched = folder.map(|folder| format!(" · graphs from {}, watched", folder.display())).unwrap_or_default();
-        writeln!(out, "\n{DIM}{kept}{watched} · Ctrl-C stops, and lets runs end first{DIM:#}\n")?;
+        let stored = match is_memory(data) {
+            true => "Data in memory".to_owned(),
+            false => format!("Data in {}", data.display()),
+        };
+        let watched = folder.map(|folder| format!(" · graphs in {}, watched", folder.display())).unwrap_or_default();
+        writeln!(out, "\n{DIM}{stored}{watched} · no TLS, no authentication · Ctrl-C drains and stops{DIM:#}\n")?;
         out.flush()
     }
 }
 
-/// An input that fits a schema: enough to see something happen.
+/// An input that is valid for a schema.
 fn input(schema: &Value) -> Value {
     let empty = Map::new();
     let fields = schema.get("properties").and_then(Value::as_object).unwrap_or(&empty);
@@ -112,7 +115,7 @@ fn run_command(graph: &str, input: &Value, address: SocketAddr) -> String {
     format!("{} run {graph} {text} --addr {address}", program())
 }
 
-/// How this program was called, where that was by a path: it may not be on the search path under its name.
+/// The name of this program, or its path if it was started by a path: it may not be on the PATH.
 fn program() -> String {
     let called = std::env::args().next().filter(|name| name.contains('/'));
     called.map_or_else(|| "runloom".to_owned(), |path| quoted(&path))
@@ -124,7 +127,7 @@ fn grpcurl_command(graph: &str, input: &Value, address: SocketAddr) -> String {
     format!("grpcurl -plaintext -d {} {address} runloom.v1.Runs/StreamRun", quoted(&request.to_string()))
 }
 
-/// Where clients on this machine find a server that listens on every address.
+/// The address for clients on this machine, if the server listens on all interfaces.
 fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),

@@ -1,4 +1,4 @@
-//! What an operator may set of a server's limits: how long things are kept, how large they may be, how long connections live.
+//! Limits that an operator can set: of runs, of stored data, of requests and of connections.
 
 use std::time::Duration;
 
@@ -6,56 +6,55 @@ use clap::Args;
 use runloom_core::CoreOptions;
 use runloom_service::Options;
 
-use crate::options::{Off, bytes, duration, lasting};
+use crate::options::{DurationOrOff, bytes, duration, nonzero_duration};
 
-/// Limits of runs, of what they leave, and of connections.
+/// The options for limits.
 #[derive(Args, Clone, Debug)]
 pub(super) struct Limits {
-    /// How many steps a run may take, where it names no limit itself
+    /// Maximum number of supersteps of a run, unless the run sets a limit
     #[arg(long, env = "RUNLOOM_RECURSION_LIMIT", value_name = "N", default_value_t = runloom_engine::DEFAULT_RECURSION_LIMIT, value_parser = clap::value_parser!(u32).range(1..))]
     recursion_limit: u32,
-    /// How long a run may take, where it names no limit itself: 10m. Without it: as long as it wants
+    /// Maximum duration of a run, unless the run sets a timeout: 10m. Default: no limit
     #[arg(long, env = "RUNLOOM_RUN_TIMEOUT", value_name = "TIME", value_parser = duration)]
     run_timeout: Option<Duration>,
-    /// How many runs may be under way at once; the others wait
+    /// Maximum number of active runs; more of them wait
     #[arg(long, env = "RUNLOOM_MAX_RUNNING", value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
     max_running: u32,
-    /// How often a run is attempted, the first time included, where its server goes down under it
+    /// Maximum number of attempts of a run whose server stops, including the first
     #[arg(long, env = "RUNLOOM_MAX_ATTEMPTS", value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
     max_attempts: u32,
-    /// How long the log of a run is kept after its end: 7d. Streams older than that cannot be joined again. Without it: as
-    /// long as the thread
-    #[arg(long, env = "RUNLOOM_LOG_TTL", value_name = "TIME", value_parser = lasting)]
+    /// How long to store the log of a run after its end: 7d. Older streams cannot be rejoined. Default: as long as the thread
+    #[arg(long, env = "RUNLOOM_LOG_TTL", value_name = "TIME", value_parser = nonzero_duration)]
     log_ttl: Option<Duration>,
-    /// How long a stateless run is kept after its end, with its thread and log
-    #[arg(long, env = "RUNLOOM_STATELESS_TTL", value_name = "TIME", default_value = "5m", value_parser = lasting)]
+    /// How long to store a stateless run after its end, with its thread and log
+    #[arg(long, env = "RUNLOOM_STATELESS_TTL", value_name = "TIME", default_value = "5m", value_parser = nonzero_duration)]
     stateless_ttl: Duration,
-    /// The most JSON in one input, context or state update: 500KB, 16MiB
+    /// Maximum size of the JSON of one input, context or state update: 500KB, 16MiB
     #[arg(long, env = "RUNLOOM_MAX_INPUT", value_name = "SIZE", default_value = "16MiB", value_parser = bytes)]
     max_input: usize,
-    /// How many streams a gRPC connection may have open, calls that wait for a run included
+    /// Maximum number of open streams on a gRPC connection, including calls that wait for a run
     #[arg(long, env = "RUNLOOM_MAX_STREAMS", value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..))]
     max_streams: u32,
-    /// How many streams over HTTP may be compressed at once, for clients that accept gzip; 0 for none
+    /// Maximum number of HTTP streams that are compressed at the same time, for clients that accept gzip; 0 for none
     #[arg(long, env = "RUNLOOM_COMPRESSED_STREAMS", value_name = "N", default_value_t = 256)]
     pub compressed_streams: usize,
-    /// How old a gRPC connection may get before its client is asked to make another, so that load spreads
-    /// over servers that came later: 30m. Without it: any age
-    #[arg(long, env = "RUNLOOM_MAX_CONNECTION_AGE", value_name = "TIME", value_parser = lasting)]
+    /// Age at which clients are asked to open a new gRPC connection, so that load spreads over new servers: 30m. Default: no
+    /// limit
+    #[arg(long, env = "RUNLOOM_MAX_CONNECTION_AGE", value_name = "TIME", value_parser = nonzero_duration)]
     max_connection_age: Option<Duration>,
-    /// How long streams may go on beyond that age before they are told to join again
+    /// How long streams continue after that age before they end and must be rejoined
     #[arg(long, env = "RUNLOOM_MAX_CONNECTION_AGE_GRACE", value_name = "TIME", default_value = "30s", value_parser = duration)]
     max_connection_age_grace: Duration,
-    /// How often a silent gRPC connection is tried, or off
-    #[arg(long, env = "RUNLOOM_KEEPALIVE", value_name = "TIME", default_value = "30s", value_parser = Off::read)]
-    keepalive: Off,
-    /// How long the answer to that may take before the connection counts as broken
-    #[arg(long, env = "RUNLOOM_KEEPALIVE_TIMEOUT", value_name = "TIME", default_value = "20s", value_parser = lasting)]
+    /// Interval of keepalive pings on a silent gRPC connection, or `off`
+    #[arg(long, env = "RUNLOOM_KEEPALIVE", value_name = "TIME", default_value = "30s", value_parser = DurationOrOff::parse)]
+    keepalive: DurationOrOff,
+    /// Time to wait for the answer to a keepalive ping before the connection is closed
+    #[arg(long, env = "RUNLOOM_KEEPALIVE_TIMEOUT", value_name = "TIME", default_value = "20s", value_parser = nonzero_duration)]
     keepalive_timeout: Duration,
 }
 
 impl Limits {
-    /// Those of the core.
+    /// Applies the limits of the core.
     pub fn set(&self, core: &mut CoreOptions) {
         core.recursion_limit = self.recursion_limit;
         core.run_timeout = self.run_timeout;
@@ -66,7 +65,7 @@ impl Limits {
         core.max_json_bytes = self.max_input;
     }
 
-    /// Those of the gRPC server.
+    /// The limits of the gRPC server.
     pub fn server(&self) -> Options {
         let default = Options::default();
         Options {
@@ -80,7 +79,7 @@ impl Limits {
         }
     }
 
-    /// The largest request: there is room around the largest input.
+    /// The maximum size of a request: twice the maximum input, so that there is room for other fields.
     pub fn request_bytes(&self) -> usize {
         self.max_input.saturating_mul(2)
     }
@@ -102,21 +101,21 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_set_is_as_in_a_program_of_ones_own() {
+    fn defaults_are_those_of_the_library() {
         let limits = Line::parse_from(["serve"]).limits;
         assert_eq!(format!("{:?}", limits.server()), format!("{:?}", Options::default()));
         let core = CoreOptions::new(Arc::new(MemoryStore::new()));
         let mut set = CoreOptions::new(Arc::new(MemoryStore::new()));
         limits.set(&mut set);
-        let told = |o: &CoreOptions| {
+        let values = |o: &CoreOptions| {
             let limits = (o.recursion_limit, o.run_timeout, o.max_running, o.max_attempts);
             (limits, o.log_ttl, o.stateless_ttl, o.max_json_bytes)
         };
-        assert_eq!(told(&core), told(&set));
+        assert_eq!(values(&core), values(&set));
     }
 
     #[test]
-    fn a_larger_input_has_a_larger_request_around_it() {
+    fn the_request_limit_follows_the_input_limit() {
         let limits = Line::parse_from(["serve", "--max-input", "64MiB"]).limits;
         assert_eq!(limits.server().max_request_bytes, 128 << 20);
     }

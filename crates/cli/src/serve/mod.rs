@@ -1,10 +1,10 @@
-//! `runloom serve`: the server.
+//! `runloom serve`: runs a server.
 
 mod banner;
 mod limits;
 mod watch;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use clap::Args;
 use runloom_core::Reason;
@@ -17,99 +17,102 @@ use tokio_util::sync::CancellationToken;
 
 use self::{banner::Banner, limits::Limits};
 use crate::{
+    backend::{DEFAULT_ADDRESS, DEFAULT_HTTP},
     embedded::{builder, is_memory},
     exit::{self, Exit},
-    failure::{Failure, Result},
+    failure::{Failure, Result, other_port},
+    integrations::Integrations,
     options,
-    outside::Outside,
-    place::{DEFAULT_ADDRESS, DEFAULT_HTTP},
     signals::Signals,
-    telemetry::{LogFormat, figures},
+    telemetry::{LogFormat, install_metrics},
 };
 
 const EXAMPLES: &str = "\
 Examples:
-  runloom serve                                    the examples, kept in ./data: gRPC on port 50051,
-                                                   and for LangGraph's clients on 8123
-  runloom serve --graphs ./graphs                  your documents, read again when they change
-  runloom serve --grpc 0.0.0.0:50051 --data /data  for other machines too
-  runloom serve --http off                         over gRPC only
-  runloom serve --data :memory:                    forgets everything when it stops
-  runloom serve --webhook-allow-private            calls webhooks on this machine too, to try them
-  runloom serve --egress-allow localhost:8080      documents may call a service of this machine
-  runloom serve --mcp servers.json                 documents may call the tools of these MCP servers
-  runloom serve --log-format json                  logs for a collector; RUST_LOG=debug for more
+  runloom serve                                the examples: gRPC on port 50051, HTTP on port 8123
+  runloom serve --graphs ./graphs              your documents; reloads a file when it changes
+  runloom serve --data /var/lib/runloom        store data in another folder than ./data
+  runloom serve --data :memory:                store nothing
+  runloom serve --http off                     gRPC only
+  runloom serve --webhook-allow-private        allow webhooks to this machine, for tests
+  runloom serve --egress-allow localhost:8080  allow documents to call a local service
+  runloom serve --mcp servers.json             allow documents to call tools of MCP servers
+  runloom serve --log-format json              JSON logs; RUST_LOG=debug logs more
 
-SIGINT and SIGTERM drain: no run begins any more, running ones have --drain-timeout to end and are taken up again by the \
-next server otherwise, and clients are told to rejoin. A second signal stops at once.";
+There is no TLS and no authentication yet. Keep both ports on loopback, or behind a proxy that \
+provides both.
+
+SIGINT and SIGTERM drain the server: it starts no new run, gives active runs --drain-timeout to end, \
+and tells clients to rejoin. Runs that do not end continue when the server starts again. A second \
+signal stops the server immediately.";
 
 /// Serve graphs over gRPC, and over LangGraph's HTTP API
 #[derive(Args, Debug)]
 #[command(after_help = format!("{EXAMPLES}\n\n{}", exit::HELP))]
 pub struct Serve {
-    /// The folder of the graph documents, which is watched. Without it: the examples
+    /// Folder of the graph documents; reloads a document when its file changes. Default: the examples
     #[arg(long, env = "RUNLOOM_GRAPHS", value_name = "DIR")]
     graphs: Option<PathBuf>,
-    /// The folder to keep threads, runs and logs in; made if it does not exist. `:memory:` keeps nothing
+    /// Folder to store threads, runs and logs in; created if it does not exist. `:memory:` stores nothing
     #[arg(long, env = "RUNLOOM_DATA", value_name = "DIR", default_value = "./data")]
     data: PathBuf,
-    /// Where to listen: host:port. Port 0 takes a free one
+    /// Address of the gRPC API: host:port. Port 0 selects a free port
     #[arg(long, env = "RUNLOOM_GRPC", value_name = "ADDR", default_value = DEFAULT_ADDRESS)]
     grpc: String,
-    /// Where to serve LangGraph's HTTP API too: host:port, or off
+    /// Address of LangGraph's HTTP API: host:port, or `off`
     #[arg(long, env = "RUNLOOM_HTTP", value_name = "ADDR", default_value = DEFAULT_HTTP)]
     http: String,
-    /// Which pages in a browser may use that API: origins such as https://app.example.com, * for all, off for none.
-    /// Without it: those of this machine, where it listens on loopback
+    /// Origins of web pages that may use the HTTP API: https://app.example.com, `*` for all, or `off`. Can be repeated, or
+    /// separated by commas. Default: pages of this machine if the API listens on loopback, otherwise `off`
     #[arg(long, env = "RUNLOOM_CORS", value_name = "ORIGIN", value_delimiter = ',', value_parser = origin)]
     cors: Vec<String>,
-    /// How long running runs have to end when the server stops
+    /// How long active runs may take to end when the server stops
     #[arg(long, env = "RUNLOOM_DRAIN_TIMEOUT", value_name = "TIME", default_value = "30s", value_parser = options::duration)]
     drain_timeout: Duration,
     #[command(flatten)]
     limits: Limits,
     #[command(flatten)]
-    outside: Outside,
-    /// What calls of webhooks are signed with (Standard Webhooks): whsec_ and base64, or any text. Without it they are not
-    /// signed. Other users of the machine see what stands on a command line: better set the variable
+    integrations: Integrations,
+    /// Secret to sign webhook calls with (Standard Webhooks): whsec_ and base64, or any text. Default: calls are not signed.
+    /// Prefer the environment variable: other users of the machine can see a command line
     #[arg(long, env = "RUNLOOM_WEBHOOK_SECRET", value_name = "SECRET", hide_env_values = true)]
     webhook_secret: Option<String>,
-    /// Call webhooks at addresses of private networks and of this machine too: whoever may make runs can then have this
-    /// server call them. What --egress-allow allows is allowed to webhooks as well
+    /// Allow webhooks to private networks and to this machine. Everyone who can create runs chooses their URLs. Destinations
+    /// of --egress-allow are always allowed
     #[arg(long, env = "RUNLOOM_WEBHOOK_ALLOW_PRIVATE", value_parser = clap::builder::FalseyValueParser::new())]
     webhook_allow_private: bool,
-    /// How long after its run a webhook that fails is called again, ever more rarely
-    #[arg(long, env = "RUNLOOM_WEBHOOK_PATIENCE", value_name = "TIME", default_value = "24h", value_parser = options::duration)]
-    webhook_patience: Duration,
-    /// How to write the log, which goes to the standard error
+    /// How long to retry a webhook call that fails, from the end of the run; the pauses grow from 1 s to 1 h
+    #[arg(long, alias = "webhook-patience", env = "RUNLOOM_WEBHOOK_RETRY_WINDOW", value_name = "TIME", default_value = "24h", value_parser = options::duration)]
+    webhook_retry_window: Duration,
+    /// Format of the log on standard error
     #[arg(long, env = "RUNLOOM_LOG_FORMAT", value_enum, value_name = "FORMAT", default_value_t = LogFormat::Text)]
     log_format: LogFormat,
 }
 
 impl Serve {
-    /// How its log is written.
+    /// The format of the log.
     pub fn log_format(&self) -> LogFormat {
         self.log_format
     }
 
-    /// Runs it.
+    /// Runs the command.
     pub async fn run(self) -> Result {
-        let figures = figures()?;
+        let metrics = install_metrics()?;
         let mut signals = Signals::new()?;
-        // Before anything else is touched: a second server of the same port should leave no trace.
+        // First, so that a second server on the same port changes nothing.
         let listener = listen(&self.grpc).await?;
         let http = match &*self.http {
             "off" => None,
-            address => Some(listen(address).await?),
+            address => Some(listen(address).await.map_err(|error| http_failure(error, address))?),
         };
         let webhooks = Arc::new(self.webhooks()?);
-        let outside = tokio::select! {
-            opened = self.outside.open() => opened?,
+        let integrations = tokio::select! {
+            opened = self.integrations.start() => opened?,
             _ = signals.next() => return Ok(Exit::Interrupted),
         };
-        let brought = outside.registry.clone();
-        let result = self.serve(brought, webhooks, (listener, http), figures, &mut signals).await;
-        outside.close().await;
+        let brought = integrations.registry.clone();
+        let result = self.serve(brought, webhooks, (listener, http), metrics, &mut signals).await;
+        integrations.stop().await;
         result
     }
 
@@ -118,29 +121,30 @@ impl Serve {
         brought: Registry,
         webhooks: Arc<WebhookClient>,
         (listener, http): (TcpListener, Option<TcpListener>),
-        figures: Figures,
+        metrics: Figures,
         signals: &mut Signals,
     ) -> Result {
-        let (drain_timeout, webhook_patience, limits) =
-            (self.drain_timeout, self.webhook_patience, self.limits.clone());
+        let (drain_timeout, webhook_retry_window, limits) =
+            (self.drain_timeout, self.webhook_retry_window, self.limits.clone());
         let builder = builder(self.graphs.as_deref(), Some(&self.data))?.options(limits.server()).core(move |core| {
             core.drain_timeout = drain_timeout;
             core.brought = brought;
             core.webhooks = Some(webhooks);
-            core.webhook_patience = webhook_patience;
+            core.webhook_patience = webhook_retry_window;
             limits.set(core);
         });
         let server = tokio::select! {
-            server = builder.start() => server.map_err(|error| self.why_not(error))?,
+            server = builder.start() => server.map_err(|error| self.start_failure(error))?,
             _ = signals.next() => return Ok(Exit::Interrupted),
         };
-        // Held as long as the folder is watched.
+        // The folder is watched until this is dropped.
         let _watch = match &self.graphs {
             Some(folder) => Some(watch::start(folder, server.core().clone())?),
             None => None,
         };
         let address = listener.local_addr()?;
         let http_address = http.as_ref().map(|http| http.local_addr()).transpose()?;
+        warn_if_public(address, http_address);
         Banner::of(server.core(), (address, http_address), self.log_format)
             .await?
             .print(&self.data, self.graphs.as_deref());
@@ -151,15 +155,14 @@ impl Serve {
         let http = async {
             match http {
                 None => Ok(()),
-                Some(http) => serve_http(http, core, (&self.limits, &self.cors, figures), stop.clone()).await,
+                Some(http) => serve_http(http, core, (&self.limits, &self.cors, metrics), stop.clone()).await,
             }
         };
         let mut serving = std::pin::pin!(async { tokio::try_join!(grpc, http) });
         tokio::select! {
             ended = &mut serving => return ended.map(|_| Exit::Ok),
             signal = signals.next() => {
-                let patience = self.drain_timeout;
-                tracing::info!(signal, ?patience, "draining; a second signal stops at once");
+                tracing::info!(signal, timeout = ?self.drain_timeout, "draining; a second signal stops the server immediately");
                 stop.cancel();
             }
         }
@@ -170,40 +173,42 @@ impl Serve {
                 Ok(Exit::Ok)
             }
             signal = signals.next() => {
-                tracing::warn!(signal, "stopped at once; the next server takes up what ran");
+                tracing::warn!(signal, "stopped without a drain; active runs continue when the server starts again");
                 Ok(Exit::Interrupted)
             }
         }
     }
 
-    /// Who calls webhooks.
+    /// The client for webhook calls.
     fn webhooks(&self) -> Result<WebhookClient, Failure> {
         let options = WebhookOptions {
-            egress: Egress::new(self.outside.allowed().chain(self.webhook_allow_private.then_some(Allow::Private))),
+            egress: Egress::new(
+                self.integrations.allowed().chain(self.webhook_allow_private.then_some(Allow::Private)),
+            ),
             secret: self.webhook_secret.clone(),
             timeout: None,
         };
-        WebhookClient::new(options).map_err(|what| Failure::usage(format!("--webhook-secret cannot be used: {what}")))
+        WebhookClient::new(options).map_err(|reason| Failure::usage(format!("invalid --webhook-secret: {reason}")))
     }
 
-    /// Why the server does not start, with what this command can do about it.
-    fn why_not(&self, error: runloom_service::Error) -> Failure {
+    /// The failure of a server that does not start, with a hint.
+    fn start_failure(&self, error: runloom_service::Error) -> Failure {
         let is_of_graphs =
             matches!(&error, runloom_service::Error::Core(error) if error.reason == Reason::GraphInvalid);
         let failure = Failure::from(error);
         match &self.graphs {
             Some(folder) if is_of_graphs => {
-                failure.or_hint(format!("runloom graph check {} checks documents without a server", folder.display()))
+                failure.or_hint(format!("check the documents with: runloom graph check {}", folder.display()))
             }
             _ if is_memory(&self.data) => failure,
-            _ => failure.or_hint("--data DIR keeps things elsewhere, --data :memory: nowhere"),
+            _ => failure.or_hint("use another folder with --data DIR, or no storage with --data :memory:"),
         }
     }
 }
 
-/// Who may use LangGraph's API from pages in a browser: as asked, else those of this machine where it is on loopback.
-fn cors(asked: &[String], is_local: bool) -> Cors {
-    match asked {
+/// The origins that may use the HTTP API: as configured; by default those of this machine if it listens on loopback.
+fn cors(origins: &[String], is_local: bool) -> Cors {
+    match origins {
         [] if is_local => Cors::Loopback,
         [] => Cors::Closed,
         [one] if one == "off" => Cors::Closed,
@@ -212,29 +217,48 @@ fn cors(asked: &[String], is_local: bool) -> Cors {
     }
 }
 
-/// An origin as a browser names it, `*`, or `off`.
+/// Parses an origin, `*` or `off`.
 fn origin(text: &str) -> Result<String, String> {
     let host = text.split_once("://").map(|(_, host)| host);
     let is_origin = host.is_some_and(|host| !host.is_empty() && !host.contains('/'));
     if is_origin || ["*", "off"].contains(&text) {
         return Ok(text.to_owned());
     }
-    Err("an origin is a scheme and a host without a path, such as https://app.example.com; or *, or off".to_owned())
+    Err("an origin has a scheme and a host and no path, such as https://app.example.com; or use `*` or `off`"
+        .to_owned())
 }
 
-/// Serves LangGraph's API.
+/// Serves LangGraph's HTTP API until `stop`.
 async fn serve_http(
     listener: TcpListener,
     core: runloom_core::Core,
-    (limits, origins, figures): (&Limits, &[String], Figures),
+    (limits, origins, metrics): (&Limits, &[String], Figures),
     stop: CancellationToken,
 ) -> Result<(), Failure> {
     let cors = cors(origins, listener.local_addr()?.ip().is_loopback());
     let default = runloom_gateway::Options::default();
     let max_body_bytes = default.max_body_bytes.max(limits.request_bytes());
     let compressed_streams = limits.compressed_streams;
-    let figures = Some(figures);
+    let figures = Some(metrics);
     let options = runloom_gateway::Options { cors, max_body_bytes, compressed_streams, figures, ..default };
     let served = runloom_gateway::serve(listener, core, options, stop.cancelled_owned()).await;
     served.map_err(|error| Failure::failed(error.to_string()))
+}
+
+/// The failure of listening for HTTP, with a hint that names the option of the HTTP API.
+fn http_failure(error: runloom_service::Error, address: &str) -> Failure {
+    match error {
+        runloom_service::Error::PortTaken { .. } => Failure::failed(error.to_string())
+            .hint(format!("{}, or turn the API off with --http off", other_port("--http", address))),
+        error => error.into(),
+    }
+}
+
+/// Warns about each API that other machines can reach: there is no TLS and no authentication yet.
+fn warn_if_public(grpc: SocketAddr, http: Option<SocketAddr>) {
+    for (api, address) in [("gRPC", Some(grpc)), ("HTTP", http)] {
+        if let Some(address) = address.filter(|address| !address.ip().is_loopback()) {
+            tracing::warn!(api, %address, "other machines can reach this API, which has no TLS and no authentication");
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! The log: what to write, and how.
+//! The log: its level and its format.
 
 use std::io::IsTerminal;
 
@@ -9,36 +9,37 @@ use tracing_subscriber::{EnvFilter, Layer, fmt, registry::LookupSpan};
 
 use crate::failure::{Failure, Result};
 
-/// What is logged where `RUST_LOG` does not say.
+/// The level if `RUST_LOG` is not set.
 const DEFAULT: &str = "info";
-/// Crates that log what users write to models, or addresses with keys in them: they speak up only where they are asked by name.
+/// Crates that log prompts, or addresses with keys: silent unless `RUST_LOG` names them.
 const SILENT: [&str; 2] = ["genai", "rmcp"];
 
-/// How the log is written.
+/// The format of the log.
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
-    /// Lines for people
+    /// One line of text per entry
     Text,
-    /// A line of JSON each
+    /// One JSON object per line
     Json,
 }
 
-/// Who writes the log.
+/// The layer that writes the log to standard error.
 pub fn layer<S>(format: LogFormat) -> Result<Box<dyn Layer<S> + Send + Sync>>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
-    let asked = std::env::var("RUST_LOG").ok().filter(|text| !text.trim().is_empty());
-    let mut text = asked.clone().unwrap_or_else(|| DEFAULT.to_owned());
+    let variable = std::env::var("RUST_LOG").ok().filter(|text| !text.trim().is_empty());
+    let mut text = variable.clone().unwrap_or_else(|| DEFAULT.to_owned());
     for name in SILENT {
         if !text.contains(name) {
             text = format!("{text},{name}=off");
         }
     }
-    let filter = EnvFilter::try_new(&text)
-        .map_err(|error| Failure::usage(format!("RUST_LOG is `{}`: {error}", asked.as_deref().unwrap_or_default())))?;
-    // Spans of traces are many: they are exported, and are no lines of a log unless they are named.
-    let is_named = asked.is_some_and(|text| text.contains(trace::TARGET));
+    let filter = EnvFilter::try_new(&text).map_err(|error| {
+        Failure::usage(format!("invalid RUST_LOG `{}`: {error}", variable.as_deref().unwrap_or_default()))
+    })?;
+    // The spans of traces are exported and not logged, unless `RUST_LOG` names their target.
+    let is_named = variable.is_some_and(|text| text.contains(trace::TARGET));
     let filter = match format!("{}=off", trace::TARGET).parse() {
         Ok(directive) if !is_named => filter.add_directive(directive),
         _ => filter,

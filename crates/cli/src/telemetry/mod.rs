@@ -1,23 +1,23 @@
-//! What the program tells of itself to those who operate it: a log, traces, figures.
+//! Logs, traces and metrics of the program.
 
-mod figures;
 mod log;
+mod metrics;
 mod traces;
 
 use tracing_subscriber::{layer::SubscriberExt, util::SubscriberInitExt};
 
 use self::traces::Traces;
-pub use self::{figures::figures, log::LogFormat};
+pub use self::{log::LogFormat, metrics::install_metrics};
 use crate::failure::Result;
 
-/// What has to be ended with the program, so that nothing is left untold.
-#[must_use = "spans that are not exported yet are lost"]
+/// The exporters, to be stopped before the program ends.
+#[must_use = "spans that have not been exported are lost"]
 pub struct Telemetry {
     traces: Option<Traces>,
 }
 
 impl Telemetry {
-    /// Begins to log, and to export spans where the environment says where to.
+    /// Starts the log, and the export of spans if the environment names a collector.
     pub fn start(format: LogFormat) -> Result<Self> {
         let log = log::layer(format)?;
         let (traces, spans) = traces::start()?;
@@ -25,7 +25,7 @@ impl Telemetry {
         Ok(Self { traces })
     }
 
-    /// The same for commands that have better to say than what goes on inside: they log where `RUST_LOG` asks for it.
+    /// The same for commands other than `serve`: they log only if `RUST_LOG` is set.
     pub fn quiet() -> Result<Self> {
         let log = match std::env::var_os("RUST_LOG") {
             Some(_) => Some(log::layer(LogFormat::Text)?),
@@ -38,7 +38,7 @@ impl Telemetry {
         Ok(Self { traces })
     }
 
-    /// Exports what is left.
+    /// Exports the remaining spans.
     pub async fn stop(self) {
         if let Some(traces) = self.traces {
             traces.stop().await;

@@ -1,5 +1,5 @@
-//! Spans, exported by OTLP over gRPC where the environment says where to (`OTEL_EXPORTER_OTLP_ENDPOINT`, and the other
-//! variables that OpenTelemetry has for it), and W3C's trace context of callers and of whom runs call.
+//! Export of spans by OTLP over gRPC, if the environment names a collector (`OTEL_EXPORTER_OTLP_ENDPOINT` and the other variables of
+//! OpenTelemetry), and W3C trace context of callers and called services.
 
 use std::{env, time::Duration};
 
@@ -17,17 +17,17 @@ use tracing_subscriber::{Layer, filter::Targets, registry::LookupSpan};
 
 use crate::failure::{Failure, Result};
 
-/// The name of the service where `OTEL_SERVICE_NAME` does not say.
+/// The service name if `OTEL_SERVICE_NAME` is not set.
 const NAME: &str = "runloom";
-/// How long what is left may take to be exported when the program ends.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long the export of the remaining spans may take when the program ends.
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The spans that are exported.
+/// The exporter of spans.
 pub struct Traces {
     provider: SdkTracerProvider,
 }
 
-/// Begins to export spans, where that is asked for.
+/// Starts the export of spans, if the environment asks for it.
 pub fn start<S>() -> Result<(Option<Traces>, Option<Box<dyn Layer<S> + Send + Sync>>)>
 where
     S: Subscriber + for<'a> LookupSpan<'a> + Send + Sync,
@@ -42,14 +42,15 @@ where
         if let Ok(protocol) = env::var(name)
             && !["", "grpc"].contains(&protocol.trim())
         {
-            let what =
-                format!("{name} is `{protocol}`: spans are exported over grpc; a collector's port for it is 4317");
-            return Err(Failure::usage(what));
+            let message =
+                format!("{name} is `{protocol}`, but only `grpc` is supported; collectors listen for it on port 4317");
+            return Err(Failure::usage(message));
         }
     }
-    let exporter = SpanExporter::builder().with_tonic().build().map_err(|error| {
-        Failure::usage(format!("spans cannot be exported as OTEL_EXPORTER_OTLP_ENDPOINT says: {error}"))
-    })?;
+    let exporter = SpanExporter::builder()
+        .with_tonic()
+        .build()
+        .map_err(|error| Failure::usage(format!("invalid OTEL_EXPORTER_OTLP_ENDPOINT: {error}")))?;
     let mut resource = Resource::builder();
     if !is_set("OTEL_SERVICE_NAME") {
         resource = resource.with_service_name(NAME);
@@ -70,27 +71,27 @@ where
 }
 
 impl Traces {
-    /// Exports what is left.
+    /// Exports the remaining spans.
     pub async fn stop(self) {
-        // It waits by holding up its thread.
-        let stopped = tokio::task::spawn_blocking(move || self.provider.shutdown_with_timeout(PATIENCE));
+        // The call blocks its thread.
+        let stopped = tokio::task::spawn_blocking(move || self.provider.shutdown_with_timeout(EXPORT_TIMEOUT));
         if let Ok(Err(error)) = stopped.await {
             tracing::warn!(%error, "some spans were not exported");
         }
     }
 }
 
-/// The trace context of what is under way.
+/// The trace context of the current span.
 fn carried() -> Object {
     let mut headers = Headers(Object::default());
     TraceContextPropagator::new().inject_context(&Span::current().context(), &mut headers);
     headers.0
 }
 
-/// Makes a span part of a caller's trace.
+/// Makes a span a child of the caller's span.
 fn adopt(span: &Span, context: &Object) {
     let parent = TraceContextPropagator::new().extract_with_context(&Context::new(), &Headers(context.clone()));
-    // One that cannot be read is none: the span begins a trace of its own.
+    // If the context is invalid, the span starts a trace of its own.
     if parent.span().span_context().is_valid() {
         let _ = span.set_parent(parent);
     }

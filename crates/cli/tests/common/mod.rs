@@ -1,4 +1,4 @@
-//! The binary, as a shell runs it.
+//! Runs the binary as a shell does.
 #![allow(dead_code, missing_docs, clippy::unwrap_used)]
 
 use std::{
@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How a command ended, and what it wrote.
+/// The exit code and the output of a command.
 #[derive(Debug)]
 pub struct Ended {
     pub code: Option<i32>,
@@ -17,7 +17,7 @@ pub struct Ended {
     pub err: String,
 }
 
-/// The command, with nothing of this shell's own.
+/// The command, without the variables of this environment that it would read.
 pub fn runloom(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_runloom"));
     for (name, _) in std::env::vars() {
@@ -25,7 +25,7 @@ pub fn runloom(args: &[&str]) -> Command {
             command.env_remove(name);
         }
     }
-    // Tests run side by side: who wants this face names a port.
+    // Tests run in parallel: one that needs the HTTP API names a port.
     command.args(args).env("RUNLOOM_HTTP", "off").stdin(Stdio::null());
     command
 }
@@ -67,7 +67,7 @@ pub fn path(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-/// A server of its own; stopped with the test.
+/// A server that is stopped with the test.
 pub struct Server {
     pub address: String,
     pub banner: String,
@@ -83,21 +83,22 @@ impl Server {
 
     /// The same, with variables of the environment.
     pub fn start_in(args: &[&str], environment: &[(&str, &str)]) -> Self {
-        let mut command = runloom(&["serve", "--grpc", "127.0.0.1:0"]);
-        let command = command.args(args).envs(environment.iter().copied());
+        let mut command = runloom(&["serve"]);
+        let default = if args.contains(&"--grpc") { &[][..] } else { &["--grpc", "127.0.0.1:0"] };
+        let command = command.args(default).args(args).envs(environment.iter().copied());
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let (tell, log) = channel();
+        let (send, log) = channel();
         let err = child.stderr.take().unwrap();
         std::thread::spawn(move || {
             for line in BufReader::new(err).lines().map_while(Result::ok) {
-                if tell.send(line).is_err() {
+                if send.send(line).is_err() {
                     break;
                 }
             }
         });
         let mut out = BufReader::new(child.stdout.take().unwrap());
         let mut banner = String::new();
-        while !banner.contains("Ctrl-C stops") {
+        while !banner.contains("Ctrl-C drains") {
             assert!(out.read_line(&mut banner).unwrap() > 0, "{banner}{:?}", log.iter().collect::<Vec<_>>());
         }
         let first = banner.lines().next().unwrap();
@@ -114,7 +115,7 @@ impl Server {
             }
             seen.push(line);
         }
-        panic!("the log does not say `{what}`: {seen:#?}");
+        panic!("the log has no line with `{what}`: {seen:#?}");
     }
 
     /// Sends it a signal.
@@ -155,7 +156,7 @@ pub fn wait(child: &mut Child) -> Option<i32> {
     panic!("it does not end");
 }
 
-/// Reads until something was said.
+/// Reads until a text has been read.
 pub fn read_until(from: &mut impl Read, what: &str) -> String {
     let (mut text, mut byte) = (Vec::new(), [0]);
     while !String::from_utf8_lossy(&text).contains(what) {

@@ -1,4 +1,4 @@
-//! The questions that stop a run: shown, and answered at the prompt or by `--answer`.
+//! Interrupts of a run: printed, and answered at the prompt or by `--answer`.
 
 use std::{collections::VecDeque, io};
 
@@ -14,16 +14,16 @@ use crate::{
     style::{ASK, DIM, STRONG},
 };
 
-/// Where answers come from.
+/// The source of answers.
 pub struct Answers {
-    /// Those that the command line brought along.
+    /// The answers of the command line that have not been used.
     pub given: VecDeque<Value>,
-    /// Whether a person can be asked for more.
+    /// Whether to ask at the prompt when these are used up.
     pub is_interactive: bool,
 }
 
 impl Answers {
-    /// Answers to open questions, by their ids: none where nobody answers.
+    /// Answers open questions, by question id. Returns fewer answers than questions if there is nobody to ask.
     pub async fn to(
         &mut self,
         questions: &[Interrupt],
@@ -34,12 +34,12 @@ impl Answers {
         for question in questions {
             let answer = match self.given.pop_front() {
                 Some(given) => {
-                    show(question, screen)?;
-                    screen.note(&format!("{DIM}answer:{DIM:#} {given}"))?;
+                    print_question(question, screen)?;
+                    screen.status(&format!("{DIM}answer:{DIM:#} {given}"))?;
                     given
                 }
                 None if self.is_interactive => {
-                    show(question, screen)?;
+                    print_question(question, screen)?;
                     input::answer(&line("answer> ", screen, signals).await?)
                 }
                 None => break,
@@ -49,67 +49,72 @@ impl Answers {
         Ok(answers)
     }
 
-    /// Whether to go on from a breakpoint.
-    pub async fn go_on(&mut self, next: &[String], screen: &mut Screen, signals: &mut Signals) -> Result<bool> {
+    /// Asks whether to continue from a breakpoint.
+    pub async fn confirm_continue(
+        &mut self,
+        next: &[String],
+        screen: &mut Screen,
+        signals: &mut Signals,
+    ) -> Result<bool> {
         if !self.is_interactive {
             return Ok(false);
         }
-        screen.note(&stopped(next))?;
-        line("Enter goes on, Ctrl-C leaves> ", screen, signals).await?;
+        screen.status(&breakpoint_text(next))?;
+        line("Enter: continue, Ctrl-C: leave> ", screen, signals).await?;
         Ok(true)
     }
 }
 
-/// What a breakpoint says.
-pub fn stopped(next: &[String]) -> String {
+/// The status line of a breakpoint.
+pub fn breakpoint_text(next: &[String]) -> String {
     match next {
         [] => format!("{ASK}?{ASK:#} stopped at a breakpoint"),
         next => format!("{ASK}?{ASK:#} stopped at a breakpoint before {STRONG}{}{STRONG:#}", next.join(", ")),
     }
 }
 
-/// Shows a question: the text of it where it has one, and all else that it holds.
-pub fn show(question: &Interrupt, screen: &mut Screen) -> io::Result<()> {
+/// Prints a question: its text, if it has one, and its other fields.
+pub fn print_question(question: &Interrupt, screen: &mut Screen) -> io::Result<()> {
     let value = question.value.as_ref().and_then(|v| v.decode().ok()).unwrap_or_default();
-    let (words, rest) = split(&value);
+    let (text, rest) = split(&value);
     let node = if question.node.is_empty() { String::new() } else { format!(" {DIM}({}){DIM:#}", question.node) };
-    screen.note(&format!("{ASK}?{ASK:#} {STRONG}{words}{STRONG:#}{node}"))?;
+    screen.status(&format!("{ASK}?{ASK:#} {STRONG}{text}{STRONG:#}{node}"))?;
     for line in rest.iter().flat_map(|field| field.lines()) {
-        screen.note(&format!("  {line}"))?;
+        screen.status(&format!("  {line}"))?;
     }
     Ok(())
 }
 
-/// The words of a question, and what else it holds, a line each.
+/// The text of a question, and its other fields, one line each.
 fn split(value: &Value) -> (String, Vec<String>) {
     let Value::Object(fields) = value else { return (plain(value), Vec::new()) };
-    let is_words = |key: &&str| fields.get(*key).is_some_and(Value::is_string);
-    let key = ["question", "message", "prompt", "text"].into_iter().find(is_words);
-    let words = key.map_or_else(|| "the run asks:".to_owned(), |key| plain(&fields[key]));
+    let is_text = |key: &&str| fields.get(*key).is_some_and(Value::is_string);
+    let key = ["question", "message", "prompt", "text"].into_iter().find(is_text);
+    let text = key.map_or_else(|| "the run asks:".to_owned(), |key| plain(&fields[key]));
     let rest = fields.iter().filter(|(name, _)| Some(name.as_str()) != key);
-    (words, rest.map(|(name, value)| format!("{DIM}{name}:{DIM:#} {}", plain(value))).collect())
+    (text, rest.map(|(name, value)| format!("{DIM}{name}:{DIM:#} {}", plain(value))).collect())
 }
 
-/// A text as it is, anything else as JSON.
+/// A string without quotes, any other value as JSON.
 fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-/// Reads a line from the person at the terminal.
+/// Reads a line from the terminal.
 async fn line(prompt: &str, screen: &mut Screen, signals: &mut Signals) -> Result<String> {
     screen.prompt(prompt)?;
     let reading = tokio::task::spawn_blocking(|| {
         let mut line = String::new();
         io::stdin().read_line(&mut line).map(|read| (read > 0).then_some(line))
     });
-    let stopped = || Failure::new(Exit::Interrupted, "left without an answer; the question stays open");
+    let stopped = || Failure::new(Exit::Interrupted, "stopped without an answer; the question stays open");
     tokio::select! {
         line = reading => match line {
             Ok(line) => line?.ok_or_else(stopped),
             Err(error) => Err(Failure::failed(error.to_string())),
         },
         _ = signals.next() => {
-            screen.note("")?;
+            screen.status("")?;
             Err(stopped())
         }
     }
@@ -122,11 +127,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_question_is_read_out() {
+    fn a_question_is_split_into_text_and_fields() {
         assert_eq!(split(&json!("sure?")), ("sure?".to_owned(), Vec::new()));
-        let (words, rest) = split(&json!({"question": "Pay?", "amount": 3, "to": "Ada"}));
+        let (text, rest) = split(&json!({"question": "Pay?", "amount": 3, "to": "Ada"}));
         let rest: Vec<String> = rest.iter().map(|line| anstream::adapter::strip_str(line).to_string()).collect();
-        assert_eq!((words.as_str(), rest), ("Pay?", vec!["amount: 3".to_owned(), "to: Ada".to_owned()]));
+        assert_eq!((text.as_str(), rest), ("Pay?", vec!["amount: 3".to_owned(), "to: Ada".to_owned()]));
         assert_eq!(split(&json!(7)).0, "7");
     }
 }

@@ -1,4 +1,4 @@
-//! A run as a person sees it: tokens as they come, nodes and tools as they start and end, progress, and how it ended.
+//! The text view of a run: tokens as they arrive, nodes and tools as they start and end, progress, and the end.
 
 use std::{
     io,
@@ -10,55 +10,55 @@ use runloom::v1::{
     Event, EventKind, Metadata, RunState, StreamRunResponse, Task, TaskPhase, Usage, stream_run_response::Payload,
 };
 
-use super::voices::Voices;
+use super::messages::Messages;
 use crate::{
     screen::Screen,
     style::{BAD, DIM, GOOD, NAME, brief, count, duration},
     wire::to_json,
 };
 
-/// The longest that a tool's arguments, its answer or a custom payload is shown.
+/// The longest shown text of a tool's arguments or result, or of a custom payload, in characters.
 const BRIEF: usize = 100;
 
-/// Shows a run.
-pub struct Show {
-    /// Where.
+/// Prints the parts of a run as text.
+pub struct HumanView {
+    /// Where to print.
     pub screen: Screen,
-    voices: Voices,
-    /// What runs, by task or call: its name, and when it began here and at the server.
+    messages: Messages,
+    /// What is running, by task id or call id: its name, and when it started, here and on the server.
     running: IndexMap<String, (String, Instant, Option<SystemTime>)>,
-    /// Whether every part is shown as data, because modes were named.
-    is_plain: bool,
-    /// Whether anything was shown that came of the run.
+    /// Whether each part is printed as JSON, because `--mode` was given.
+    is_raw: bool,
+    /// Whether any data was printed.
     has_data: bool,
 }
 
-impl Show {
-    /// On a screen. `is_plain`: the parts of the modes that were asked for, as data.
-    pub fn new(screen: Screen, is_plain: bool) -> Self {
-        Self { screen, voices: Voices::default(), running: IndexMap::new(), is_plain, has_data: false }
+impl HumanView {
+    /// Prints to a screen. `is_raw`: prints each part as JSON.
+    pub fn new(screen: Screen, is_raw: bool) -> Self {
+        Self { screen, messages: Messages::default(), running: IndexMap::new(), is_raw, has_data: false }
     }
 
-    /// Whether what came of the run was seen already.
-    pub fn has_shown(&self) -> bool {
-        self.has_data || self.voices.has_spoken()
+    /// Whether any output of the run was printed.
+    pub fn has_output(&self) -> bool {
+        self.has_data || self.messages.has_output()
     }
 
-    /// Shows a part.
+    /// Prints a part.
     pub fn part(&mut self, part: &StreamRunResponse) -> io::Result<()> {
         let Some(payload) = &part.payload else { return Ok(()) };
         match payload {
             Payload::Metadata(metadata) => self.metadata(metadata)?,
             Payload::MessageChunk(chunk) => {
                 let among = self.running.len() > 1;
-                self.voices.chunk(part, chunk, among, &mut self.screen)?;
+                self.messages.chunk(part, chunk, among, &mut self.screen)?;
             }
             Payload::End(_) => {
-                self.voices.end(&mut self.screen)?;
+                self.messages.end(&mut self.screen)?;
                 self.running.clear();
             }
             Payload::Progress(_) => {}
-            payload if self.is_plain => self.plain(part, payload)?,
+            payload if self.is_raw => self.raw(part, payload)?,
             Payload::Task(task) => self.task(part, task)?,
             Payload::Event(event) => self.event(part, event)?,
             Payload::Custom(custom) => {
@@ -67,19 +67,19 @@ impl Show {
             }
             _ => {}
         }
-        self.wait();
+        self.spin();
         Ok(())
     }
 
     fn metadata(&mut self, metadata: &Metadata) -> io::Result<()> {
         match (metadata.state(), metadata.attempt) {
             (RunState::Pending, _) => {
-                self.running.insert(String::new(), ("waits for its turn".to_owned(), Instant::now(), None));
+                self.running.insert(String::new(), ("waiting for its turn".to_owned(), Instant::now(), None));
             }
             (_, 2..) => {
-                self.voices.end(&mut self.screen)?;
-                let text = format!("attempt {}: the server of the one before went down", metadata.attempt);
-                self.screen.note(&format!("{DIM}{text}{DIM:#}"))?;
+                self.messages.end(&mut self.screen)?;
+                let text = format!("attempt {}: the server stopped during the previous attempt", metadata.attempt);
+                self.screen.status(&format!("{DIM}{text}{DIM:#}"))?;
                 self.running.clear();
             }
             _ => {
@@ -93,19 +93,19 @@ impl Show {
         let node = path(&part.namespace, &task.node);
         if task.phase() == TaskPhase::Started {
             let again = if part.task_attempt > 1 { format!(" (try {})", part.task_attempt) } else { String::new() };
-            self.screen.note(&format!("{DIM}▸{DIM:#} {NAME}{node}{NAME:#}{DIM}{again}{DIM:#}"))?;
+            self.screen.status(&format!("{DIM}▸{DIM:#} {NAME}{node}{NAME:#}{DIM}{again}{DIM:#}"))?;
             self.running.insert(part.task_id.clone(), (node, Instant::now(), emitted(part)));
             return Ok(());
         }
-        self.voices.task_ended(&part.task_id, &mut self.screen)?;
+        self.messages.task_ended(&part.task_id, &mut self.screen)?;
         let took = self.took(&part.task_id, part);
         match &task.error {
             Some(error) => {
                 let message = brief(&error.message, 2 * BRIEF);
-                self.screen.note(&format!("{BAD}✗{BAD:#} {node} {}: {message} {took}", error.r#type))
+                self.screen.status(&format!("{BAD}✗{BAD:#} {node} {}: {message} {took}", error.r#type))
             }
-            None if task.interrupts.is_empty() => self.screen.note(&format!("{GOOD}✓{GOOD:#} {node} {took}")),
-            // Its question comes at the end of the run.
+            None if task.interrupts.is_empty() => self.screen.status(&format!("{GOOD}✓{GOOD:#} {node} {took}")),
+            // Its question is printed at the end of the run.
             None => Ok(()),
         }
     }
@@ -114,25 +114,26 @@ impl Show {
         let data = event.data.clone().unwrap_or_default();
         let name = &event.name;
         let json = |json: Option<&runloom::v1::Json>| match json.and_then(|j| j.decode().ok()) {
-            // A tool's answer is a message; its content is what it says.
+            // The result of a tool is a message; print its content.
             Some(value) => text(value.get("content").unwrap_or(&value)),
             None => String::new(),
         };
         match event.kind() {
             EventKind::ToolStart => {
                 let line = format!("{DIM}▸{DIM:#} {NAME}{name}{NAME:#} {DIM}{}{DIM:#}", json(data.input.as_ref()));
-                self.screen.note(&line)?;
+                self.screen.status(&line)?;
                 self.running.insert(event.run_id.clone(), (name.clone(), Instant::now(), emitted(part)));
                 Ok(())
             }
             EventKind::ToolEnd => {
                 let took = self.took(&event.run_id, part);
-                self.screen.note(&format!("{GOOD}✓{GOOD:#} {name} {DIM}→{DIM:#} {} {took}", json(data.output.as_ref())))
+                self.screen
+                    .status(&format!("{GOOD}✓{GOOD:#} {name} {DIM}→{DIM:#} {} {took}", json(data.output.as_ref())))
             }
             EventKind::ToolError => {
                 let took = self.took(&event.run_id, part);
                 let error = data.error.unwrap_or_default();
-                self.screen.note(&format!(
+                self.screen.status(&format!(
                     "{BAD}✗{BAD:#} {name} {}: {} {took}",
                     error.r#type,
                     brief(&error.message, BRIEF)
@@ -148,11 +149,11 @@ impl Show {
 
     fn custom(&mut self, name: Option<&str>, payload: &serde_json::Value) -> io::Result<()> {
         let name = name.map(|name| format!("{name}: ")).unwrap_or_default();
-        self.screen.note(&format!("{DIM}•{DIM:#} {name}{}", report(payload)))
+        self.screen.status(&format!("{DIM}•{DIM:#} {name}{}", report(payload)))
     }
 
-    /// A part as data: the mode, whose it is, and the JSON.
-    fn plain(&mut self, part: &StreamRunResponse, payload: &Payload) -> io::Result<()> {
+    /// Prints a part as JSON, after its mode and node.
+    fn raw(&mut self, part: &StreamRunResponse, payload: &Payload) -> io::Result<()> {
         let json = |json: &Option<runloom::v1::Json>| json.as_ref().and_then(|j| j.decode().ok()).unwrap_or_default();
         let (mode, of, data) = match payload {
             Payload::Value(value) => ("values", String::new(), json(&value.state)),
@@ -173,26 +174,26 @@ impl Show {
         let of = path(&part.namespace, &of);
         let of = if of.is_empty() { String::new() } else { format!(" {NAME}{of}{NAME:#}") };
         self.has_data = true;
-        self.screen.line(&format!("{DIM}{mode}{DIM:#}{of} {data}"))
+        self.screen.write_line(&format!("{DIM}{mode}{DIM:#}{of} {data}"))
     }
 
-    /// Takes what ran off the list, and tells how long it took.
+    /// Removes an entry of `running`, and returns how long it took.
     fn took(&mut self, id: &str, part: &StreamRunResponse) -> String {
         let Some((_, began, emitted_then)) = self.running.shift_remove(id) else { return String::new() };
         let at_server = emitted_then.zip(emitted(part)).and_then(|(then, now)| now.duration_since(then).ok());
         format!("{DIM}{}{DIM:#}", duration(at_server.unwrap_or_else(|| began.elapsed())))
     }
 
-    /// Turns the spinner for what runs.
-    fn wait(&mut self) {
+    /// Shows the spinner with what is running.
+    fn spin(&mut self) {
         if let Some((_, (_, since, _))) = self.running.first() {
             let names: Vec<&str> = self.running.values().map(|(name, ..)| name.as_str()).collect();
             let word = brief(&names.join(", "), 60);
-            self.screen.wait(&word, *since);
+            self.screen.spin(&word, *since);
         }
     }
 
-    /// The last line of a run that came to its end.
+    /// Prints the last line of a run that succeeded.
     pub fn done(&mut self, took: Duration, usage: Option<&Usage>, thread: Option<&str>) -> io::Result<()> {
         let mut words = vec![format!("{GOOD}done{GOOD:#} {DIM}in {}", duration(took))];
         if let Some(usage) = usage.filter(|u| u.input_tokens + u.output_tokens > 0) {
@@ -200,22 +201,22 @@ impl Show {
         }
         words.extend(thread.map(|thread| format!("thread {thread}")));
         self.screen.end_line()?;
-        self.screen.note(&format!("{}{DIM:#}", words.join(" · ")))
+        self.screen.status(&format!("{}{DIM:#}", words.join(" · ")))
     }
 }
 
-/// When the server made a part.
+/// When the server created a part.
 fn emitted(part: &StreamRunResponse) -> Option<SystemTime> {
     part.emit_time.and_then(|time| SystemTime::try_from(time).ok())
 }
 
-/// A node with the subgraphs it is in: `child › plan`.
+/// A node with the subgraphs around it: `child › plan`.
 fn path(namespace: &[String], node: &str) -> String {
     let outer = namespace.iter().filter_map(|segment| segment.split(':').next());
     outer.chain([node]).filter(|name| !name.is_empty()).collect::<Vec<_>>().join(" › ")
 }
 
-/// What a node reports, in few words: its status first, where it has one, and what is beside it.
+/// A custom payload, shortened: its status, if it has one, then its other fields.
 fn report(payload: &serde_json::Value) -> String {
     let words = payload.as_object().and_then(|fields| {
         let (key, words) = ["status", "message", "text"].iter().find_map(|k| fields.get_key_value(*k))?;
@@ -229,7 +230,7 @@ fn report(payload: &serde_json::Value) -> String {
     }
 }
 
-/// A value in few words: a text as it is.
+/// A value, shortened; a string without quotes.
 fn text(value: &serde_json::Value) -> String {
     value.as_str().map_or_else(|| brief(&value.to_string(), BRIEF), |text| brief(text, BRIEF))
 }
@@ -249,10 +250,10 @@ mod tests {
     }
 
     #[test]
-    fn nodes_tools_and_progress_are_told_apart_from_what_is_said() {
-        let (screen, out, notes) = Screen::on_paper(false);
-        let mut show = Show::new(screen, false);
-        show.part(&part(Payload::Task(task(TaskPhase::Started)))).unwrap();
+    fn nodes_tools_and_progress_are_status_lines() {
+        let (screen, out, notes) = Screen::in_memory(false);
+        let mut view = HumanView::new(screen, false);
+        view.part(&part(Payload::Task(task(TaskPhase::Started)))).unwrap();
         let event = |kind: EventKind, data| Event {
             kind: kind.into(),
             name: "weather".into(),
@@ -261,14 +262,14 @@ mod tests {
             ..Default::default()
         };
         let input = runloom::v1::EventData { input: Some(json!({"city": "Oslo"}).into()), ..Default::default() };
-        show.part(&part(Payload::Event(event(EventKind::ToolStart, input)))).unwrap();
+        view.part(&part(Payload::Event(event(EventKind::ToolStart, input)))).unwrap();
         let message = json!({"type": "tool", "content": "snow"});
         let output = runloom::v1::EventData { output: Some(message.into()), ..Default::default() };
-        show.part(&part(Payload::Event(event(EventKind::ToolEnd, output)))).unwrap();
+        view.part(&part(Payload::Event(event(EventKind::ToolEnd, output)))).unwrap();
         let custom = runloom::v1::Custom { payload: Some(json!({"done": 0.5}).into()), ..Default::default() };
-        show.part(&part(Payload::Custom(custom))).unwrap();
-        show.part(&part(Payload::Task(task(TaskPhase::Finished)))).unwrap();
-        show.done(Duration::from_secs(2), None, None).unwrap();
+        view.part(&part(Payload::Custom(custom))).unwrap();
+        view.part(&part(Payload::Task(task(TaskPhase::Finished)))).unwrap();
+        view.done(Duration::from_secs(2), None, None).unwrap();
         assert_eq!(out.text(), "");
         let expected = [
             "▸ plan",
@@ -279,27 +280,27 @@ mod tests {
             "done in 2.0 s",
         ];
         assert_eq!(notes.text().lines().collect::<Vec<_>>(), expected);
-        assert!(!show.has_shown());
+        assert!(!view.has_output());
     }
 
     #[test]
-    fn a_report_is_its_status_and_what_is_beside_it() {
+    fn a_report_is_its_status_and_other_fields() {
         let plain = |payload| anstream::adapter::strip_str(&report(&payload)).to_string();
         assert_eq!(plain(json!({"status": "Looking…", "step": 1, "of": 3})), "Looking… (step 1, of 3)");
         assert_eq!(plain(json!({"percent": 10})), r#"{"percent":10}"#);
-        assert_eq!(plain(json!("as it is")), "as it is");
+        assert_eq!(plain(json!("text")), "text");
     }
 
     #[test]
-    fn modes_that_were_named_are_data() {
-        let (screen, out, _) = Screen::on_paper(false);
-        let mut show = Show::new(screen, true);
+    fn named_modes_are_printed_as_json() {
+        let (screen, out, _) = Screen::in_memory(false);
+        let mut view = HumanView::new(screen, true);
         let update =
             runloom::v1::Update { node: "plan".into(), update: Some(json!({"log": [1]}).into()), ..Default::default() };
         let mut inner = part(Payload::Update(update));
         inner.namespace = vec!["child:0198".into()];
-        show.part(&inner).unwrap();
+        view.part(&inner).unwrap();
         assert_eq!(out.text(), "updates child › plan {\"log\":[1]}\n");
-        assert!(show.has_shown());
+        assert!(view.has_output());
     }
 }
