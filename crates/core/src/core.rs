@@ -5,7 +5,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use parking_lot::Mutex;
 use runloom_engine::{Clock, Graph, SystemClock, ThreadId};
 use runloom_store::Store;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::{Result, Webhooks, graphs::Registry, items::SweptItems, runs::Runner, webhooks::Post};
@@ -38,6 +38,9 @@ pub struct CoreOptions {
     pub drain_timeout: Duration,
     /// The most bytes of JSON in one input, context or state update.
     pub max_json_bytes: usize,
+    /// The most bytes of memory for decoded batches of readers that are behind. One that finds no room reads in smaller
+    /// batches.
+    pub reader_memory: usize,
     /// Who calls webhooks; without one runs that name one are refused.
     pub webhooks: Option<Arc<dyn Webhooks>>,
     /// For how long after the end of its run a webhook that fails is called again.
@@ -61,6 +64,7 @@ impl CoreOptions {
             log_ttl: None,
             drain_timeout: Duration::from_secs(30),
             max_json_bytes: 16 << 20,
+            reader_memory: 128 << 20,
             webhooks: None,
             webhook_patience: Duration::from_secs(24 * 60 * 60),
         }
@@ -86,6 +90,8 @@ pub(crate) struct Inner {
     /// Busy threads whose time is over.
     pub overdue: Mutex<HashSet<ThreadId>>,
     pub post: Post,
+    /// In KiB.
+    pub reader_memory: Arc<Semaphore>,
     pub options: Limits,
     /// Cancelled when the core begins to drain: no run begins any more.
     pub draining: CancellationToken,
@@ -116,6 +122,7 @@ impl Core {
             crons: Notify::new(),
             expiring: Notify::new(),
             overdue: Mutex::default(),
+            reader_memory: Arc::new(Semaphore::new((options.reader_memory >> 10).min(Semaphore::MAX_PERMITS))),
             post: Post::new(options.webhooks, options.webhook_patience),
             options: Limits {
                 recursion_limit: options.recursion_limit,

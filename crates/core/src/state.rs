@@ -183,6 +183,10 @@ impl Core {
             Err(runloom_engine::Error::InvalidStateUpdate { message, .. }) if message.contains("as_node") => {
                 return Err(Error::field("as_node", message).with("graph", &served.name));
             }
+            // A route, or a reducer, refuses what was written: the caller can write something else.
+            Err(error @ runloom_engine::Error::Node { .. }) => {
+                return Err(Error { reason: Reason::InvalidUpdate, ..told(error, id) });
+            }
             Err(error) => return Err(told(error, id)),
         };
         self.inner.runner.fits.lock().put(id, served.revision.clone());

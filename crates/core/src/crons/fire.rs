@@ -6,7 +6,7 @@ use std::time::Duration;
 use runloom_engine::ThreadId;
 use runloom_store::{Cron, Error as StoreError, Firing};
 
-use super::{Schedule, request_of};
+use super::{CronRun, Schedule, request_of};
 use crate::{Core, Error, Reason, Result, RunRequest, timer};
 
 /// How many crons are looked at together.
@@ -64,7 +64,11 @@ impl Core {
         let why = if cron.end_at.is_some_and(|end| end < now) {
             "its end came while no server ran".to_owned()
         } else {
-            match self.prepare(&run_of(cron)).await {
+            let prepared = match run_of(cron) {
+                Ok(request) => self.prepare(&request).await,
+                Err(error) => Err(error),
+            };
+            match prepared {
                 Ok(prepared) => {
                     let (mark, spec) = (prepared.mark, prepared.spec);
                     match self.inner.store.fire_cron(firing(Ok(prepared.new))).await {
@@ -94,8 +98,8 @@ fn is_passing(error: &Error) -> bool {
 }
 
 /// The run that a cron makes: it has the cron's metadata, and its nodes know which cron made it.
-fn run_of(cron: &Cron) -> RunRequest {
-    let mut request = request_of(cron);
+fn run_of(cron: &Cron) -> Result<RunRequest> {
+    let mut request = request_of(cron, CronRun::read(cron)?);
     if cron.keep && cron.thread.is_none() {
         request.thread_id = Some(ThreadId(uuid::Uuid::now_v7()));
         request.create_thread = true;
@@ -103,5 +107,5 @@ fn run_of(cron: &Cron) -> RunRequest {
     let own = std::mem::replace(&mut request.spec.options.metadata, cron.metadata.clone());
     own.iter().for_each(|(key, value)| request.spec.options.metadata.insert(key.clone(), value.clone()));
     request.spec.options.configurable.insert("cron_id", cron.id.to_string());
-    request
+    Ok(request)
 }

@@ -8,10 +8,9 @@ use std::time::SystemTime;
 
 use runloom_engine::{Object, Value};
 use runloom_store::{Cron, CronFilter, CronId, CronSort, CronUpdate, Direction, Multitask, NewCron, Page, PageRequest};
-use serde::{Deserialize, Serialize};
 
 use self::schedule::Schedule;
-use crate::{Core, Error, Result, RunRequest, RunSpec, Target, threads::replacing};
+use crate::{Core, Error, Reason, Result, RunRequest, RunSpec, Target, runs::StoredRequest, threads::replacing};
 
 /// A cron that is asked for.
 #[derive(Clone, Debug, Default)]
@@ -55,34 +54,55 @@ pub struct CronPatch {
     pub run: Option<CronRun>,
 }
 
-/// What a cron asks of each run, as it is kept.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+/// What a cron requests of each run.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct CronRun {
     /// The run.
     pub spec: RunSpec,
-    /// What happens where the thread is busy: the name of a [`Multitask`].
-    multitask: String,
+    multitask: Multitask,
 }
 
 impl CronRun {
     /// A run, and what happens where its thread is busy.
     pub fn new(spec: RunSpec, multitask: Multitask) -> Self {
-        Self { spec, multitask: multitask.name().to_owned() }
+        Self { spec, multitask }
     }
 
-    /// What a cron asks.
+    /// What a cron requests, for APIs that show it. Where that cannot be read this is empty: the cron then makes no run and
+    /// says why.
     pub fn of(cron: &Cron) -> Self {
-        runloom_engine::from_value(&cron.request).unwrap_or_default()
+        Self::read(cron).unwrap_or_else(|error| {
+            tracing::warn!(cron = %cron.id, %error, "a cron is shown without its request");
+            Self::default()
+        })
+    }
+
+    /// What a cron requests.
+    pub(crate) fn read(cron: &Cron) -> Result<Self> {
+        let read = || {
+            let spec = StoredRequest::parse(cron.request.get("spec").unwrap_or(&Value::Null))?.spec;
+            let multitask = match cron.request.get_str("multitask").unwrap_or_default() {
+                "" => Multitask::default(),
+                name => name.parse().map_err(|_| format!("multitask: unknown strategy `{name}`"))?,
+            };
+            Ok(Self { spec, multitask })
+        };
+        read().map_err(|what: String| {
+            let message = format!("the stored request of cron {} cannot be read: {what}", cron.id);
+            Error::new(Reason::Internal, message).with("cron_id", cron.id)
+        })
     }
 
     /// What happens where the thread is busy.
     pub fn multitask(&self) -> Multitask {
-        self.multitask.parse().unwrap_or_default()
+        self.multitask
     }
 
-    fn kept(&self) -> Result<Value> {
-        runloom_engine::to_value(self).map_err(|e| Error::field("run", format!("cannot be kept: {e}")))
+    fn to_value(&self) -> Result<Value> {
+        let mut stored = Object::default();
+        stored.insert("spec", StoredRequest { spec: self.spec.clone(), ..StoredRequest::default() }.to_value()?);
+        stored.insert("multitask", self.multitask.name());
+        Ok(Value::Object(stored))
     }
 }
 
@@ -106,7 +126,7 @@ impl Core {
             enabled: !disabled,
             keep: keep && run.thread_id.is_none(),
             metadata,
-            request: CronRun::new(run.spec, run.multitask).kept()?,
+            request: CronRun::new(run.spec, run.multitask).to_value()?,
             next_at,
         };
         let made = match (self.inner.store.create_cron(new).await, id) {
@@ -126,7 +146,7 @@ impl Core {
     pub async fn update_cron(&self, id: CronId, patch: CronPatch) -> Result<Cron> {
         let old = self.get_cron(id).await?;
         if let Some(run) = &patch.run {
-            let request = request_of(&Cron { request: run.kept()?, ..old.clone() });
+            let request = request_of(&old, run.clone());
             check_run(&request)?;
             self.prepare(&request).await?;
         }
@@ -152,7 +172,7 @@ impl Core {
             enabled: patch.enabled,
             keep: patch.keep.filter(|_| old.thread.is_none()),
             metadata,
-            request: patch.run.map(|run| run.kept()).transpose()?,
+            request: patch.run.map(|run| run.to_value()).transpose()?,
             next_at,
         };
         let changed = self.inner.store.update_cron(id, update).await?;
@@ -195,16 +215,14 @@ fn check_run(run: &RunRequest) -> Result<()> {
     }
 }
 
-/// The run that a cron asks for.
-fn request_of(cron: &Cron) -> RunRequest {
-    let run = CronRun::of(cron);
-    let multitask = run.multitask();
+/// The run that a cron requests.
+fn request_of(cron: &Cron, run: CronRun) -> RunRequest {
     RunRequest {
         thread_id: cron.thread,
         target: Target::Assistant(cron.assistant),
         owner: cron.owner.clone(),
+        multitask: run.multitask,
         spec: run.spec,
-        multitask,
         ..RunRequest::default()
     }
 }

@@ -208,14 +208,14 @@ impl Codec {
         Usage { input_tokens, output_tokens, cached_tokens, reasoning_tokens }
     }
 
-    /// The records of a block, those after a number.
-    pub async fn decode(&self, bytes: &[u8], after: u64) -> Result<Vec<Arc<Record>>> {
+    /// The records of a block, those after a number, until they weigh `most` bytes; at least one where there is one.
+    pub async fn decode(&self, bytes: &[u8], after: u64, most: u64) -> Result<Vec<Arc<Record>>> {
         // What was written is as deep as the engine lets it be, and a little deeper for the block around it.
         let mut text = serde_json::Deserializer::from_slice(bytes);
         text.disable_recursion_limit();
         let block = Block::deserialize(&mut text)
             .map_err(|e| Error::new(Reason::Internal, format!("a part of the run's log cannot be read: {e}")))?;
-        let mut records = Vec::with_capacity(block.records.len());
+        let (mut records, mut weight) = (Vec::new(), 0);
         let (mut pieces, mut seq, mut time) = (Pieces::default(), 0, 0);
         for kept in block.records {
             let is_piece = kept.seq.is_none();
@@ -235,7 +235,11 @@ impl Codec {
             let record = Arc::new(record);
             pieces.note(record.clone());
             if seq > after {
+                weight += record.weight();
                 records.push(record);
+                if weight >= most {
+                    break;
+                }
             }
         }
         Ok(records)

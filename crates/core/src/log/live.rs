@@ -127,14 +127,20 @@ impl Live {
         self.wake();
     }
 
-    /// What follows a number.
-    pub fn after(&self, seq: u64, most: usize) -> Found {
+    /// What follows a number: at most so many records, until they weigh so many bytes.
+    pub fn after(&self, seq: u64, most: usize, most_bytes: u64) -> Found {
         let state = self.state.lock();
         match state.records.front() {
             Some(first) if first.seq > seq + 1 => Found::OnDisk(first.seq),
             Some(_) => {
                 let from = state.records.partition_point(|r| r.seq <= seq);
-                let found: Vec<_> = state.records.iter().skip(from).take(most).cloned().collect();
+                let mut weight = 0;
+                let fits = |record: &&Arc<Record>| {
+                    let had = weight;
+                    weight += record.weight();
+                    had == 0 || weight <= most_bytes
+                };
+                let found: Vec<_> = state.records.iter().skip(from).take(most).take_while(fits).cloned().collect();
                 match (found.is_empty(), state.ended, state.gone) {
                     (false, ..) => Found::Records(found),
                     (true, _, true) => Found::Gone,

@@ -1,7 +1,7 @@
 //! Values as the log keeps them: what a checkpoint holds is referred to, not written again.
 //!
 //! A log that held whole states would grow by the square. So a value that is the very same as a channel of the state the
-//! part was made from is kept as `{"$r": channel}`; a list that begins with such a channel's list as `{"$p": channel, "+":
+//! part was made from, or a long text of such a channel, is kept as `{"$r": channel}`; a list that begins with such a channel's list as `{"$p": channel, "+":
 //! [what follows]}`. An object of the user's own that looks like one of these is kept as `{"$q": object}`.
 
 use std::sync::Arc;
@@ -13,6 +13,9 @@ const DEPTH: usize = 3;
 /// Lists longer than this are not looked into: their items are inputs of somebody's own.
 const BREADTH: usize = 64;
 
+/// Texts from this many bytes on are referred to.
+const LONG_TEXT: usize = 256;
+
 /// Packs a value against the state it was made from. Says through `used` whether it refers to that state.
 pub(super) fn pack(value: &Value, base: Option<&Snapshot>, used: &mut bool) -> Value {
     match base.filter(|b| b.checkpoint.is_some()) {
@@ -22,9 +25,7 @@ pub(super) fn pack(value: &Value, base: Option<&Snapshot>, used: &mut bool) -> V
 }
 
 fn pack_in(value: &Value, base: &Snapshot, used: &mut bool, depth: usize) -> Value {
-    if let Value::List(_) | Value::Object(_) = value
-        && let Some((name, _)) = base.iter().find(|(_, held)| held.same(value))
-    {
+    if let Some((name, _)) = base.iter().find(|(_, held)| is_held(held, value)) {
         *used = true;
         return one("$r", Value::from(name));
     }
@@ -39,6 +40,17 @@ fn pack_in(value: &Value, base: &Snapshot, used: &mut bool, depth: usize) -> Val
         return Value::Object(o);
     }
     each(value, depth, |v, depth| pack_in(v, base, used, depth))
+}
+
+/// Whether a value is that of a channel: the very same list or object, or a long text that reads the same.
+fn is_held(held: &Value, value: &Value) -> bool {
+    match (held, value) {
+        (Value::String(held), Value::String(text)) => {
+            text.len() >= LONG_TEXT && (Arc::ptr_eq(held, text) || held == text)
+        }
+        (_, Value::List(_) | Value::Object(_)) => held.same(value),
+        _ => false,
+    }
 }
 
 /// A value with what is in it packed, as far as it is looked into; what looks like a reference is quoted at any depth.
@@ -150,6 +162,19 @@ mod tests {
         assert_eq!(packed, value!({"messages": {"$r": "messages"}, "topic": "tea"}));
         let input = value!({"other": 1});
         assert_eq!(there_and_back(&input, &base), (input.clone(), false));
+    }
+
+    #[test]
+    fn a_long_text_is_referred_to_and_a_short_one_is_not() {
+        let text = "d".repeat(300_000);
+        let base = Snapshot { values: vec![None, Some(Value::from(text.as_str()))], ..snapshot() };
+        // The same text, read again from a checkpoint, and within an event's input.
+        for value in [value!({"topic": (text.clone())}), value!({"input": {"docs": (text.clone())}})] {
+            let (packed, used) = there_and_back(&value, &base);
+            assert!(used && packed.to_string().len() < 100, "{} bytes", packed.to_string().len());
+        }
+        let other = value!({"topic": (text + "x")});
+        assert!(!there_and_back(&other, &base).1);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use runloom_engine::{
     stream::{EventKind, Mode, Modes, Payload},
 };
 use runloom_store::{ReadLimit, Run, RunStatus};
+use tokio::{sync::OwnedSemaphorePermit, task::JoinHandle};
 
 use super::{
     codec::Codec,
@@ -24,17 +25,32 @@ use crate::{Core, Error, Reason, Recording, Result, RunSpec, runs::StoredRequest
 
 /// How many records are taken from memory at once.
 const BATCH: usize = 128;
+/// The bytes of records that any reader may have decoded. Bounds what a reader costs that does not read.
+const SMALL_BATCH: u64 = 32 << 10;
+/// The bytes of records that a reader decodes at once where the memory for readers allows it.
+const LARGE_BATCH: u64 = 512 << 10;
+/// A block of the log is some times larger decoded than encoded.
+const EXPANSION: u64 = 8;
 
 /// A reader of a run's log: its records in order, ending after the [`End`](Body::End). Dropping it is a reader that left.
 pub struct RunReader {
     state: Reader,
 }
 
-/// What is at hand is given without a future: a stream of tokens goes through here one by one.
+/// What is at hand is returned without a future: a stream of tokens goes through here one by one.
 enum Reader {
     At(Box<Cursor>),
-    Filling(BoxFuture<'static, (Box<Cursor>, Result<()>)>),
+    /// A task of its own reads from the store: it ends, and gives back what it holds of the store, whether or not this
+    /// reader is polled.
+    Reading(JoinHandle<(Box<Cursor>, Result<()>)>),
+    Waiting(BoxFuture<'static, (Box<Cursor>, Result<()>)>),
     Over,
+}
+
+impl RunReader {
+    pub(super) fn new(cursor: Cursor) -> Self {
+        Self { state: Reader::At(Box::new(cursor)) }
+    }
 }
 
 impl Stream for RunReader {
@@ -42,36 +58,61 @@ impl Stream for RunReader {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         loop {
-            self.state = match std::mem::replace(&mut self.state, Reader::Over) {
-                Reader::At(mut cursor) => {
+            let (cursor, result) = match &mut self.state {
+                Reader::At(cursor) => {
                     if let Some(record) = cursor.pop() {
-                        self.state = Reader::At(cursor);
                         return Poll::Ready(Some(Ok(record)));
                     }
                     if cursor.done {
                         return Poll::Ready(None);
                     }
-                    if cursor.take_live() {
-                        Reader::At(cursor)
-                    } else {
-                        Reader::Filling(Box::pin(async move {
-                            let filled = cursor.fill().await;
-                            (cursor, filled)
-                        }))
-                    }
+                    let next = cursor.look();
+                    let Reader::At(mut cursor) = std::mem::replace(&mut self.state, Reader::Over) else { continue };
+                    self.state = match next {
+                        Ok(Next::Ready) => Reader::At(cursor),
+                        Ok(Next::Store(before)) => Reader::Reading(tokio::spawn(async move {
+                            let read = cursor.read(before).await;
+                            (cursor, read)
+                        })),
+                        Ok(Next::Wait) => Reader::Waiting(Box::pin(async move {
+                            let waited = cursor.wait().await;
+                            (cursor, waited)
+                        })),
+                        Err(error) => return Poll::Ready(Some(Err(error))),
+                    };
+                    continue;
                 }
-                Reader::Filling(mut filling) => match filling.as_mut().poll(cx) {
-                    Poll::Ready((cursor, Ok(()))) => Reader::At(cursor),
-                    Poll::Ready((_, Err(error))) => return Poll::Ready(Some(Err(error))),
-                    Poll::Pending => {
-                        self.state = Reader::Filling(filling);
-                        return Poll::Pending;
+                Reader::Reading(task) => match std::task::ready!(Pin::new(task).poll(cx)) {
+                    Ok(read) => read,
+                    Err(_) => {
+                        self.state = Reader::Over;
+                        let error =
+                            Error::new(Reason::Internal, "reading the log ended early: the server is going down");
+                        return Poll::Ready(Some(Err(error)));
                     }
                 },
+                Reader::Waiting(wait) => std::task::ready!(wait.as_mut().poll(cx)),
                 Reader::Over => return Poll::Ready(None),
             };
+            match result {
+                Ok(()) => self.state = Reader::At(cursor),
+                Err(error) => {
+                    self.state = Reader::Over;
+                    return Poll::Ready(Some(Err(error)));
+                }
+            }
         }
     }
+}
+
+/// What a reader does next.
+enum Next {
+    /// Records are at hand.
+    Ready,
+    /// Read the store, up to before this number.
+    Store(u64),
+    /// Wait for more.
+    Wait,
 }
 
 /// One reader's place and what it has at hand.
@@ -82,6 +123,8 @@ pub(super) struct Cursor {
     reading: Option<Reading>,
     after: u64,
     ready: VecDeque<Arc<Record>>,
+    /// The memory that a large batch takes, until all of it has been read.
+    _room: Option<OwnedSemaphorePermit>,
     modes: Modes,
     options: ReadOptions,
     /// True where nothing more is to come that is not on disk.
@@ -116,7 +159,7 @@ impl Core {
             let record = cursor.codec.unlogged(now, attempt, opening.into());
             cursor.ready.push_front(Arc::new(record));
         }
-        Ok(RunReader { state: Reader::At(Box::new(cursor)) })
+        Ok(RunReader::new(cursor))
     }
 }
 
@@ -175,6 +218,7 @@ impl Cursor {
             codec,
             live,
             ready: VecDeque::new(),
+            _room: None,
             modes,
             options,
             is_late,
@@ -196,22 +240,6 @@ impl Cursor {
         self.core.inner.runner.attempt_of(self.live.run)
     }
 
-    /// The next record; `None` after the end.
-    pub async fn next(&mut self) -> Option<Result<Arc<Record>>> {
-        loop {
-            if let Some(record) = self.pop() {
-                return Some(Ok(record));
-            }
-            if self.done {
-                return None;
-            }
-            if let Err(error) = self.fill().await {
-                self.done = true;
-                return Some(Err(error));
-            }
-        }
-    }
-
     /// The next record of those at hand that the reader wants. Nothing follows the end.
     fn pop(&mut self) -> Option<Arc<Record>> {
         while !self.done
@@ -231,34 +259,46 @@ impl Cursor {
         None
     }
 
-    /// Takes what is in memory. Says whether there was anything.
-    fn take_live(&mut self) -> bool {
+    /// Takes what is in memory, or returns what to do instead.
+    fn look(&mut self) -> Result<Next> {
         if self.is_late {
-            return false;
+            return Ok(Next::Store(u64::MAX));
         }
-        let Found::Records(records) = self.live.after(self.after, BATCH) else { return false };
-        self.ready.extend(records);
-        true
+        Ok(match self.live.after(self.after, BATCH, SMALL_BATCH) {
+            Found::Records(records) => {
+                self.ready.extend(records);
+                Next::Ready
+            }
+            Found::OnDisk(before) => Next::Store(before),
+            Found::Gone => return Err(self.not_found()),
+            // All of it is on disk now; what this reader has not seen is there.
+            Found::Ended => {
+                self.is_late = true;
+                Next::Ready
+            }
+            // The first time, what was there before may be on disk alone.
+            Found::Wait if !self.is_caught_up => Next::Store(u64::MAX),
+            Found::Wait => Next::Wait,
+        })
     }
 
-    /// Gets what follows, or waits for it.
-    async fn fill(&mut self) -> Result<()> {
-        if self.is_late {
-            if !self.read_disk(u64::MAX).await? {
-                self.end_of_kept().await?;
-            }
-            return Ok(());
+    /// Reads the store, up to before a number.
+    async fn read(&mut self, before: u64) -> Result<()> {
+        let has_read = self.read_disk(before).await?;
+        match (has_read, before) {
+            (true, _) => {}
+            (false, _) if self.is_late => self.end_of_stored().await?,
+            (false, u64::MAX) => self.is_caught_up = true,
+            // An attempt ended without these numbers.
+            (false, before) => self.after = before - 1,
         }
-        if self.find().await? {
-            return Ok(());
-        }
-        // The first time, what was there before may be on disk alone.
-        if !self.is_caught_up {
-            self.is_caught_up = !self.read_disk(u64::MAX).await?;
-            return Ok(());
-        }
+        Ok(())
+    }
+
+    /// Waits until more has come.
+    async fn wait(&mut self) -> Result<()> {
         let mut waiting = self.live.waiting();
-        if self.find().await? {
+        if !matches!(self.live.after(self.after, 1, 0), Found::Wait) {
             return Ok(());
         }
         tokio::select! {
@@ -273,7 +313,7 @@ impl Cursor {
     }
 
     /// Where the log of a run that is over holds nothing more, the run itself says how it ended.
-    async fn end_of_kept(&mut self) -> Result<()> {
+    async fn end_of_stored(&mut self) -> Result<()> {
         let store = &self.core.inner.store;
         let (run, bounds) = tokio::try_join!(store.get_run(self.live.run), store.log_bounds(self.live.run))?;
         if self.after + 1 < bounds.oldest {
@@ -286,42 +326,35 @@ impl Cursor {
         Ok(())
     }
 
-    /// Looks for what follows. Says whether there is more to be done than to wait.
-    async fn find(&mut self) -> Result<bool> {
-        match self.live.after(self.after, BATCH) {
-            Found::Records(records) => self.ready.extend(records),
-            Found::OnDisk(before) => {
-                if !self.read_disk(before).await? {
-                    // An attempt ended without these numbers.
-                    self.after = before - 1;
-                }
-            }
-            Found::Gone => return Err(self.not_found()),
-            // All of it is on disk now; what this reader has not seen is there.
-            Found::Ended => self.is_late = true,
-            Found::Wait => return Ok(false),
-        }
-        Ok(true)
-    }
-
     /// Reads what is on disk, up to before a number. Says whether there was anything.
     async fn read_disk(&mut self, before: u64) -> Result<bool> {
-        let rows = self.core.inner.store.read_log(self.live.run, self.after + 1, ReadLimit::default()).await;
+        self._room = None;
+        let kib = u32::try_from(LARGE_BATCH >> 10).unwrap_or(u32::MAX);
+        self._room = self.core.inner.reader_memory.clone().try_acquire_many_owned(kib).ok();
+        let most = if self._room.is_some() { LARGE_BATCH } else { SMALL_BATCH };
+        // The first row is read whatever its size; it is decoded as far as there is room.
+        let limit =
+            ReadLimit { bytes: usize::try_from(most / EXPANSION).unwrap_or(usize::MAX), ..ReadLimit::default() };
+        let rows = self.core.inner.store.read_log(self.live.run, self.after + 1, limit).await;
         let rows = match rows {
             Ok(rows) => rows,
             Err(runloom_store::Error::NotFound { .. }) => return Err(self.not_found()),
             Err(error) => return Err(error.into()),
         };
-        let mut any = false;
+        self.ready.shrink_to(BATCH);
+        let mut weight = 0;
         for row in rows {
-            for record in self.codec.decode(&row.bytes, self.after).await? {
+            if weight >= most {
+                break;
+            }
+            for record in self.codec.decode(&row.bytes, self.after, most - weight).await? {
                 if record.seq < before {
-                    any = true;
+                    weight += record.weight();
                     self.ready.push_back(record);
                 }
             }
         }
-        Ok(any)
+        Ok(weight > 0)
     }
 
     fn not_found(&self) -> Error {
@@ -375,4 +408,82 @@ fn covers(recorded: Modes, asked: Modes) -> bool {
         if modes.covers(both) { modes.with(Mode::Debug) } else { modes }
     };
     with(recorded).covers(asked)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::{FutureExt, StreamExt};
+    use runloom_engine::{RunId, value};
+    use runloom_store_memory::MemoryStore;
+
+    use super::*;
+    use crate::{CoreOptions, Recording, RunRequest, RunSpec, Start, Target};
+
+    const READERS: usize = 50;
+
+    async fn ended_run(reader_memory: usize) -> (Core, RunId) {
+        let document = format!(
+            "runloom: v1\nname: long\nstate: {{ messages: {{ reducer: messages }} }}\nmodels:\n  m: {{ scripted: {{ responses: \
+             [ {{ content: \"{}\" }} ] }} }}\nnodes:\n  a: {{ chat_model: {{ model: m }} }}\nedges:\n  - {{ from: START, to: a \
+             }}\n",
+            "word ".repeat(20_000)
+        );
+        let documents = vec![("long.yaml".to_owned(), document)];
+        let options = CoreOptions { documents, reader_memory, ..CoreOptions::new(Arc::new(MemoryStore::new())) };
+        let core = Core::start(options).await.unwrap();
+        let start = Start::Input(value!({"messages": [{"role": "user", "content": "go"}]}));
+        let recording = Recording { modes: Modes::from(Mode::Messages).bits(), ..Recording::default() };
+        let request = RunRequest {
+            target: Target::Graph("long".to_owned()),
+            spec: RunSpec { recording, ..RunSpec::new(start) },
+            ..RunRequest::default()
+        };
+        let run = core.create_run(request).await.unwrap().0.id;
+        assert_eq!(core.wait_run(run).await.unwrap().end.status, RunStatus::Succeeded);
+        (core, run)
+    }
+
+    fn held(reader: &RunReader) -> u64 {
+        let Reader::At(cursor) = &reader.state else { return 0 };
+        cursor.ready.iter().map(|record| record.weight()).sum()
+    }
+
+    /// Fault V3: each of them held 16 to 30 MB.
+    #[tokio::test]
+    async fn readers_that_stall_hold_a_small_batch_each_and_large_ones_within_the_memory_for_readers() {
+        let memory = 2 * LARGE_BATCH;
+        let (core, run) = ended_run(memory as usize).await;
+        let mut readers = Vec::new();
+        for _ in 0..READERS {
+            let mut reader = core.read_run(run, ReadOptions::default()).await.unwrap();
+            reader.next().await.unwrap().unwrap();
+            readers.push(reader);
+        }
+        let large = readers.iter().filter(|reader| held(reader) > SMALL_BATCH + 4096).count();
+        assert_eq!(large, 2, "as many as there is memory for");
+        let all: u64 = readers.iter().map(held).sum();
+        assert!(all < memory + READERS as u64 * (SMALL_BATCH + 4096), "{all} bytes");
+        // A small batch after the other is the whole log, and what a large one took comes free with it.
+        let mut read = Vec::new();
+        for reader in readers.drain(..3).rev() {
+            read.push(reader.map(|record| record.unwrap().seq).collect::<Vec<_>>().await);
+        }
+        assert!(read[0].len() > 10_000, "{} records", read[0].len());
+        assert!(read.iter().all(|seqs| *seqs == read[0]));
+        drop(readers);
+        assert_eq!(core.inner.reader_memory.available_permits() as u64, memory >> 10);
+    }
+
+    /// Fault V1: what reads the store ends although its reader is not polled any more.
+    #[tokio::test]
+    async fn a_reader_that_is_not_polled_gives_back_what_it_holds_of_the_store() {
+        let (core, run) = ended_run(0).await;
+        let mut reader = core.read_run(run, ReadOptions::default()).await.unwrap();
+        assert!(reader.next().now_or_never().is_none());
+        let Reader::Reading(task) = &reader.state else { panic!("it reads the store") };
+        while !task.is_finished() {
+            tokio::task::yield_now().await;
+        }
+        assert!(reader.next().await.unwrap().is_ok());
+    }
 }

@@ -9,6 +9,7 @@ use std::{
 };
 
 use futures_core::{Stream, stream::BoxStream};
+use futures_util::StreamExt;
 use runloom_engine::{
     CheckpointId, Object, RunId, ThreadId,
     checkpoint::{CheckpointFilter, Source},
@@ -16,7 +17,7 @@ use runloom_engine::{
 use runloom_store::{Direction, PageRequest, Run, RunFilter};
 
 use super::{
-    read::Cursor,
+    read::{Cursor, RunReader},
     record::{ReadOptions, Record},
 };
 use crate::{Core, Error, Reason, Result, runs::StoredRequest};
@@ -48,7 +49,7 @@ struct Follow {
     thread: ThreadId,
     options: ReadOptions,
     news: tokio::sync::watch::Receiver<u64>,
-    now: Option<Cursor>,
+    now: Option<RunReader>,
     /// Where in the runs this reader stands.
     at: (RunId, u64),
     seen: HashSet<RunId>,
@@ -116,7 +117,7 @@ impl Core {
 impl Follow {
     async fn begin(&mut self, after: Option<&str>, wants_writes: bool) -> Result<()> {
         let invalid = || Error::new(Reason::CursorInvalid, "the cursor is not one that a stream of this thread gave");
-        let runs = self.runs().await?;
+        let runs = runs_of(self.core.clone(), self.thread).await?;
         let written = match after {
             None => {
                 // From now on: what is under way is read from here, what is over is not read.
@@ -126,7 +127,11 @@ impl Follow {
                     self.at = (last.id, last.last_seq);
                 }
                 let latest = CheckpointFilter { limit: Some(1), ..CheckpointFilter::default() };
-                let latest = if wants_writes { self.checkpoints(latest).await?.pop() } else { None };
+                let latest = if wants_writes {
+                    checkpoints_of(self.core.clone(), self.thread, latest).await?.pop()
+                } else {
+                    None
+                };
                 latest.map_or(After::Time(SystemTime::UNIX_EPOCH), |(id, _)| After::Checkpoint(id))
             }
             Some(cursor) => {
@@ -157,13 +162,6 @@ impl Follow {
         Ok(())
     }
 
-    /// The thread's checkpoints by filter, the newest first.
-    async fn checkpoints(&self, filter: CheckpointFilter) -> Result<Vec<(CheckpointId, SystemTime)>> {
-        let found = self.core.inner.store.checkpointer_by_hand().list(self.thread, "", filter).await;
-        let found = found.map_err(|error| Error::new(Reason::StoreUnavailable, error.to_string()))?;
-        Ok(found.into_iter().map(|saved| (saved.checkpoint.id, saved.checkpoint.created_at)).collect())
-    }
-
     /// The next checkpoint that was made by hand, of those made before the next run began.
     async fn written(&mut self, next: Option<&Run>) -> Result<Option<CheckpointId>> {
         let Some(Writes { after, found }) = &self.writes else { return Ok(None) };
@@ -173,7 +171,7 @@ impl Follow {
             let (mut fresh, mut before, mut size) = (VecDeque::new(), None, 1);
             'all: loop {
                 let filter = CheckpointFilter { before, metadata: metadata.clone(), limit: Some(size) };
-                let page = self.checkpoints(filter).await?;
+                let page = checkpoints_of(self.core.clone(), self.thread, filter).await?;
                 let is_last = page.len() < size;
                 for (id, made) in page {
                     if !after.is_before(id, made) {
@@ -200,25 +198,6 @@ impl Follow {
         Ok(Some(id))
     }
 
-    /// The runs of the thread that have begun, or ended without having, in that order.
-    async fn runs(&self) -> Result<Vec<Run>> {
-        let mut all = Vec::new();
-        let mut page = PageRequest::first(1000);
-        loop {
-            let filter = RunFilter { thread: Some(self.thread), ..RunFilter::default() };
-            let got = self.core.inner.store.list_runs(filter, Direction::Ascending, page).await?;
-            all.extend(got.items);
-            match got.next {
-                Some(token) => page = PageRequest::after(1000, token),
-                None => {
-                    all.retain(|r| moved(r).is_some());
-                    all.sort_by_key(moved);
-                    return Ok(all);
-                }
-            }
-        }
-    }
-
     async fn open(&mut self, run: RunId, after: u64) -> Result<()> {
         let run = self.core.inner.store.get_run(run).await?;
         // The modes a reader asks for are those it wants of whatever a run records.
@@ -226,14 +205,14 @@ impl Follow {
         let recorded = spec.recording.modes();
         let modes = self.options.modes.map(|m| m.iter().filter(|m| recorded.has(*m)).collect());
         let options = ReadOptions { after, modes, ..self.options.clone() };
-        self.now = Some(Cursor::open(self.core.clone(), run, &spec, options).await?);
+        self.now = Some(RunReader::new(Cursor::open(self.core.clone(), run, &spec, options).await?));
         Ok(())
     }
 
     async fn next(&mut self) -> Option<Result<(ThreadPart, String)>> {
         while !self.failed {
-            if let Some(cursor) = &mut self.now {
-                match cursor.next().await {
+            if let Some(reader) = &mut self.now {
+                match reader.next().await {
                     Some(Ok(record)) => {
                         self.at = (record.run_id, record.seq);
                         let at = format!("{}:{}", record.run_id, record.seq);
@@ -250,7 +229,7 @@ impl Follow {
                 continue;
             }
             self.news.borrow_and_update();
-            let next = match self.runs().await {
+            let next = match runs_of(self.core.clone(), self.thread).await {
                 Ok(runs) => runs.into_iter().find(|r| !self.seen.contains(&r.id)),
                 Err(error) => {
                     self.failed = true;
@@ -292,6 +271,36 @@ impl Follow {
             }
         }
         None
+    }
+}
+
+/// The thread's checkpoints by filter, the newest first.
+async fn checkpoints_of(
+    core: Core,
+    thread: ThreadId,
+    filter: CheckpointFilter,
+) -> Result<Vec<(CheckpointId, SystemTime)>> {
+    let found = core.inner.store.checkpointer_by_hand().list(thread, "", filter).await;
+    let found = found.map_err(|error| Error::new(Reason::StoreUnavailable, error.to_string()))?;
+    Ok(found.into_iter().map(|saved| (saved.checkpoint.id, saved.checkpoint.created_at)).collect())
+}
+
+/// The runs of a thread that have begun, or ended without having, in that order.
+async fn runs_of(core: Core, thread: ThreadId) -> Result<Vec<Run>> {
+    let mut all = Vec::new();
+    let mut page = PageRequest::first(1000);
+    loop {
+        let filter = RunFilter { thread: Some(thread), ..RunFilter::default() };
+        let got = core.inner.store.list_runs(filter, Direction::Ascending, page).await?;
+        all.extend(got.items);
+        match got.next {
+            Some(token) => page = PageRequest::after(1000, token),
+            None => {
+                all.retain(|r| moved(r).is_some());
+                all.sort_by_key(moved);
+                return Ok(all);
+            }
+        }
     }
 }
 

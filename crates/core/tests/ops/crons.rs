@@ -57,9 +57,9 @@ async fn a_cron_fires_at_each_of_its_times_once(store: Arc<dyn Store>) {
     assert_eq!(times[0], seconds(made.next_at.unwrap()));
     let first = found.last().unwrap();
     assert!(first.stateless, "unless it is to be kept");
-    assert_eq!(first.request.get("metadata").unwrap().get_str("team"), Some("red"));
+    assert_eq!(RunSpec::of(first).options.metadata.get_str("team"), Some("red"));
     let id = made.id.to_string();
-    assert_eq!(first.request.get("configurable").unwrap().get_str("cron_id"), Some(&*id));
+    assert_eq!(RunSpec::of(first).options.configurable.get_str("cron_id"), Some(&*id));
     let end = core.wait_run(first.id).await.unwrap().end;
     assert_eq!(end.values.unwrap().get("n"), Some(&Value::Int(20)));
     let count = runs(&core).await.len();

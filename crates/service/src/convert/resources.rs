@@ -4,7 +4,7 @@ use runloom::{
     json::NotExact,
     v1::{self, JsonEncoding},
 };
-use runloom_core::{Error, GraphInfo, GraphSource, Recording, Schemas};
+use runloom_core::{Error, GraphInfo, GraphSource, Recording, RunOptions, Schemas};
 use runloom_engine::{
     Object, Value,
     graph::{Drawing, DrawnNode},
@@ -21,7 +21,7 @@ use crate::{
 
 /// A run.
 pub(crate) fn run(run: &Run, encoding: JsonEncoding) -> Result<v1::Run, NotExact> {
-    let durability = match run.request.get_str("durability") {
+    let durability = match RunOptions::stored(run, "durability").and_then(Value::as_str) {
         Some("sync") => v1::Durability::Sync,
         Some("exit") => v1::Durability::Exit,
         _ => v1::Durability::Async,
@@ -32,7 +32,7 @@ pub(crate) fn run(run: &Run, encoding: JsonEncoding) -> Result<v1::Run, NotExact
         Multitask::Interrupt => v1::MultitaskStrategy::Interrupt,
         Multitask::Rollback => v1::MultitaskStrategy::Rollback,
     };
-    let metadata = run.request.get("metadata").and_then(Value::as_object).cloned().unwrap_or_default();
+    let metadata = RunOptions::stored(run, "metadata").and_then(Value::as_object).cloned().unwrap_or_default();
     let usage: Option<Usage> = run.usage.as_ref().and_then(|usage| runloom_engine::from_value(usage).ok());
     Ok(v1::Run {
         run_id: run.id.to_string(),

@@ -9,7 +9,7 @@ use runloom::v1::{
     RunState, StreamRunRequest, StreamRunResponse, WaitRunRequest, WaitRunResponse, runs_server::Runs,
     wait_run_request,
 };
-use runloom_core::{Attending, Error, Outcome, ReadOptions, Reason, Recording, RunRequest, store};
+use runloom_core::{Attending, Error, Outcome, ReadOptions, Reason, Recording, RunOptions, RunRequest, store};
 use runloom_engine::{Object, RunId, ThreadId, Value, trace};
 use runloom_store::{CancelAction, Page, RunFilter, RunStatus};
 use tonic::{Request, Response, Status, metadata::MetadataMap};
@@ -103,7 +103,7 @@ impl Api {
             let page = self.core.list_runs(filter.clone(), request).await?;
             found.next = page.next;
             let has = |run: &store::Run| {
-                let of_run = run.request.get("metadata").and_then(Value::as_object);
+                let of_run = RunOptions::stored(run, "metadata").and_then(Value::as_object);
                 metadata.is_empty() || of_run.is_some_and(|of_run| store::contains(of_run, metadata))
             };
             found.items.extend(page.items.into_iter().filter(has));

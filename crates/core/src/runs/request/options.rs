@@ -4,6 +4,7 @@ use runloom_engine::{
     Answer, Breakpoints, CheckpointId, Command, Goto, Input, Object, RunConfig, Update, Value, checkpoint::Durability,
     command::Send,
 };
+use runloom_store::Run;
 use serde::{Deserialize, Serialize};
 
 use super::Recording;
@@ -45,6 +46,12 @@ pub struct RunOptions {
 }
 
 impl RunOptions {
+    /// A stored option of a run, without parsing the rest of its request.
+    pub fn stored<'r>(run: &'r Run, name: &str) -> Option<&'r Value> {
+        // The first format was flat.
+        run.request.get("options").map_or_else(|| run.request.get(name), |options| options.get(name))
+    }
+
     /// When checkpoints have to be on disk.
     pub fn durability(&self) -> Result<Durability> {
         match &*self.durability {
