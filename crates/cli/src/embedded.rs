@@ -49,6 +49,7 @@ impl Embedded {
     /// Drains the server and closes its store.
     pub async fn stop(self) {
         self.server.drain().await;
+        self.server.core().close().await;
         self.integrations.stop().await;
     }
 }

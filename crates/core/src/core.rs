@@ -166,4 +166,11 @@ impl Core {
             tracing::error!(%error, "what was written last may not be on disk");
         }
     }
+
+    /// Closes the store, after [`drain`](Self::drain) and once no API serves any more: the process may end then.
+    pub async fn close(&self) {
+        if let Err(error) = self.inner.store.close().await {
+            tracing::error!(%error, "the store did not close in order; the next start repairs it");
+        }
+    }
 }

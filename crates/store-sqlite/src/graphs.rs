@@ -64,7 +64,7 @@ impl Graphs for SqliteStore {
             if tx.one("SELECT 1 FROM graphs WHERE name = ?1", [&name], |_| Ok(()))?.is_none() {
                 return Err(Error::not_found(What::Graph, name));
             }
-            let using = "SELECT id FROM runs WHERE status < 2 AND graph = ?1 ORDER BY n LIMIT 1";
+            let using = "SELECT id FROM runs INDEXED BY runs_open WHERE status < 2 AND graph = ?1 ORDER BY n LIMIT 1";
             if let Some(run) = tx.one(using, [&name], |row| row.uuid())? {
                 return Err(Error::InUse { what: What::Graph, id: name, by: format!("run {run}") });
             }

@@ -11,6 +11,8 @@ mod graphs;
 mod items;
 mod log;
 mod open;
+#[cfg(test)]
+mod plans;
 mod queue;
 mod readers;
 mod run_rows;
@@ -30,6 +32,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use runloom_engine::items::{ItemStore, NodeCache};
 use rusqlite::Connection;
 use tokio::sync::watch;
@@ -56,7 +59,7 @@ struct Inner {
     folder: PathBuf,
     shared: Arc<Shared>,
     readers: Arc<Readers>,
-    writer: Option<JoinHandle<()>>,
+    writer: Mutex<Option<JoinHandle<()>>>,
     _lock: File,
 }
 
@@ -77,7 +80,7 @@ impl SqliteStore {
             .name("runloom-store".into())
             .spawn(move || writer::run(conn, &for_writer))
             .map_err(|error| Error::Unavailable(format!("no thread could be started: {error}")))?;
-        let inner = Inner { folder: options.folder, shared, readers, writer: Some(writer), _lock: lock };
+        let inner = Inner { folder: options.folder, shared, readers, writer: Mutex::new(Some(writer)), _lock: lock };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -119,7 +122,7 @@ impl Drop for Inner {
         // Before the writer: the last connection to close puts the log away, which one that only reads cannot.
         self.readers.close();
         self.shared.queue.close();
-        if let Some(writer) = self.writer.take()
+        if let Some(writer) = self.writer.lock().take()
             && writer.thread().id() != std::thread::current().id()
         {
             // It has told of itself, should it have failed.
@@ -159,6 +162,18 @@ impl Store for SqliteStore {
 
     async fn flush(&self) -> Result<()> {
         self.inner.shared.begin(0, |_| Ok(())).await
+    }
+
+    async fn close(&self) -> Result<()> {
+        // First the readers: while one has the file open, the log cannot be emptied.
+        self.inner.readers.close_all().await;
+        self.inner.shared.queue.close();
+        let Some(writer) = self.inner.writer.lock().take() else { return Ok(()) };
+        let joined = tokio::task::spawn_blocking(move || writer.join()).await;
+        match joined {
+            Ok(Ok(())) => Ok(()),
+            _ => Err(Error::Unavailable("the writer ended in a panic; the log says more".into())),
+        }
     }
 
     async fn ping(&self) -> Result<()> {

@@ -65,6 +65,7 @@ pub(crate) fn connect(options: &OpenOptions) -> Result<Connection> {
     let mut conn = Connection::open(&file)
         .map_err(|error| Error::NotWritable { folder: options.folder.clone(), reason: failed(error).to_string() })?;
     migrate(&mut conn, &file)?;
+    forget_statistics(&conn)?;
     tune(&conn)?;
     let mode: String = conn.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0)).map_err(failed)?;
     if mode != "wal" {
@@ -89,6 +90,18 @@ pub(crate) fn tune(conn: &Connection) -> Result<()> {
     conn.set_prepared_statement_cache_capacity(256);
     conn.pragma_update(None, "cache_size", -16 * 1024).map_err(failed)?;
     conn.pragma_update(None, "temp_store", "memory").map_err(failed)?;
+    Ok(())
+}
+
+/// Removes statistics that an earlier version has left: without any, the planner chooses by the schema alone, and chooses the same at every size.
+fn forget_statistics(conn: &Connection) -> Result<()> {
+    let has: bool = conn
+        .query_row("SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'sqlite_stat1')", [], |row| row.get(0))
+        .map_err(failed)?;
+    if has {
+        // Dropping the table has every connection plan anew.
+        conn.execute_batch("DROP TABLE sqlite_stat1").map_err(failed)?;
+    }
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use std::{ops::ControlFlow, time::SystemTime};
 
 use runloom_engine::{Object, Value};
-use rusqlite::{Connection, ErrorCode, OptionalExtension, Params, Row, types::FromSql};
+use rusqlite::{CachedStatement, Connection, ErrorCode, OptionalExtension, Params, Row, types::FromSql};
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
@@ -48,7 +48,7 @@ pub(crate) trait Sql {
 
 impl Sql for Connection {
     fn run(&self, sql: &str, params: impl Params) -> Result<usize> {
-        self.prepare_cached(sql).and_then(|mut statement| statement.execute(params)).map_err(failed)
+        prepare(self, sql)?.execute(params).map_err(failed)
     }
 
     fn one<T>(
@@ -57,7 +57,7 @@ impl Sql for Connection {
         params: impl Params,
         read: impl FnOnce(&mut Columns<'_>) -> Result<T>,
     ) -> Result<Option<T>> {
-        let mut statement = self.prepare_cached(sql).map_err(failed)?;
+        let mut statement = prepare(self, sql)?;
         let row =
             statement.query_row(params, |row| Ok(read(&mut Columns { row, at: 0 }))).optional().map_err(failed)?;
         row.transpose()
@@ -69,7 +69,7 @@ impl Sql for Connection {
         params: impl Params,
         mut read: impl FnMut(&mut Columns<'_>) -> Result<ControlFlow<()>>,
     ) -> Result<()> {
-        let mut statement = self.prepare_cached(sql).map_err(failed)?;
+        let mut statement = prepare(self, sql)?;
         let mut rows = statement.query(params).map_err(failed)?;
         while let Some(row) = rows.next().map_err(failed)? {
             if read(&mut Columns { row, at: 0 })?.is_break() {
@@ -78,6 +78,13 @@ impl Sql for Connection {
         }
         Ok(())
     }
+}
+
+/// A statement that stays prepared.
+fn prepare<'c>(conn: &'c Connection, sql: &str) -> Result<CachedStatement<'c>> {
+    #[cfg(test)]
+    crate::plans::check(conn, sql);
+    conn.prepare_cached(sql).map_err(failed)
 }
 
 /// The columns of a row, read from left to right.

@@ -151,8 +151,10 @@ pub(crate) fn run(conn: Connection, shared: &Shared) {
             }
         }
     }
-    if let Err(error) = conn.execute_batch("PRAGMA optimize") {
-        tracing::debug!(%error, "the statistics for the query planner were not brought up to date");
+    // No `PRAGMA optimize` here: statistics of a small file are wrong once it has grown, and the planner would scan tables by them.
+    let truncated: rusqlite::Result<bool> = conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0));
+    if truncated != Ok(false) {
+        tracing::warn!(?truncated, "the write-ahead log was not emptied; the next start reads it");
     }
 }
 

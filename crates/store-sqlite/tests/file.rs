@@ -317,3 +317,56 @@ async fn a_file_of_the_first_schema_is_brought_up_to_date_with_what_is_in_it() {
     assert!(f.store.waiting_crons(9).await.unwrap().is_empty());
     assert!(f.store.waiting_deliveries(9).await.unwrap().is_empty());
 }
+
+#[tokio::test]
+async fn a_store_that_is_closed_leaves_one_file_though_handles_remain() {
+    let folder = tempfile::tempdir().unwrap();
+    let f = open(folder.path());
+    let thread = f.thread().await;
+    // Not awaited: what waits is written.
+    drop(f.store.ping());
+    f.store.close().await.unwrap();
+    let wal = folder.path().join("runloom.db-wal");
+    assert!(std::fs::metadata(&wal).map_or(0, |file| file.len()) == 0, "the log is empty or gone");
+    assert!(matches!(f.store.get_thread(thread).await, Err(Error::Unavailable(_))), "later calls are refused");
+    assert!(matches!(f.store.ping().await, Err(Error::Unavailable(_))));
+    f.store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn reads_that_are_never_polled_again_hold_up_no_other_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let f = open_with(OpenOptions { readers: 2, ..OpenOptions::new(folder.path()) }, TestClock::new());
+    let thread = f.thread().await;
+    // As the body of a response is that its client does not read: polled once or twice, and then held.
+    let mut stalled: Vec<_> = (0..64).map(|_| Box::pin(f.store.get_thread(thread))).collect();
+    for _ in 0..3 {
+        for read in &mut stalled {
+            let _ = futures_util::poll!(read);
+        }
+        tokio::task::yield_now().await;
+    }
+    for _ in 0..10 {
+        let read = tokio::time::timeout(Duration::from_secs(10), f.store.get_thread(thread));
+        read.await.expect("held up by reads that nothing polls").unwrap();
+    }
+}
+
+#[tokio::test]
+async fn statistics_of_an_earlier_version_are_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(open(folder.path()));
+    let file = folder.path().join("runloom.db");
+    let has_statistics = || {
+        let conn = rusqlite::Connection::open(&file).unwrap();
+        let sql = "SELECT count(*) FROM sqlite_schema WHERE name = 'sqlite_stat1'";
+        conn.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap() > 0
+    };
+    // What `PRAGMA optimize` of a small file leaves.
+    rusqlite::Connection::open(&file).unwrap().execute_batch("ANALYZE").unwrap();
+    assert!(has_statistics());
+    let f = open(folder.path());
+    f.thread().await;
+    drop(f);
+    assert!(!has_statistics());
+}

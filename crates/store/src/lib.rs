@@ -79,6 +79,12 @@ pub trait Store:
     /// Resolves when every write that began before is durable, or has failed.
     async fn flush(&self) -> Result<()>;
 
+    /// Writes what waits, and lets go of what is open: after it every call is refused. Called once, before the process ends; a store that is dropped
+    /// without it is left as by a crash, which the next start repairs.
+    async fn close(&self) -> Result<()> {
+        self.flush().await
+    }
+
     /// Makes a small durable write, and so tells whether writes work now.
     async fn ping(&self) -> Result<()>;
 

@@ -151,11 +151,12 @@ impl Serve {
 
         let stop = CancellationToken::new();
         let core = server.core().clone();
+        let http_core = core.clone();
         let grpc = async { server.serve(listener, stop.clone().cancelled_owned()).await.map_err(Failure::from) };
         let http = async {
             match http {
                 None => Ok(()),
-                Some(http) => serve_http(http, core, (&self.limits, &self.cors, metrics), stop.clone()).await,
+                Some(http) => serve_http(http, http_core, (&self.limits, &self.cors, metrics), stop.clone()).await,
             }
         };
         let mut serving = std::pin::pin!(async { tokio::try_join!(grpc, http) });
@@ -169,6 +170,7 @@ impl Serve {
         tokio::select! {
             ended = serving => {
                 ended?;
+                core.close().await;
                 tracing::info!("stopped");
                 Ok(Exit::Ok)
             }
