@@ -172,6 +172,12 @@ fn hint(error: &runloom::Error) -> Option<String> {
         R::RecursionLimit => {
             "look for a loop in the graph, or raise the limit: runloom serve --recursion-limit N".to_owned()
         }
+        R::LimitReached if of("limit") == "step_tasks" => {
+            "look at where the graph sends its tasks, or raise the limit: runloom serve --max-step-tasks N".to_owned()
+        }
+        R::LimitReached if of("limit") == "state_bytes" => {
+            "keep large data outside the state, or raise the limit: runloom serve --max-state SIZE".to_owned()
+        }
         R::Internal => "this is a fault of the server; its log has the details".to_owned(),
         _ => return None,
     })

@@ -24,6 +24,8 @@ pub struct CoreOptions {
     pub clock: Arc<dyn Clock>,
     /// The limit of supersteps where neither run nor assistant names one.
     pub recursion_limit: u32,
+    /// The most tasks of a step, and bytes of a state, of any run.
+    pub run_limits: runloom_engine::Limits,
     /// The longest a run may take where it names no limit.
     pub run_timeout: Option<Duration>,
     /// The most runs under way at once.
@@ -57,6 +59,7 @@ impl CoreOptions {
             brought: runloom_document::Registry::new(),
             clock: Arc::new(SystemClock),
             recursion_limit: runloom_engine::DEFAULT_RECURSION_LIMIT,
+            run_limits: runloom_engine::Limits::default(),
             run_timeout: None,
             max_running: 10_000,
             max_attempts: 4,
@@ -102,6 +105,7 @@ pub(crate) struct Inner {
 /// The options that operations look at.
 pub(crate) struct Limits {
     pub recursion_limit: u32,
+    pub run_limits: runloom_engine::Limits,
     pub run_timeout: Option<Duration>,
     pub max_attempts: u32,
     pub max_running: usize,
@@ -126,6 +130,7 @@ impl Core {
             post: Post::new(options.webhooks, options.webhook_patience),
             options: Limits {
                 recursion_limit: options.recursion_limit,
+                run_limits: options.run_limits,
                 run_timeout: options.run_timeout,
                 max_attempts: options.max_attempts,
                 max_running: options.max_running,

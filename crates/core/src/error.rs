@@ -128,6 +128,7 @@ pub(crate) fn known_key(key: &str) -> Option<&'static str> {
         "channel",
         "type",
         "limit",
+        "maximum",
         "thread_id",
         "run_id",
         "assistant_id",
@@ -244,6 +245,10 @@ impl From<engine::Error> for Error {
             }
             E::InvalidStateUpdate { graph, .. } => new(Reason::InvalidUpdate).with("graph", graph),
             E::RecursionLimit { graph, limit } => new(Reason::RecursionLimit).with("graph", graph).with("limit", limit),
+            E::LimitReached { graph, node, name, limit, .. } => {
+                let error = new(Reason::LimitReached).with("graph", graph).with("limit", name).with("maximum", limit);
+                if node.is_empty() { error } else { error.with("node", node) }
+            }
             E::Node { graph, node, error } => {
                 let reason = if &*error.kind == "NodeTimeoutError" { Reason::NodeTimeout } else { Reason::NodeFailed };
                 let new = new(reason).with("graph", graph).with("node", node).with("type", &error.kind);

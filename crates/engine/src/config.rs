@@ -60,6 +60,22 @@ impl Breakpoints {
     }
 }
 
+/// How much a run may make a graph hold at once. A run that would go past a limit fails with
+/// [`Error::LimitReached`](crate::Error::LimitReached).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The most tasks of one step, Sends included. Default 10,000.
+    pub step_tasks: u64,
+    /// The most bytes of JSON, about, that a state may take with the Sends that wait beside it. Default 512 MiB.
+    pub state_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { step_tasks: 10_000, state_bytes: 512 << 20 }
+    }
+}
+
 /// What a run is given beside its input. `RunConfig::default()` runs a graph without a thread and tells updates.
 #[derive(Clone, Debug)]
 pub struct RunConfig {
@@ -73,6 +89,8 @@ pub struct RunConfig {
     pub checkpoint_id: Option<CheckpointId>,
     /// The most supersteps.
     pub recursion_limit: u32,
+    /// How many tasks a step, and how many bytes a state may have.
+    pub limits: Limits,
     /// The most tasks at once; none means all of a step.
     pub max_concurrency: Option<usize>,
     /// Tags of the run, which everything in it inherits.
@@ -114,6 +132,7 @@ impl Default for RunConfig {
             attempt: 1,
             checkpoint_id: None,
             recursion_limit: DEFAULT_RECURSION_LIMIT,
+            limits: Limits::default(),
             max_concurrency: None,
             tags: Vec::new(),
             metadata: Object::default(),

@@ -31,6 +31,11 @@ pub enum Error {
          the `recursion_limit` config key. (graph `{graph}`)"
     )]
     RecursionLimit { graph: String, limit: u32 },
+    /// A step would have more tasks, or a state more bytes, than the run's limits allow.
+    #[error(
+        "graph `{graph}`{}: {message}, or raise the limit `{name}`, which is {limit}", at_node(.node)
+    )]
+    LimitReached { graph: String, node: String, name: &'static str, limit: u64, message: String },
     /// A node failed.
     #[error("{error}")]
     Node { graph: String, node: String, error: NodeFailure },
@@ -69,6 +74,10 @@ pub enum Error {
     Checkpointer { graph: String, error: CheckpointError },
 }
 
+fn at_node(node: &str) -> String {
+    if node.is_empty() { String::new() } else { format!(", node `{node}`") }
+}
+
 fn written_by(nodes: &[String]) -> String {
     match nodes {
         [] => String::new(),
@@ -97,6 +106,7 @@ impl Error {
                 "InvalidUpdateError"
             }
             Self::RecursionLimit { .. } => "GraphRecursionError",
+            Self::LimitReached { .. } => "GraphLimitError",
             Self::Node { error, .. } => &error.kind,
             Self::RunTimeout { .. } => "TimeoutError",
             Self::Cancelled { .. } => "CancelledError",

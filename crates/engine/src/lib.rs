@@ -17,7 +17,7 @@ pub mod value;
 
 pub use channel::{ChannelSpec, Reducer};
 pub use command::{Answer, Command, END, Goto, Output, START, Update, overwrite};
-pub use config::{Breakpoints, DEFAULT_RECURSION_LIMIT, Input, RunConfig};
+pub use config::{Breakpoints, DEFAULT_RECURSION_LIMIT, Input, Limits, RunConfig};
 pub use error::{CheckpointError, Error, MAX_FAILURE_BYTES, NodeError, NodeFailure};
 pub use graph::{
     CachePolicy, FromState, Graph, GraphBuilder, Node, NodeSpec, RetryPolicy, Route, Runtime, State, StateGraph,

@@ -14,6 +14,12 @@ pub(super) struct Limits {
     /// Maximum number of supersteps of a run, unless the run sets a limit
     #[arg(long, env = "RUNLOOM_RECURSION_LIMIT", value_name = "N", default_value_t = runloom_engine::DEFAULT_RECURSION_LIMIT, value_parser = clap::value_parser!(u32).range(1..))]
     recursion_limit: u32,
+    /// Maximum number of tasks of one step of a graph, Sends included. A run that needs more fails
+    #[arg(long, env = "RUNLOOM_MAX_STEP_TASKS", value_name = "N", default_value_t = runloom_engine::Limits::default().step_tasks, value_parser = clap::value_parser!(u64).range(1..))]
+    max_step_tasks: u64,
+    /// Maximum size of a graph's state, in bytes of JSON (approximate): 64MiB, 2GiB. A run that needs more fails
+    #[arg(long, env = "RUNLOOM_MAX_STATE", value_name = "SIZE", default_value = "512MiB", value_parser = bytes)]
+    max_state: usize,
     /// Maximum duration of a run, unless the run sets a timeout: 10m. Default: no limit
     #[arg(long, env = "RUNLOOM_RUN_TIMEOUT", value_name = "TIME", value_parser = duration)]
     run_timeout: Option<Duration>,
@@ -57,6 +63,8 @@ impl Limits {
     /// Applies the limits of the core.
     pub fn set(&self, core: &mut CoreOptions) {
         core.recursion_limit = self.recursion_limit;
+        core.run_limits =
+            runloom_engine::Limits { step_tasks: self.max_step_tasks, state_bytes: self.max_state as u64 };
         core.run_timeout = self.run_timeout;
         core.max_running = self.max_running as usize;
         core.max_attempts = self.max_attempts;
@@ -108,7 +116,7 @@ mod tests {
         let mut set = CoreOptions::new(Arc::new(MemoryStore::new()));
         limits.set(&mut set);
         let values = |o: &CoreOptions| {
-            let limits = (o.recursion_limit, o.run_timeout, o.max_running, o.max_attempts);
+            let limits = (o.recursion_limit, o.run_limits, o.run_timeout, o.max_running, o.max_attempts);
             (limits, o.log_ttl, o.stateless_ttl, o.max_json_bytes)
         };
         assert_eq!(values(&core), values(&set));

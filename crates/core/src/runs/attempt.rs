@@ -201,6 +201,7 @@ impl Core {
             thread_id: Some(thread.id),
             run_id: Some(run.id),
             attempt: attempt.number,
+            limits: self.inner.options.run_limits,
             ..spec.options.config(&spec.recording, self.inner.options.recursion_limit)?
         };
         let is_sync = config.durability == Durability::Sync;

@@ -1,6 +1,9 @@
 //! The messages reducer, and messages as LangChain's JSON.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use uuid::Uuid;
 
@@ -218,13 +221,14 @@ pub(super) fn from_empty(value: &Value) -> Result<List, String> {
 /// All messages in order, where each has an id that is not known yet, and none is a `remove`.
 fn all_new(writes: &[List], at: &MessageIndex) -> Result<Option<List>, String> {
     let mut added = List::default();
-    let mut seen: Vec<&Arc<str>> = Vec::new();
+    let mut seen: HashSet<&Arc<str>, foldhash::fast::RandomState> = HashSet::default();
+    let is_one = writes.iter().map(List::len).sum::<usize>() <= 1;
     for message in writes.iter().flat_map(List::iter) {
         let id = id(message).ok_or("a message's id must be a string")?;
-        if at.at.contains_key(id) || seen.contains(&id) || message.get_str("type") == Some("remove") {
+        let is_repeated = !is_one && !seen.insert(id);
+        if is_repeated || at.at.contains_key(id) || message.get_str("type") == Some("remove") {
             return Ok(None);
         }
-        seen.push(id);
         added.push(message.clone());
     }
     Ok(Some(added))

@@ -6,6 +6,7 @@ mod context;
 mod control;
 mod finish;
 mod leave;
+mod limits;
 mod pending;
 mod resume;
 mod scope;

@@ -4,6 +4,7 @@ use super::{
     channels::Channels,
     control::Next,
     finish::{Saver, WITHIN_NS},
+    limits::{Pacer, Written},
     pending,
     resume::{self, Stand},
     superstep::{Superstep, command_writes},
@@ -258,6 +259,8 @@ pub(crate) fn restore(
             replaying: false,
             shown: None,
             entered: None,
+            pacer: Pacer::new(),
+            written: Written::default(),
             level,
         });
     };
@@ -281,6 +284,8 @@ pub(crate) fn restore(
         replaying: false,
         shown: None,
         entered: None,
+        pacer: Pacer::new(),
+        written: Written::default(),
         level,
     })
 }

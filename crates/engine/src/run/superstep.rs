@@ -2,7 +2,10 @@
 
 mod show;
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tracing::Instrument;
@@ -12,6 +15,7 @@ use super::{
     context::TaskPath,
     control::Next,
     finish::Saver,
+    limits::{self, Pacer, Written},
     scope::{Level, Questions},
     task::{Ended, Task},
     tell::input_value,
@@ -48,6 +52,9 @@ pub(crate) struct Superstep {
     pub shown: Option<Object>,
     /// The state after the input was applied, for a subgraph that shares channels with its parent.
     pub entered: Option<SnapshotRef>,
+    pub pacer: Pacer,
+    /// What the tasks of this step have written.
+    pub written: Written,
 }
 
 /// What a graph's run came to.
@@ -153,6 +160,7 @@ impl Superstep {
             if self.level.run.queue.len() > 0 {
                 tokio::task::yield_now().await;
             }
+            self.pacer.pause().await;
             if self.step > self.stop {
                 self.tell_checkpoint();
                 return Err(Error::RecursionLimit {
@@ -166,6 +174,7 @@ impl Superstep {
                 self.enter(input)?;
                 continue;
             }
+            limits::check_tasks(self.graph(), &self.level.run.config.limits, &self.next)?;
             let mut tasks = self.plan()?;
             self.tell_checkpoint();
             if tasks.is_empty() {
@@ -176,7 +185,7 @@ impl Superstep {
                 return Ok(Stopped::Interrupted(Vec::new()));
             }
             self.reuse(&mut tasks);
-            self.tell_starts(&tasks);
+            self.tell_starts(&tasks).await;
             let span = trace::superstep(&self.level, self.step, tasks.len());
             let ended = self.execute(tasks).instrument(span).await?;
             self.taken += 1;
@@ -221,6 +230,7 @@ impl Superstep {
         self.next.follow(&graph, &out);
         self.next.last.push(None);
         self.next.settle();
+        limits::check_state(&graph, &self.level.run.config.limits, &self.channels, &self.next, |_| Vec::new())?;
         let record = TaskRecord {
             task: id,
             node: START.into(),
@@ -282,9 +292,10 @@ impl Superstep {
             return;
         }
         let graph = self.level.graph.clone();
+        let records: HashMap<TaskId, &TaskRecord> = self.records.iter().map(|r| (r.task, r)).collect();
         for task in tasks {
             task.tries = 1 + cut_off;
-            let Some(record) = self.records.iter().find(|r| r.task == task.id) else { continue };
+            let Some(record) = records.get(&task.id).copied() else { continue };
             task.tries = 1 + cut_off.max(record.tries);
             match &record.outcome {
                 Some(Outcome::Done(writes)) if !self.replaying => {
@@ -316,7 +327,9 @@ impl Superstep {
         // Cached ones are told first, as they were: in the order of the step.
         for task in tasks.iter().filter(|t| t.ended.is_some()) {
             self.tell_end(task, &base);
+            self.pacer.pause().await;
         }
+        self.written = Written::default();
         let mut waiting: VecDeque<usize> = (0..tasks.len()).filter(|i| tasks[*i].ended.is_none()).collect();
         if let [only] = waiting.make_contiguous() {
             let only = *only;
@@ -343,6 +356,7 @@ impl Superstep {
             if let Some(i) = waiting.pop_front() {
                 running.push(start(i, &tasks[i]));
             }
+            self.pacer.pause().await;
         }
         Ok(tasks)
     }
@@ -359,11 +373,16 @@ impl Superstep {
         self.saver.put_task(&self.level, record);
         task.ended = Some(ended);
         self.tell_end(task, base);
+        let graph = &self.level.graph;
         match &task.ended {
+            Some(Ended::Done(writes)) => {
+                let node = &graph.inner.nodes[task.node].name;
+                Ok(self.written.add(graph, &self.level.run.config.limits, node, writes)?)
+            }
             Some(Ended::Failed(failure)) => Err(match failure.share() {
                 NodeError::Failed(error) => Error::Node {
-                    graph: self.graph().name().to_string(),
-                    node: self.graph().inner.nodes[task.node].name.to_string(),
+                    graph: graph.name().to_string(),
+                    node: graph.inner.nodes[task.node].name.to_string(),
                     error,
                 }
                 .into(),
@@ -403,8 +422,11 @@ impl Superstep {
             if self.next.last.last() != Some(&Some(*node)) {
                 self.next.last.push(Some(*node));
             }
+            self.pacer.pause().await;
         }
         self.next.settle();
+        let limits = &self.level.run.config.limits;
+        limits::check_state(&graph, limits, &self.channels, &self.next, |channel| writers(&graph, &all, channel))?;
         self.records.clear();
         self.finish_step(applied, Source::Loop);
         self.saver.pace(&self.level).await?;

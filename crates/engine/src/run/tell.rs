@@ -100,7 +100,7 @@ impl TaskScope {
 
 impl Superstep {
     /// Tells that tasks begin, where that is wanted.
-    pub fn tell_starts(&self, tasks: &[Task]) {
+    pub async fn tell_starts(&mut self, tasks: &[Task]) {
         if !self.level.wants_any(task_modes()) {
             return;
         }
@@ -111,6 +111,7 @@ impl Superstep {
                 meta: scope.meta(),
                 time: self.level.run.clock.now(),
             }));
+            self.pacer.pause().await;
         }
     }
 
