@@ -2,14 +2,13 @@
 
 use std::{collections::HashMap, fmt, sync::Arc};
 
-use jsonschema::{PatternOptions, Retrieve, Uri, Validator};
 use runloom_engine::{ChannelSpec, Graph, Object, Reducer, Value, command::OVERWRITE, value};
 
 use crate::{Error, SchemaCost, nearest::or_known};
 
 /// A compiled JSON Schema.
 pub(crate) struct Schema {
-    validator: Validator,
+    schema: runloom_schema::Schema,
     cost: SchemaCost,
 }
 
@@ -22,15 +21,6 @@ impl fmt::Debug for Schema {
 /// The types of JSON Schema.
 const TYPES: [&str; 7] = ["string", "integer", "number", "boolean", "array", "object", "null"];
 
-/// Refuses to fetch: a schema comes from outside, and may not make the server call anywhere.
-struct Nothing;
-
-impl Retrieve for Nothing {
-    fn retrieve(&self, uri: &Uri<String>) -> Result<serde_json::Value, Box<dyn std::error::Error + Send + Sync>> {
-        Err(format!("`{uri}` is not fetched; write the schema out, or refer to a part of it by `#/$defs/…`").into())
-    }
-}
-
 impl Schema {
     /// Compiles a schema. What it refers to outside itself is refused.
     pub fn compile(schema: &Value) -> Result<Self, String> {
@@ -38,21 +28,18 @@ impl Schema {
         if !json.is_object() && !json.is_boolean() {
             return Err(format!("a JSON Schema is a map, not {}", schema.kind()));
         }
-        let validator = jsonschema::options()
-            .with_retriever(Nothing)
-            // Patterns that match in time linear in the text.
-            .with_pattern_options(PatternOptions::regex())
-            .build(&json)
-            .map_err(|error| {
-                let path = error.instance_path().to_string();
-                if let (true, Some(found)) = (path.ends_with("/type"), error.instance().as_str()) {
-                    return format!("there is no JSON type `{found}`{} (at {path})", or_known(found, TYPES));
+        let cost = SchemaCost::of(schema);
+        let schema = runloom_schema::Schema::compile(&json).map_err(|error| {
+            let path = error.path;
+            match error.text {
+                Some(found) if path.ends_with("/type") => {
+                    format!("there is no JSON type `{found}`{} (at {path})", or_known(&found, TYPES))
                 }
-                let text = error.to_string();
-                let text = text.rsplit_once("retrieving it failed: ").map_or(&*text, |(_, own)| own);
-                if path.is_empty() { text.to_owned() } else { format!("{text} (at {path})") }
-            })?;
-        Ok(Self { validator, cost: SchemaCost::of(schema)? })
+                _ if path.is_empty() => error.message,
+                _ => format!("{} (at {path})", error.message),
+            }
+        })?;
+        Ok(Self { schema, cost: cost? })
     }
 
     /// What does not fit, and where; the first three of it.
@@ -62,18 +49,11 @@ impl Schema {
         }
         self.cost.check(value)?;
         let json = value.to_json();
-        let faults: Vec<String> = self
-            .validator
-            .iter_errors(&json)
-            .take(3)
-            .map(|error| {
-                let path = error.instance_path().to_string();
-                let text = cut(&error.to_string());
-                if path.is_empty() {
-                    text
-                } else {
-                    format!("{}: {text}", path.trim_start_matches('/').replace('/', "."))
-                }
+        let violations = self.schema.violations(&json, 3).into_iter();
+        let faults: Vec<String> = violations
+            .map(|violation| match violation.path.trim_start_matches('/').replace('/', ".") {
+                path if path.is_empty() => violation.message,
+                path => format!("{path}: {}", violation.message),
             })
             .collect();
         if faults.is_empty() { Ok(()) } else { Err(faults.join("; ")) }
@@ -81,14 +61,6 @@ impl Schema {
 }
 
 const MAX_DEPTH: usize = 128;
-
-/// An error shows the value it is about; not a whole document of it.
-fn cut(text: &str) -> String {
-    match text.char_indices().nth(300) {
-        None => text.to_owned(),
-        Some((end, _)) => format!("{}…", &text[..end]),
-    }
-}
 
 /// The JSON Schemas of a graph.
 #[derive(Clone, Debug, PartialEq)]

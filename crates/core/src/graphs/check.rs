@@ -1,8 +1,8 @@
 //! Whether a JSON value fits a schema: every place where it does not, and numbers taken as the schema says.
 
-use jsonschema::{PatternOptions, ValidationError, Validator, error::ValidationErrorKind};
 use runloom_document::SchemaCost;
 use runloom_engine::Value;
+use runloom_schema::Schema;
 
 use crate::{Error, Reason, Result};
 
@@ -15,7 +15,7 @@ const MOST: usize = 50;
 /// A schema, compiled.
 pub(crate) struct Check {
     schema: Value,
-    validator: Validator,
+    compiled: Schema,
     cost: SchemaCost,
     /// Whether the schema speaks of integers at all.
     has_integers: bool,
@@ -24,17 +24,15 @@ pub(crate) struct Check {
 impl Check {
     /// Compiles a schema. `place` names it in the error.
     pub fn new(schema: &Value, graph: &str, place: &str) -> Result<Self> {
-        // Patterns that match in time linear in the text: schemas come from outside, and so does what they are held to.
-        let options = jsonschema::options().with_pattern_options(PatternOptions::regex());
         let unusable = |fault: String| {
             let what = format!("is not a JSON Schema that can be used: {fault}");
             let mut error = Error::new(Reason::GraphInvalid, format!("graph `{graph}`: {place} {what}"));
             error.fields.push((place.to_owned(), what));
             error.with("graph", graph)
         };
-        let validator = options.build(&schema.to_json()).map_err(|fault| unusable(short(&fault)))?;
+        let compiled = Schema::compile(&schema.to_json()).map_err(|error| unusable(error.message))?;
         let cost = SchemaCost::of(schema).map_err(unusable)?;
-        Ok(Self { has_integers: schema.to_string().contains("\"integer\""), schema: schema.clone(), validator, cost })
+        Ok(Self { has_integers: schema.to_string().contains("\"integer\""), schema: schema.clone(), compiled, cost })
     }
 
     /// The value with its numbers as the schema has them: an integral double is an integer where it says so.
@@ -53,35 +51,14 @@ impl Check {
             return;
         }
         let json = value.to_json();
-        for fault in self.validator.iter_errors(&json) {
+        for violation in self.compiled.violations(&json, MOST + 1) {
             if faults.len() >= MOST {
                 return;
             }
-            let at = fault.instance_path().as_str();
-            let lacks = matches!(
-                fault.kind(),
-                ValidationErrorKind::Required { .. }
-                    | ValidationErrorKind::MinItems { .. }
-                    | ValidationErrorKind::MinProperties { .. }
-            );
-            if !(is_part && lacks && at.is_empty()) {
-                faults.push((format!("{path}{}", dotted(at)), short(&fault)));
+            if !(is_part && violation.is_missing && violation.path.is_empty()) {
+                faults.push((format!("{path}{}", dotted(&violation.path)), violation.message));
             }
         }
-    }
-}
-
-/// What a fault says, without a long value in it.
-fn short(fault: &ValidationError<'_>) -> String {
-    let is_short = match &**fault.instance() {
-        serde_json::Value::String(text) => text.len() <= 80,
-        serde_json::Value::Array(_) | serde_json::Value::Object(_) => false,
-        _ => true,
-    };
-    let text = if is_short { fault.to_string() } else { fault.masked_with("the value").to_string() };
-    match text.char_indices().nth(400) {
-        Some((at, _)) => format!("{}…", &text[..at]),
-        None => text,
     }
 }
 
