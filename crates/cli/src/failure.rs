@@ -105,10 +105,11 @@ impl From<runloom::Error> for Failure {
 
 impl From<runloom_service::Error> for Failure {
     fn from(error: runloom_service::Error) -> Self {
+        use runloom_net::ListenError;
         use runloom_service::Error as E;
         let failure = Self::failed(error.to_string());
         match error {
-            E::PortTaken { address } => failure.hint(other_port("--grpc", &address)),
+            E::Listen(ListenError::PortTaken { address }) => failure.hint(other_port("--grpc", &address)),
             E::Core(error) => {
                 let fields = error.fields.into_iter();
                 let fields = fields.map(|(field, description)| FieldViolation { field, description });
@@ -116,6 +117,12 @@ impl From<runloom_service::Error> for Failure {
             }
             _ => failure,
         }
+    }
+}
+
+impl From<runloom_net::ListenError> for Failure {
+    fn from(error: runloom_net::ListenError) -> Self {
+        runloom_service::Error::from(error).into()
     }
 }
 

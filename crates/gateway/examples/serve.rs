@@ -29,6 +29,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
     println!("http://{}", listener.local_addr()?);
     let options = Options { cors: Cors::Loopback, ..Options::default() };
     let shutdown = async { drop(tokio::signal::ctrl_c().await) };
-    serve(listener, core, options, shutdown).await?;
+    serve(listener, core, options, shutdown).await;
     Ok(())
 }

@@ -33,5 +33,5 @@ mod webhooks;
 
 pub use options::{Cors, Figures, Options};
 pub use routes::router;
-pub use serve::{Error, serve};
+pub use serve::serve;
 pub use webhooks::{WebhookClient, WebhookOptions};

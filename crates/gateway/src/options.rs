@@ -9,7 +9,7 @@ pub struct Options {
     pub cors: Cors,
     /// The most bytes in the body of a request.
     pub max_body_bytes: usize,
-    /// How long a client may take to send a body.
+    /// How long a body may take to arrive once its head has; larger ones have longer, by 16 KiB a second.
     pub body_timeout: Duration,
     /// How long a stream, or an answer that is waited for, may be silent before it says that it is there.
     pub heartbeat: Duration,
@@ -17,10 +17,8 @@ pub struct Options {
     pub compressed_streams: usize,
     /// Gives the figures that the program keeps, in Prometheus' text format. Without it only the runs are counted.
     pub figures: Option<Figures>,
-    /// The most connections at once.
-    pub max_connections: usize,
-    /// How long connections have to close when the server goes down and its streams have ended.
-    pub close_timeout: Duration,
+    /// Limits and deadlines of connections.
+    pub connections: runloom_net::Options,
 }
 
 /// Who gives figures.
@@ -38,12 +36,11 @@ impl Default for Options {
         Self {
             cors: Cors::Loopback,
             max_body_bytes: 32 << 20,
-            body_timeout: Duration::from_secs(60),
+            body_timeout: Duration::from_secs(30),
             heartbeat: Duration::from_secs(5),
             compressed_streams: 256,
             figures: None,
-            max_connections: 20_000,
-            close_timeout: Duration::from_secs(5),
+            connections: runloom_net::Options::default(),
         }
     }
 }

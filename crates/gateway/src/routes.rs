@@ -8,6 +8,7 @@ use axum::{
     routing::{MethodRouter, any, delete, get, patch, post, put},
 };
 use runloom_core::Core;
+use runloom_net::BodyDeadlineLayer;
 use tokio::sync::Semaphore;
 
 use crate::{
@@ -241,6 +242,7 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
 /// LangGraph's API over a core, and what browsers use. Serve it with [`serve`](crate::serve), or inside another router.
 pub fn router(core: Core, options: Options) -> Router {
     let room = Arc::new(Semaphore::new(options.compressed_streams.min(Semaphore::MAX_PERMITS)));
+    let deadline = BodyDeadlineLayer::new("http", options.body_timeout);
     let api = Api { core, options: Arc::new(options) };
     let mut router = Router::new();
     for endpoint in endpoints() {
@@ -251,5 +253,6 @@ pub fn router(core: Core, options: Options) -> Router {
         .method_not_allowed_fallback(system::not_allowed)
         .layer(middleware::from_fn_with_state(room, squeeze))
         .layer(middleware::from_fn_with_state(api.clone(), guard))
+        .layer(deadline)
         .with_state(api)
 }

@@ -4,9 +4,15 @@
 #[path = "support/http.rs"]
 mod http;
 
+use std::time::Duration;
+
 use http::Server;
 use runloom_gateway::{Options, WebhookClient, WebhookOptions};
 use serde_json::{Value as Json, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 fn fill(path: &str, id: &str) -> String {
     let parts = path.split('/').map(|part| if part.starts_with('{') { id } else { part });
@@ -121,5 +127,42 @@ async fn what_is_not_known_or_out_of_bounds_is_refused_by_its_name() {
     assert_eq!(status, 422, "{answer}");
     let twice = json!({"thread_ids": [thread, thread], "strategy": "keep_latest"});
     assert_eq!(server.json("POST", "/threads/prune", twice).await.1["pruned_count"], 1);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn half_open_connections_are_closed_while_others_are_served() {
+    let short = Duration::from_millis(300);
+    let mut options = Options { body_timeout: short, ..Options::default() };
+    options.connections.handshake_timeout = short;
+    options.connections.header_timeout = short;
+    options.connections.keepalive_interval = Some(short);
+    options.connections.keepalive_timeout = short;
+    let server = Server::start(options).await;
+    let begun: [&[u8]; 6] = [
+        b"",
+        b"GET /ok HT",
+        b"GET /ok HTTP/1.1\r\nhost: x\r\nx-long-header: ",
+        b"PRI * HTTP/2.0",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0",
+        b"POST /threads HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\ncontent-type: application/json\r\n\r\n{",
+    ];
+    let mut sockets = Vec::new();
+    for bytes in begun {
+        for _ in 0..20 {
+            let mut socket = TcpStream::connect(server.at).await.unwrap();
+            socket.write_all(bytes).await.unwrap();
+            sockets.push((bytes, socket));
+        }
+    }
+    assert_eq!(server.get("/ok").await.0, 200);
+    for (bytes, mut socket) in sockets {
+        let mut answer = Vec::new();
+        // A reset is a close as well.
+        let _ = tokio::time::timeout(Duration::from_secs(20), socket.read_to_end(&mut answer)).await.unwrap();
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(!bytes.starts_with(b"POST") || answer.starts_with("HTTP/1.1 408"), "{answer}");
+    }
+    assert_eq!(server.get("/ok").await.0, 200);
     server.stop().await;
 }

@@ -1,7 +1,8 @@
 //! The tonic services over the core: conversions, errors as statuses, limits; and the server that serves them.
 //!
 //! ```text
-//! server/    listens, limits, drains
+//! server/    the services behind one listener; health; drain
+//! connection what a call knows beside its message
 //! routes     the streams, with a codec of their own; all else goes to the generated servers
 //! services/  each RPC: check → core → answer
 //! check, requests, filters   requests, with every fault they have
@@ -11,6 +12,7 @@
 //! ```
 
 mod check;
+mod connection;
 mod convert;
 mod cursor;
 mod filters;
@@ -26,4 +28,5 @@ mod shared;
 mod status;
 mod stream;
 
-pub use server::{Builder, Error, Handle, Options, Server, listen};
+pub use runloom_net::listen;
+pub use server::{Builder, Error, Handle, Options, Server};

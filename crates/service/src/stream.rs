@@ -21,13 +21,13 @@ use tokio::{
     time::{Instant, Sleep},
 };
 use tokio_util::sync::WaitForCancellationFutureOwned;
-use tonic::{Request, Status};
+use tonic::Status;
 
 use crate::{
+    connection::Call,
     cursor::{Cursor, RunCursors, ThreadPlace},
     fit::DEFAULT_BYTES,
     parts::{Part, Projector},
-    server::conn::Connection,
     shared::{Shared, Sharing},
     status::{deadline, status_with},
 };
@@ -220,7 +220,7 @@ impl Parts {
             patience,
             deadline: call.deadline,
             alarm: Box::pin(tokio::time::sleep_until(alarm)),
-            closing: Box::pin(call.connection.closing.clone().cancelled_owned()),
+            closing: Box::pin(call.connection.closing()),
             _permit: permit,
             _open: OpenStream::of("grpc"),
         }
@@ -294,57 +294,5 @@ impl Stream for Parts {
             this.alarm.as_mut().reset(this.deadline.map_or(next, |deadline| deadline.min(next)));
         }
         Poll::Pending
-    }
-}
-
-/// What is known of a call beside its message.
-pub(crate) struct Call {
-    /// When its caller stops waiting.
-    pub deadline: Option<Instant>,
-    /// What it came over.
-    pub connection: Connection,
-}
-
-impl Call {
-    /// Of a request.
-    pub fn of<T>(request: &Request<T>) -> Self {
-        let timeout = request.metadata().get("grpc-timeout").and_then(|text| timeout(text.to_str().ok()?));
-        Self {
-            deadline: timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
-            connection: request.extensions().get::<Connection>().cloned().unwrap_or_default(),
-        }
-    }
-}
-
-/// `grpc-timeout`: up to eight digits and a unit.
-fn timeout(text: &str) -> Option<Duration> {
-    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
-    }
-    let count: u64 = digits.parse().ok()?;
-    Some(match unit {
-        "H" => Duration::from_secs(count * 3600),
-        "M" => Duration::from_secs(count * 60),
-        "S" => Duration::from_secs(count),
-        "m" => Duration::from_millis(count),
-        "u" => Duration::from_micros(count),
-        "n" => Duration::from_nanos(count),
-        _ => return None,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn deadlines_are_read() {
-        assert_eq!(timeout("5S"), Some(Duration::from_secs(5)));
-        assert_eq!(timeout("99999999H"), Some(Duration::from_secs(99_999_999 * 3600)));
-        assert_eq!(timeout("250m"), Some(Duration::from_millis(250)));
-        for nonsense in ["", "S", "5", "5x", "-5S", "123456789S", "5é"] {
-            assert_eq!(timeout(nonsense), None, "{nonsense}");
-        }
     }
 }

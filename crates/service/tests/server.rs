@@ -13,6 +13,7 @@ use runloom::{
         WaitRunRequest, runs_client::RunsClient, stream_run_response::Payload, wait_run_request::Target,
     },
 };
+use runloom_net::ListenError;
 use runloom_service::{Error, Server, listen};
 use runloom_store_sqlite::{OpenOptions, SqliteStore};
 use serde_json::json;
@@ -155,7 +156,7 @@ async fn runs_have_their_time_when_the_server_goes_down() {
 async fn a_client_that_does_not_read_does_not_keep_the_server() {
     let mut test = start_with(|b| {
         b.core(|c| c.drain_timeout = Duration::from_millis(50))
-            .options(options(|o| o.close_timeout = Duration::from_millis(200)))
+            .options(options(|o| o.connections.close_timeout = Duration::from_millis(200)))
     })
     .await;
     let spec = run(json!([{"flood": 20_000}])).with_modes([StreamMode::Custom]);
@@ -172,11 +173,11 @@ async fn a_port_that_is_taken_is_said_clearly() {
     let test = start().await;
     let address = test.address();
     match listen(&address).await {
-        Err(error @ Error::PortTaken { .. }) => assert!(error.to_string().contains(&address), "{error}"),
+        Err(error @ ListenError::PortTaken { .. }) => assert!(error.to_string().contains(&address), "{error}"),
         other => panic!("{other:?}"),
     }
     for nonsense in ["", "nonsense", "127.0.0.1:99999", "256.0.0.1:1", "no.such.host.invalid:1"] {
-        assert!(matches!(listen(nonsense).await, Err(Error::Listen { .. })), "{nonsense}");
+        assert!(matches!(listen(nonsense).await, Err(ListenError::Other { .. })), "{nonsense}");
     }
 }
 
@@ -198,7 +199,7 @@ async fn a_server_that_cannot_start_says_why() {
 
 #[tokio::test]
 async fn streams_on_a_connection_are_limited_while_they_are_open() {
-    let test = start_with(|b| b.options(options(|o| o.max_streams_per_connection = 3))).await;
+    let test = start_with(|b| b.options(options(|o| o.connections.max_streams_per_connection = 3))).await;
     let ask = || StreamRunRequest { run: Some(run(json!([{"gate": "g"}]))), ..Default::default() };
     let mut open = Vec::new();
     for _ in 0..3 {
@@ -231,8 +232,8 @@ async fn streams_on_a_connection_are_limited_while_they_are_open() {
 async fn an_old_connection_hands_its_streams_on() {
     let test = start_with(|b| {
         b.options(options(|o| {
-            o.max_connection_age = Some(Duration::from_millis(100));
-            o.max_connection_age_grace = Duration::from_millis(100);
+            o.connections.max_connection_age = Some(Duration::from_millis(100));
+            o.connections.max_connection_age_grace = Duration::from_millis(100);
         }))
     })
     .await;

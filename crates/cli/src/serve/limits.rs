@@ -38,6 +38,12 @@ pub(super) struct Limits {
     /// Maximum size of the JSON of one input, context or state update: 500KB, 16MiB
     #[arg(long, env = "RUNLOOM_MAX_INPUT", value_name = "SIZE", default_value = "16MiB", value_parser = bytes)]
     max_input: usize,
+    /// Maximum number of open connections on each of the two ports; new ones wait for one to close
+    #[arg(long, env = "RUNLOOM_MAX_CONNECTIONS", value_name = "N", default_value_t = 20_000, value_parser = positive)]
+    max_connections: usize,
+    /// Maximum number of open connections from one IP address on each port; more are refused
+    #[arg(long, env = "RUNLOOM_MAX_CONNECTIONS_PER_PEER", value_name = "N", default_value_t = 10_000, value_parser = positive)]
+    max_connections_per_peer: usize,
     /// Maximum number of open streams on a gRPC connection, including calls that wait for a run
     #[arg(long, env = "RUNLOOM_MAX_STREAMS", value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..))]
     max_streams: u32,
@@ -51,12 +57,17 @@ pub(super) struct Limits {
     /// How long streams continue after that age before they end and must be rejoined
     #[arg(long, env = "RUNLOOM_MAX_CONNECTION_AGE_GRACE", value_name = "TIME", default_value = "30s", value_parser = duration)]
     max_connection_age_grace: Duration,
-    /// Interval of keepalive pings on a silent gRPC connection, or `off`
+    /// Interval of keepalive pings on a silent HTTP/2 connection, or `off`
     #[arg(long, env = "RUNLOOM_KEEPALIVE", value_name = "TIME", default_value = "30s", value_parser = DurationOrOff::parse)]
     keepalive: DurationOrOff,
     /// Time to wait for the answer to a keepalive ping before the connection is closed
     #[arg(long, env = "RUNLOOM_KEEPALIVE_TIMEOUT", value_name = "TIME", default_value = "20s", value_parser = nonzero_duration)]
     keepalive_timeout: Duration,
+}
+
+/// A number from 1 on.
+fn positive(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|number| *number > 0).ok_or_else(|| "must be a number from 1 on".to_owned())
 }
 
 impl Limits {
@@ -78,12 +89,24 @@ impl Limits {
         let default = Options::default();
         Options {
             max_request_bytes: default.max_request_bytes.max(self.request_bytes()),
-            max_streams_per_connection: self.max_streams,
-            max_connection_age: self.max_connection_age,
-            max_connection_age_grace: self.max_connection_age_grace,
+            connections: runloom_net::Options {
+                max_streams_per_connection: self.max_streams,
+                max_connection_age: self.max_connection_age,
+                max_connection_age_grace: self.max_connection_age_grace,
+                ..self.http_connections()
+            },
+            ..default
+        }
+    }
+
+    /// Those of connections that both APIs have.
+    pub fn http_connections(&self) -> runloom_net::Options {
+        runloom_net::Options {
+            max_connections: self.max_connections,
+            max_connections_per_peer: self.max_connections_per_peer,
             keepalive_interval: self.keepalive.0,
             keepalive_timeout: self.keepalive_timeout,
-            ..default
+            ..runloom_net::Options::default()
         }
     }
 

@@ -10,7 +10,7 @@ use clap::Args;
 use runloom_core::Reason;
 use runloom_document::Registry;
 use runloom_gateway::{Cors, Figures, WebhookClient, WebhookOptions};
-use runloom_service::listen;
+use runloom_net::{ListenError, listen};
 use runloom_tools::{Allow, Egress};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -152,24 +152,26 @@ impl Serve {
         let stop = CancellationToken::new();
         let core = server.core().clone();
         let http_core = core.clone();
-        let grpc = async { server.serve(listener, stop.clone().cancelled_owned()).await.map_err(Failure::from) };
+        let grpc = server.serve(listener, stop.clone().cancelled_owned());
         let http = async {
             match http {
-                None => Ok(()),
-                Some(http) => serve_http(http, http_core, (&self.limits, &self.cors, metrics), stop.clone()).await,
+                None => {}
+                Some(http) => {
+                    let options = self.http_options(http_address, metrics);
+                    runloom_gateway::serve(http, http_core, options, stop.clone().cancelled_owned()).await;
+                }
             }
         };
-        let mut serving = std::pin::pin!(async { tokio::try_join!(grpc, http) });
+        let mut serving = std::pin::pin!(async { tokio::join!(grpc, http) });
         tokio::select! {
-            ended = &mut serving => return ended.map(|_| Exit::Ok),
+            _ = &mut serving => return Ok(Exit::Ok),
             signal = signals.next() => {
                 tracing::info!(signal, timeout = ?self.drain_timeout, "draining; a second signal stops the server immediately");
                 stop.cancel();
             }
         }
         tokio::select! {
-            ended = serving => {
-                ended?;
+            _ = serving => {
                 core.close().await;
                 tracing::info!("stopped");
                 Ok(Exit::Ok)
@@ -178,6 +180,19 @@ impl Serve {
                 tracing::warn!(signal, "stopped without a drain; active runs continue when the server starts again");
                 Ok(Exit::Interrupted)
             }
+        }
+    }
+
+    /// The options of the HTTP API.
+    fn http_options(&self, address: Option<SocketAddr>, figures: Figures) -> runloom_gateway::Options {
+        let default = runloom_gateway::Options::default();
+        runloom_gateway::Options {
+            cors: cors(&self.cors, address.is_some_and(|address| address.ip().is_loopback())),
+            max_body_bytes: default.max_body_bytes.max(self.limits.request_bytes()),
+            compressed_streams: self.limits.compressed_streams,
+            figures: Some(figures),
+            connections: self.limits.http_connections(),
+            ..default
         }
     }
 
@@ -230,27 +245,10 @@ fn origin(text: &str) -> Result<String, String> {
         .to_owned())
 }
 
-/// Serves LangGraph's HTTP API until `stop`.
-async fn serve_http(
-    listener: TcpListener,
-    core: runloom_core::Core,
-    (limits, origins, metrics): (&Limits, &[String], Figures),
-    stop: CancellationToken,
-) -> Result<(), Failure> {
-    let cors = cors(origins, listener.local_addr()?.ip().is_loopback());
-    let default = runloom_gateway::Options::default();
-    let max_body_bytes = default.max_body_bytes.max(limits.request_bytes());
-    let compressed_streams = limits.compressed_streams;
-    let figures = Some(metrics);
-    let options = runloom_gateway::Options { cors, max_body_bytes, compressed_streams, figures, ..default };
-    let served = runloom_gateway::serve(listener, core, options, stop.cancelled_owned()).await;
-    served.map_err(|error| Failure::failed(error.to_string()))
-}
-
 /// The failure of listening for HTTP, with a hint that names the option of the HTTP API.
-fn http_failure(error: runloom_service::Error, address: &str) -> Failure {
+fn http_failure(error: ListenError, address: &str) -> Failure {
     match error {
-        runloom_service::Error::PortTaken { .. } => Failure::failed(error.to_string())
+        ListenError::PortTaken { .. } => Failure::failed(error.to_string())
             .hint(format!("{}, or turn the API off with --http off", other_port("--http", address))),
         error => error.into(),
     }

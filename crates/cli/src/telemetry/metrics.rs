@@ -23,6 +23,7 @@ pub fn install_metrics() -> Result<Figures> {
     let builder = PrometheusBuilder::new().set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), SECONDS);
     let handle = builder.map_err(failed)?.install_recorder().map_err(failed)?;
     runloom_core::describe_metrics();
+    runloom_net::describe_metrics();
     let upkeep = handle.clone();
     tokio::spawn(async move {
         loop {

@@ -1,14 +1,14 @@
 //! A request as it came: its path, query, headers and JSON body.
 
-use std::time::Duration;
-
 use axum::{
     body::Body,
     extract::{FromRequest, FromRequestParts, Query, RawPathParams, Request},
 };
 use http::{HeaderMap, Method, StatusCode};
+use http_body_util::LengthLimitError;
 use runloom_core::store::AssistantId;
 use runloom_engine::{RunId, ThreadId, Value};
+use runloom_net::BodyTimeout;
 
 use super::{Api, Fail, Fields, uuid};
 
@@ -38,14 +38,14 @@ impl FromRequest<Api> for Call {
             .0;
         let body = match parts.method {
             Method::GET | Method::HEAD => Value::Null,
-            _ => read(&parts.headers, body, api.options.max_body_bytes, api.options.body_timeout).await?,
+            _ => read(&parts.headers, body, api.options.max_body_bytes).await?,
         };
         let raw_query = parts.uri.query().unwrap_or_default().to_owned();
         Ok(Self { params, query, raw_query, headers: parts.headers, body })
     }
 }
 
-async fn read(headers: &HeaderMap, body: Body, most: usize, patience: Duration) -> Result<Value, Fail> {
+async fn read(headers: &HeaderMap, body: Body, most: usize) -> Result<Value, Fail> {
     let too_large = || {
         let detail = format!("the body of the request is over the limit of {most} bytes; send less");
         Fail::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
@@ -54,11 +54,13 @@ async fn read(headers: &HeaderMap, body: Body, most: usize, patience: Duration) 
     if announced.is_some_and(|n| n > most as u64) {
         return Err(too_large());
     }
-    let bytes = match tokio::time::timeout(patience, axum::body::to_bytes(body, most)).await {
-        Ok(Ok(bytes)) => bytes,
-        Ok(Err(error)) if is_too_long(&error) => return Err(too_large()),
-        Ok(Err(_)) => return Err(Fail::new(StatusCode::BAD_REQUEST, "the body of the request broke off")),
-        Err(_) => return Err(Fail::new(StatusCode::REQUEST_TIMEOUT, "the body of the request did not come in time")),
+    let bytes = match axum::body::to_bytes(body, most).await {
+        Ok(bytes) => bytes,
+        Err(error) if is_caused_by::<LengthLimitError>(&error) => return Err(too_large()),
+        Err(error) if is_caused_by::<BodyTimeout>(&error) => {
+            return Err(Fail::new(StatusCode::REQUEST_TIMEOUT, "the body of the request did not arrive in time"));
+        }
+        Err(_) => return Err(Fail::new(StatusCode::BAD_REQUEST, "the body of the request broke off")),
     };
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Ok(Value::Null);
@@ -68,10 +70,10 @@ async fn read(headers: &HeaderMap, body: Body, most: usize, patience: Duration) 
     Value::parse(text).map_err(|e| Fail::invalid(format!("Invalid JSON in request body: {e}")))
 }
 
-fn is_too_long(error: &axum::Error) -> bool {
+fn is_caused_by<E: std::error::Error + 'static>(error: &axum::Error) -> bool {
     let mut source = std::error::Error::source(error);
     while let Some(at) = source {
-        if at.to_string().contains("length limit") {
+        if at.is::<E>() {
             return true;
         }
         source = at.source();

@@ -94,7 +94,7 @@ impl Server {
         let (stop, stopped) = oneshot::channel();
         let serving = core.clone();
         let task = tokio::spawn(async move {
-            serve(listener, serving, options, async { drop(stopped.await) }).await.unwrap();
+            serve(listener, serving, options, async { drop(stopped.await) }).await;
         });
         Self { at, core, stop: Some(stop), task }
     }

@@ -23,7 +23,8 @@ const DOCUMENTS: [&str; 3] = ["yaml", "yml", "json"];
 /// use runloom_service::{Server, listen};
 ///
 /// let server = Server::builder().graph("agent", graph).data("./data").start().await?;
-/// server.serve(listen("127.0.0.1:50051").await?, std::future::pending()).await
+/// server.serve(listen("127.0.0.1:50051").await?, std::future::pending()).await;
+/// # Ok(())
 /// # }
 /// ```
 #[derive(Default)]

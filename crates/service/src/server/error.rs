@@ -6,20 +6,9 @@ use std::{io, path::PathBuf};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Another process listens there.
-    #[error("{address} is taken: another process listens there. Stop it, or choose another port")]
-    PortTaken {
-        /// Where.
-        address: String,
-    },
-    /// The address is none, or not this machine's, or not for this user.
-    #[error("cannot listen at {address}: {source}")]
-    Listen {
-        /// Where.
-        address: String,
-        /// What the system said.
-        source: io::Error,
-    },
+    /// The port cannot be bound.
+    #[error(transparent)]
+    Listen(#[from] runloom_net::ListenError),
     /// The folder of graph documents cannot be read.
     #[error("cannot read graph documents at {}: {source}", .path.display())]
     Documents {
@@ -34,9 +23,6 @@ pub enum Error {
     /// The core does not start: a graph that cannot be loaded, mostly. Its fields name every fault.
     #[error(transparent)]
     Core(#[from] runloom_core::Error),
-    /// The transport stopped.
-    #[error("the server stopped: {0}")]
-    Serve(#[source] tonic::transport::Error),
     /// The task that served is gone.
     #[error("the server stopped: {0}")]
     Stopped(String),

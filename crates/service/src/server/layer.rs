@@ -8,6 +8,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use bytes::Bytes;
 use futures_util::{FutureExt, future::BoxFuture};
 use http::{HeaderMap, HeaderValue};
 use runloom::{reason::DOMAIN, v1::ErrorReason};
@@ -15,7 +16,7 @@ use runloom_core::{Error, Reason};
 use tonic::{Code, Status, body::Body, codegen::Service};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
-use crate::status::refuse;
+use crate::{connection::timeout_in, status::refuse};
 
 const ENCODING: &str = "grpc-encoding";
 const ACCEPT_ENCODING: &str = "grpc-accept-encoding";
@@ -38,10 +39,12 @@ pub(crate) struct Edge<S> {
     inner: S,
 }
 
-impl<S> Service<http::Request<Body>> for Edge<S>
+impl<S, B> Service<http::Request<B>> for Edge<S>
 where
     S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>,
     S::Future: Send + 'static,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     type Response = http::Response<Body>;
     type Error = Infallible;
@@ -51,17 +54,24 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
+    fn call(&mut self, request: http::Request<B>) -> Self::Future {
+        let mut request = request.map(Body::new);
+        let timeout = timeout_in(request.headers());
         if !asks_for_gzip(request.headers()) {
             request.headers_mut().remove(ACCEPT_ENCODING);
         }
         let path = request.uri().path().to_owned();
         let call = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
         async move {
-            let response = match call.await {
-                Ok(Ok(response)) => response,
-                Ok(Err(never)) => match never {},
-                Err(_) => {
+            let answer = match timeout {
+                Some(timeout) => tokio::time::timeout(timeout, call).await,
+                None => Ok(call.await),
+            };
+            let response = match answer {
+                Ok(Ok(Ok(response))) => response,
+                Ok(Ok(Err(never))) => match never {},
+                Err(_) => return Ok(status_of_deadline(&path).into_http()),
+                Ok(Err(_)) => {
                     // What it was is on standard error already.
                     let error = Error::new(Reason::Internal, format!("a panic in {path}"));
                     return Ok(crate::status::status(error).into_http());
@@ -74,6 +84,17 @@ where
         }
         .boxed()
     }
+}
+
+/// A call that has no answer within the time that its caller waits.
+fn status_of_deadline(path: &str) -> Status {
+    let message = format!("the deadline of this call of {path} is over");
+    plain(Code::DeadlineExceeded, ErrorReason::Unspecified, &message, None)
+}
+
+/// A request that does not arrive.
+pub(crate) fn body_timeout() -> Box<dyn std::error::Error + Send + Sync> {
+    plain(Code::DeadlineExceeded, ErrorReason::Unspecified, "the request did not arrive in time", None).into()
 }
 
 /// Many libraries say with every call that they could read gzip. Compressing each token costs far more than it saves, so answers are

@@ -1,15 +1,13 @@
 //! The server: what it is made of, how it serves, how it goes down.
 
 mod builder;
-pub(crate) mod conn;
 mod error;
 mod health;
 mod in_process;
 mod layer;
-mod listen;
 mod options;
 
-use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
+use std::{future::Future, net::SocketAddr, sync::Arc};
 
 use runloom::{
     FILE_DESCRIPTOR_SET,
@@ -19,23 +17,26 @@ use runloom::{
     },
 };
 use runloom_core::Core;
+use runloom_net::{BodyDeadline, BodyDeadlineLayer, ListenError};
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
-use tonic::{codec::CompressionEncoding, service::Routes, transport};
+use tonic::{codec::CompressionEncoding, service::Routes};
 use tonic_health::{pb::health_server::HealthServer, server::HealthService};
+use tower::Layer;
 
-pub use self::{builder::Builder, error::Error, listen::listen, options::Options};
-use self::{health::Health, layer::EdgeLayer};
+pub use self::{builder::Builder, error::Error, options::Options};
+use self::{
+    health::Health,
+    layer::{Edge, EdgeLayer},
+};
 use crate::{
     routes::{Limits, Streams},
     services::Api,
     shared::Sharing,
 };
 
-/// How long a connection that is asked to close has for it at least, before it is cut.
-const CUT_AFTER: Duration = Duration::from_secs(5);
-/// Streams that are no business of limits: answers to short calls get through when all others are taken.
-const SPARE_STREAMS: u32 = 1024;
+/// The name of this API in metrics and logs of connections.
+const API: &str = "grpc";
 
 /// A server that has started: its store answers, its graphs are loaded, and runs that were under way go on. Cheap to clone.
 #[derive(Clone)]
@@ -66,64 +67,38 @@ impl Server {
         &self.core
     }
 
-    /// Serves until `shutdown` resolves, and then drains: health says so, no run begins any more, running ones get their time
-    /// (who asks for them is answered until then), streams are told where to join again, no connection is accepted any more,
-    /// and all is on disk when this resolves.
-    pub async fn serve(&self, listener: TcpListener, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
-        let (stop, cut) = (CancellationToken::new(), CancellationToken::new());
-        let incoming = listen::incoming(listener, self.options.clone(), cut.clone());
-        let serving = self.router().serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
-        let mut serving = std::pin::pin!(serving);
-        tokio::select! {
-            ended = &mut serving => return ended.map_err(Error::Serve),
-            () = shutdown => {}
-        }
-        self.health.drain().await;
-        let drain = async {
-            self.core.drain().await;
-            // All streams of runs have been told. Those who watch the health have too.
-            stop.cancel();
-            self.health.clone().close().await;
+    /// Serves until `shutdown` resolves, and then drains: health is NOT_SERVING, no run begins, running ones have
+    /// [`drain_timeout`](runloom_core::CoreOptions::drain_timeout) to end, and streams end with a cursor to join again from.
+    /// Calls are answered until then. When this resolves, connections are closed and everything is on disk.
+    pub async fn serve(&self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
+        let drained = async {
+            shutdown.await;
+            self.drain().await;
         };
-        let mut drain = std::pin::pin!(drain);
-        let ended = tokio::select! {
-            () = &mut drain => None,
-            ended = &mut serving => Some(ended),
-        };
-        let ended = match ended {
-            Some(ended) => {
-                drain.await;
-                ended
-            }
-            None => match tokio::time::timeout(self.options.close_timeout, &mut serving).await {
-                Ok(ended) => ended,
-                Err(_) => {
-                    tracing::warn!("cutting connections whose clients do not read");
-                    cut.cancel();
-                    serving.await
-                }
-            },
-        };
-        ended.map_err(Error::Serve)
+        let server = runloom_net::Server::new(API, self.options.connections.clone());
+        server.serve(listener, self.service(), drained).await;
     }
 
     /// Serves in the background.
     pub fn spawn(&self, listener: TcpListener) -> Result<Handle, Error> {
-        let address = listener.local_addr().map_err(|source| Error::Listen { address: String::new(), source })?;
+        let address = listener
+            .local_addr()
+            .map_err(|source| ListenError::Other { address: "the listener's address".to_owned(), source })?;
         let stop = CancellationToken::new();
         let (server, stopped) = (self.clone(), stop.clone().cancelled_owned());
         let task = tokio::spawn(async move { server.serve(listener, stopped).await });
         Ok(Handle { address, stop, task })
     }
 
-    /// Drains without a listener: for a server in the same process. [`serve`](Self::serve) does it by itself.
+    /// Drains without a listener: for a server in the same process. [`serve`](Self::serve) calls it.
     pub async fn drain(&self) {
         self.health.drain().await;
         self.core.drain().await;
         self.health.clone().close().await;
     }
 
-    fn router(&self) -> transport::server::Router<tower::layer::util::Stack<EdgeLayer, tower::layer::util::Identity>> {
+    /// All services, with what surrounds each call.
+    fn service(&self) -> BodyDeadline<Edge<Routes>> {
         let Options { max_request_bytes, gzip, .. } = self.options;
         let limits = Limits { max_request_bytes, gzip };
         macro_rules! limited {
@@ -161,15 +136,11 @@ impl Server {
                 (Err(error), _) | (_, Err(error)) => tracing::error!(%error, "no reflection"),
             }
         }
-        let mut server = transport::Server::builder()
-            .max_concurrent_streams(self.options.max_streams_per_connection.saturating_add(SPARE_STREAMS))
-            .http2_keepalive_interval(self.options.keepalive_interval)
-            .http2_keepalive_timeout(Some(self.options.keepalive_timeout))
-            .layer(EdgeLayer);
-        if let Some(age) = self.options.max_connection_age {
-            server = server.max_connection_age(age);
-        }
-        server.add_routes(routes.routes())
+        let deadline = BodyDeadlineLayer::new(API, self.options.body_timeout)
+            .error(layer::body_timeout)
+            // Reflection is a stream in both directions.
+            .except(|uri| uri.path().starts_with("/grpc.reflection."));
+        deadline.layer(EdgeLayer.layer(routes.routes().prepare()))
     }
 }
 
@@ -177,7 +148,7 @@ impl Server {
 pub struct Handle {
     address: SocketAddr,
     stop: CancellationToken,
-    task: JoinHandle<Result<(), Error>>,
+    task: JoinHandle<()>,
 }
 
 impl Handle {
@@ -189,6 +160,6 @@ impl Handle {
     /// Drains, and resolves when all is on disk.
     pub async fn shutdown(self) -> Result<(), Error> {
         self.stop.cancel();
-        self.task.await.map_err(|error| Error::Stopped(error.to_string()))?
+        self.task.await.map_err(|error| Error::Stopped(error.to_string()))
     }
 }

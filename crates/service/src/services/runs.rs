@@ -17,6 +17,7 @@ use tonic::{Request, Response, Status, metadata::MetadataMap};
 use super::{Answer, Api, OrStatus, encoding};
 use crate::{
     check::{Check, under},
+    connection::Call,
     convert::{interrupts, record, resources, stream_mode},
     cursor::run_seq,
     filters::read_options,
@@ -25,7 +26,7 @@ use crate::{
     pages::Pages,
     requests::run_request,
     status::{refuse, status, within},
-    stream::{Call, Parts, RunSource, Scope, Source, Wants, status_of},
+    stream::{Parts, RunSource, Scope, Source, Wants, status_of},
 };
 
 /// How many pages are looked through for one that a filter leaves something of.
@@ -40,7 +41,7 @@ impl Api {
         let wants =
             Wants { encoding: encoding(&mut check, request.json_encoding), max_part_bytes: request.max_part_bytes };
         let asked = asked(check, request.run, &metadata)?;
-        let permit = call.connection.stream()?;
+        let permit = call.open_stream()?;
         // Held until the reader counts.
         let (run, _attending) = self.create_to_read(asked).await?;
         let id = run.id;
@@ -62,7 +63,7 @@ impl Api {
         let options = read_options(&mut check, &request.stream_modes, request.event_filter);
         check.done()?;
         let after = run_seq(id, &request.cursor).or_status()?;
-        let permit = call.connection.stream()?;
+        let permit = call.open_stream()?;
         let options = ReadOptions { after, opening: true, ..options };
         let reader = match self.core.read_run(id, options).await {
             Ok(reader) => reader,
@@ -198,7 +199,7 @@ impl Runs for Api {
                 Either::Right(id)
             }
         };
-        let _permit = call.connection.stream()?;
+        let _permit = call.open_stream()?;
         let (id, _attending) = match target {
             Either::Left(asked) => {
                 self.create_to_read(asked).await.map(|(run, attending)| (run.id, Some(attending)))?
@@ -207,7 +208,7 @@ impl Runs for Api {
         };
         let came = tokio::select! {
             came = self.core.wait_run(id) => came.or_status()?,
-            () = call.connection.closing.cancelled() => {
+            () = call.connection.closing() => {
                 let error = Error::new(Reason::ServerDraining, "the connection is old enough; wait for the run on another one");
                 return Err(status(error.with("run_id", id).retry_after(std::time::Duration::ZERO)));
             }
@@ -262,7 +263,7 @@ impl Runs for Api {
             CancelMode::Rollback => CancelAction::Rollback,
         };
         check.done()?;
-        let run = self.core.cancel_run(id, action, call.connection.caller().into(), request.wait).await.or_status()?;
+        let run = self.core.cancel_run(id, action, call.caller().into(), request.wait).await.or_status()?;
         let run = resources::run(&run, encoding).or_status()?;
         Ok(Response::new(CancelRunResponse { run: Some(Limit::of(0).fit(run)) }))
     }

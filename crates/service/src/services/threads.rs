@@ -17,13 +17,14 @@ use tonic::{Request, Response, Status};
 use super::{Answer, Api, OrStatus, check_mask, encoding, metadata_keys};
 use crate::{
     check::{Check, under},
+    connection::Call,
     convert::{checkpoint, resources},
     cursor::ThreadPlace,
     filters::read_options,
     fit::Limit,
     pages::Pages,
     status::{refuse, status, within},
-    stream::{Call, Parts, Scope, Source, ThreadSource, Wants, status_of},
+    stream::{Parts, Scope, Source, ThreadSource, Wants, status_of},
 };
 
 /// The newest come first.
@@ -44,7 +45,7 @@ impl Api {
             "" => None,
             cursor => Some(ThreadPlace::parse(thread, cursor).or_status()?),
         };
-        let permit = call.connection.stream()?;
+        let permit = call.open_stream()?;
         let (place, after) = match asked {
             Some(place) => (place, Some(inside(place))),
             None => (self.end_of(thread).await.or_status()?, None),

@@ -41,5 +41,6 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let address = listener.local_addr()?;
     println!("serving on {address}; try: runloom run agent tea --addr {address}");
     let stop = async { drop(tokio::signal::ctrl_c().await) };
-    Ok(server.serve(listener, stop).await?)
+    server.serve(listener, stop).await;
+    Ok(())
 }
