@@ -7,7 +7,7 @@ use rusqlite::{Connection, params};
 use crate::{sql::Sql, writer::Tx};
 use runloom_store::{
     Error, Result,
-    delta::{State, apply, decode, encode_state},
+    delta::{State, apply, decode, decode_changes, encode_state},
 };
 
 /// A row on the way to a base.
@@ -52,7 +52,7 @@ pub(crate) fn states(db: &Connection, rows: &[i64]) -> Result<HashMap<i64, State
             None => decode(link.body.as_bytes())?,
             Some(parent) => {
                 let mut state = taken(&mut states, &mut links, parent)?;
-                apply(&mut state, &decode::<Vec<_>>(link.body.as_bytes())?)?;
+                apply(&mut state, &decode_changes(link.body.as_bytes())?)?;
                 state
             }
         };

@@ -90,7 +90,36 @@ pub fn state_of(snapshot: &Snapshot) -> State {
 
 /// The bytes of what a step changed.
 pub fn encode_changes(write: &CheckpointWrite) -> Result<String> {
-    encode(&write.changes)
+    let has_patch = write.changes.iter().any(|(_, change)| matches!(change, Change::Patch(_)));
+    if has_patch { encode(&Versioned { version: PATCHES, changes: &write.changes }) } else { encode(&write.changes) }
+}
+
+/// Reads back what [`encode_changes`] wrote, in any of its versions.
+pub fn decode_changes(json: &[u8]) -> Result<Vec<(Arc<str>, Change)>> {
+    if json.first() == Some(&b'[') {
+        return decode(json);
+    }
+    #[derive(serde::Deserialize)]
+    struct Version {
+        version: u32,
+    }
+    match decode::<Version>(json)?.version {
+        PATCHES => Ok(decode::<Versioned<Vec<(Arc<str>, Change)>>>(json)?.changes),
+        later => Err(Error::Corrupt(format!(
+            "a checkpoint's changes have version {later}, and this release reads up to {PATCHES}: a later release wrote \
+             them, start that one"
+        ))),
+    }
+}
+
+/// The version of changes that hold patches. Version 1 is a bare list: changes without patches are still written so, and
+/// every earlier release reads them.
+const PATCHES: u32 = 2;
+
+#[derive(Serialize, serde::Deserialize)]
+struct Versioned<C> {
+    version: u32,
+    changes: C,
 }
 
 /// The bytes of a whole state.
@@ -168,5 +197,21 @@ mod tests {
         let name: Arc<str> = "a".into();
         let state: Value = decode(encode_state([(&name, &deep)].into_iter()).unwrap().as_bytes()).unwrap();
         assert_eq!(state.get("a"), Some(&deep));
+    }
+
+    #[test]
+    fn changes_have_versions_and_those_of_the_first_release_are_read() {
+        let first = r#"[["a",{"set":{"x":1}}],["b",{"append":[2]}],["c",{"edit":[{"replace":[0,1]},{"push":2},{"remove":[3]}]}],["d","clear"]]"#;
+        let changes = decode_changes(first.as_bytes()).unwrap();
+        assert_eq!(changes.len(), 4);
+        assert_eq!(encode(&changes).unwrap(), first);
+        let second = r#"{"version":2,"changes":[["a",{"patch":[{"fields":{"set":[["x",{"set":2}]]}}]}]]}"#;
+        let changes = decode_changes(second.as_bytes()).unwrap();
+        assert_eq!(encode(&Versioned { version: PATCHES, changes: &changes }).unwrap(), second);
+        let mut state = State::from([("a".into(), value!({"x": 1, "y": 1}))]);
+        apply(&mut state, &changes).unwrap();
+        assert_eq!(state["a"], value!({"x": 2, "y": 1}));
+        let error = decode_changes(br#"{"version":3,"changes":7}"#).unwrap_err().to_string();
+        assert!(error.contains("version 3"), "{error}");
     }
 }

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, str::FromStr, sync::Arc, time::SystemTime};
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 
+use super::Patch;
 use crate::{
     CheckpointError, CheckpointId, NodeFailure, Object, RunId, TaskId, ThreadId, Value,
     command::Send as SendTask,
@@ -136,6 +137,8 @@ pub enum Change {
     Append(Value),
     /// Its list was edited, in this order.
     Edit(Vec<ListEdit>),
+    /// It changed within, in this order.
+    Patch(Vec<Patch>),
     /// It is empty now.
     Clear,
 }
@@ -156,6 +159,11 @@ impl Change {
                 let items = items.as_list().ok_or_else(|| CheckpointError::Corrupt("an append of no list".into()))?;
                 list.append(items);
                 Some(Value::List(list))
+            }
+            Self::Patch(patches) => {
+                let before =
+                    before.cloned().ok_or_else(|| CheckpointError::Corrupt("a patch meets an empty channel".into()))?;
+                Some(patches.iter().try_fold(before, |value, patch| patch.apply(&value))?)
             }
             Self::Edit(edits) => {
                 let mut list = list()?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::{
     CheckpointId, Error, Graph, Value,
     channel::{MessageIndex, Reducer, Undo},
-    checkpoint::{Change, Checkpoint},
+    checkpoint::{Change, Checkpoint, Patch},
     graph::ChannelId,
     stream::{Snapshot, SnapshotRef},
     value::{MAX_DEPTH, MAX_WEIGHT},
@@ -15,6 +15,8 @@ use crate::{
 pub(crate) struct Channels {
     state: SnapshotRef,
     indexes: Vec<Option<MessageIndex>>,
+    /// Whether changes are stored: then a value that was set is compared with what it replaced.
+    is_stored: bool,
 }
 
 /// What a step changed.
@@ -47,12 +49,13 @@ impl Channels {
         } else {
             Vec::new()
         };
-        Self { state: Arc::new(Snapshot { checkpoint, names: graph.inner.names.clone(), values }), indexes }
+        let is_stored = graph.runtime.checkpointer.is_some();
+        Self { state: Arc::new(Snapshot { checkpoint, names: graph.inner.names.clone(), values }), indexes, is_stored }
     }
 
     /// A look at a state that somebody else changes.
     pub fn borrowed(graph: &Graph, state: &SnapshotRef) -> Self {
-        Self { state: state.clone(), indexes: vec![None; graph.inner.channels.len()] }
+        Self { state: state.clone(), indexes: vec![None; graph.inner.channels.len()], is_stored: false }
     }
 
     /// The state as it is, shared.
@@ -62,7 +65,8 @@ impl Channels {
 
     /// The state with writes applied that are not kept: for a route, or for a look at a stopped step.
     pub fn with(&self, graph: &Graph, writes: &[(ChannelId, &Value)]) -> Result<SnapshotRef, Error> {
-        let mut copy = Channels { state: self.state.clone(), indexes: vec![None; self.indexes.len()] };
+        let mut copy =
+            Channels { state: self.state.clone(), indexes: vec![None; self.indexes.len()], is_stored: false };
         copy.apply(graph, writes)?;
         Ok(copy.state)
     }
@@ -125,6 +129,12 @@ impl Channels {
             let index = self.indexes.get_mut(*channel).unwrap_or(&mut scratch);
             let held = &mut state.values[*channel];
             let reduced = spec.reducer.apply(held, &group, index).map_err(fail)?;
+            let change = match (&reduced.change, &reduced.undo) {
+                (Change::Set(after), Undo::Restore(Some(before))) if self.is_stored => {
+                    Patch::between(before, after).map_or(reduced.change, |patch| Change::Patch(vec![patch]))
+                }
+                _ => reduced.change,
+            };
             undo.push((*channel, reduced.undo));
             if held.as_ref().is_some_and(|v| v.depth() > MAX_DEPTH) {
                 return Err(fail(format!("the value nests deeper than {MAX_DEPTH} levels")));
@@ -134,7 +144,7 @@ impl Channels {
                 return Err(fail(format!("the value would take more than {most} MiB; keep less in one channel")));
             }
             applied.output |= inner.is_output[*channel];
-            applied.changes.push((*channel, reduced.change));
+            applied.changes.push((*channel, change));
         }
         Ok(())
     }

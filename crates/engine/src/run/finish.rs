@@ -300,6 +300,7 @@ fn merge(changes: &mut Vec<(ChannelId, Change)>, channel: ChannelId, new: Change
         (Change::Edit(a), Change::Append(crate::Value::List(b))) => {
             Change::Edit(a.iter().cloned().chain(pushes(&b)).collect())
         }
+        (Change::Patch(a), Change::Patch(b)) => Change::Patch(a.iter().cloned().chain(b).collect()),
         (Change::Edit(a), Change::Edit(b)) => Change::Edit(a.iter().cloned().chain(b).collect()),
         // After a whole value, the whole value again.
         _ => channels.snapshot().values[channel].clone().map_or(Change::Clear, Change::Set),

@@ -3,13 +3,19 @@
 use crate::RunStatus;
 use runloom_engine::{
     CheckpointError, CheckpointId, ThreadId, Value,
-    checkpoint::{Change, CheckpointFilter, ListEdit},
+    checkpoint::{Change, CheckpointFilter, ListEdit, Patch},
     value,
     value::MAX_DEPTH,
 };
 use uuid::Uuid;
 
 use super::{Fixture, Line, asked, done, object};
+
+/// A patch of `{"a": {"b": null}}`.
+fn patch() -> Change {
+    let inner = Patch::Fields { removed: vec!["b".into()], set: vec![("c".into(), Patch::Set(value!([1])))] };
+    Change::Patch(vec![Patch::Fields { removed: Vec::new(), set: vec![("a".into(), inner)] }])
+}
 
 // G20
 pub async fn a_checkpoint_reads_back_as_it_was(f: Fixture) {
@@ -22,6 +28,7 @@ pub async fn a_checkpoint_reads_back_as_it_was(f: Fixture) {
         ("list", Change::Append(value!([2, 3]))),
         ("list", Change::Edit(vec![ListEdit::Replace(0, value!("one")), ListEdit::Push(value!(4))])),
         ("x", Change::Set(value!({"a": {"b": null}}))),
+        ("x", patch()),
         ("list", Change::Edit(vec![ListEdit::Remove(vec![1, 2])])),
         ("x", Change::Clear),
         ("list", Change::Clear),
