@@ -21,6 +21,7 @@ mod crons;
 mod face;
 pub mod langgraph;
 mod options;
+mod protocol;
 mod routes;
 mod runs;
 mod serve;

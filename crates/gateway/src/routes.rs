@@ -15,7 +15,7 @@ use crate::{
     Options, assistants, browser, crons,
     face::{Api, guard, squeeze},
     langgraph::records,
-    runs, states, store, system, thread_stream, threads,
+    protocol, runs, states, store, system, thread_stream, threads,
 };
 
 /// An endpoint.
@@ -187,6 +187,11 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
             ("stream_modes", Is::Words(&["run_modes", "lifecycle", "state_update"]), "what is told; `run_modes` where left out"),
             ("last_event_id", Is::Text, "the id of the last event seen")], gives Stream);
 
+    on!(post "/threads/{thread_id}/commands" protocol::commands; "A command of the event protocol", takes "Command");
+    on!(post "/threads/{thread_id}/stream/events" protocol::stream; "The events of all runs of a thread, numbered",
+        takes "Subscription", gives Stream);
+    on!(get "/threads/{thread_id}/stream/events" protocol::socket; "The same, and commands, over a WebSocket", gives Socket);
+
     tag = "Runs";
     on!(post "/threads/{thread_id}/runs" runs::create; "Makes a run in the background", takes "Run");
     on!(post "/threads/{thread_id}/runs/stream" runs::stream; "Makes a run, and streams it", takes "Run", query &FILTER, gives Stream);
@@ -243,7 +248,7 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
 pub fn router(core: Core, options: Options) -> Router {
     let room = Arc::new(Semaphore::new(options.compressed_streams.min(Semaphore::MAX_PERMITS)));
     let deadline = BodyDeadlineLayer::new("http", options.body_timeout);
-    let api = Api { core, options: Arc::new(options) };
+    let api = Api { core, options: Arc::new(options), threads: protocol::ThreadLogs::default() };
     let mut router = Router::new();
     for endpoint in endpoints() {
         router = router.route(endpoint.path, endpoint.handler);

@@ -90,9 +90,20 @@ impl Core {
         options: ReadOptions,
         writes: bool,
     ) -> Result<ThreadReader> {
-        // Followed before it is looked at, so that no run is missed between the two.
-        let news = self.inner.runner.logs.follow(thread);
         self.inner.store.get_thread(thread).await?;
+        self.follow_thread(thread, after, options, writes).await
+    }
+
+    /// Like [`read_thread`](Self::read_thread), but the thread need not exist yet: its runs follow once it is created.
+    pub async fn follow_thread(
+        &self,
+        thread: ThreadId,
+        after: Option<String>,
+        options: ReadOptions,
+        writes: bool,
+    ) -> Result<ThreadReader> {
+        // Subscribed before the runs are listed, so that no run is missed between the two.
+        let news = self.inner.runner.logs.follow(thread);
         let mut follow = Follow {
             core: self.clone(),
             thread,

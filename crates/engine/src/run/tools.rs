@@ -70,12 +70,17 @@ impl Context {
             return call.await;
         }
         let id = task.level.run.clock.uuid();
-        task.tell_event(start, &name, id, &[], || EventData { input: Some(input.clone()), ..EventData::default() });
+        task.tell_event(start, &name, id, &[], || EventData {
+            input: Some(input.clone()),
+            tool_call: tool_call.clone(),
+            ..EventData::default()
+        });
         let result = call.await;
         match &result {
             Ok(output) => task.tell_event(end, &name, id, &[], || EventData {
                 input: Some(input),
                 output: Some(output.clone()),
+                tool_call,
                 ..EventData::default()
             }),
             Err(NodeError::Failed(failure)) => task.tell_event(error, &name, id, &[], || EventData {

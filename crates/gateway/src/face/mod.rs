@@ -27,4 +27,6 @@ use crate::Options;
 pub(crate) struct Api {
     pub core: Core,
     pub options: Arc<Options>,
+    /// How far the runs of threads reach, for numbered events.
+    pub threads: crate::protocol::ThreadLogs,
 }

@@ -7,6 +7,7 @@ mod state;
 mod time;
 
 pub use messages::{chunk, partial};
+pub(crate) use parts::task;
 pub use parts::{CANCEL_CALL, CANCEL_MANY, Dialect, Event, StreamMode, error_object};
 pub use state::{history, interrupts as state_interrupts, state};
 pub use time::{iso, read_iso};

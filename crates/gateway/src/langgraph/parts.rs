@@ -280,7 +280,7 @@ pub fn error_object(error: &Error) -> Value {
 }
 
 /// A task's start or end.
-fn task(payload: &Payload) -> (&'static str, Object) {
+pub(crate) fn task(payload: &Payload) -> (&'static str, Object) {
     let mut o = Object::default();
     let name = |meta: &TaskMeta, o: &mut Object| {
         if let Some(task) = &meta.task {

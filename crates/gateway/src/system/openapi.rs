@@ -260,6 +260,12 @@ fn schemas() -> Object {
             "sort_by": word(&["thread_id", "status", "created_at", "updated_at", "state_updated_at"]),
             "sort_order": word(&["asc", "desc"]), "select": some(records::THREAD_FIELDS),
             "extract": {"type": ["object", "null"], "additionalProperties": {"type": "string"}}})),
+        "Command" => object(&["id", "method"], value!({
+            "id": {"type": "integer"}, "method": {"type": "string"}, "params": maybe("object")})),
+        "Subscription" => object(&["channels"], value!({
+            "channels": {"type": "array", "minItems": 1, "items": {"type": "string",
+                "pattern": "^(values|updates|messages|tools|lifecycle|input|checkpoints|tasks|custom|custom:.+)$"}},
+            "namespaces": {}, "depth": {}, "since": {}})),
         "Prune" => object(&["thread_ids"], value!({"thread_ids": ids(), "strategy": word(&["delete", "keep_latest"])})),
         "StateUpdate" => object(&[], value!({
             "values": {"type": ["object", "null"]}, "as_node": maybe("string"),
