@@ -12,7 +12,7 @@ use crate::failure::{Failure, Result};
 /// The level if `RUST_LOG` is not set.
 const DEFAULT: &str = "info";
 /// Crates that log prompts, or addresses with keys: silent unless `RUST_LOG` names them.
-const SILENT: [&str; 2] = ["genai", "rmcp"];
+const SILENT: [&str; 1] = ["rmcp"];
 
 /// The format of the log.
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]

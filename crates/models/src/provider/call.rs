@@ -1,22 +1,20 @@
 //! One call of a model: attempts, waits, and its answer piece by piece.
 
-use std::{collections::VecDeque, future::poll_fn, sync::Arc, task::Poll, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use futures_util::StreamExt;
-use genai::{
-    Headers, ModelIden, ServiceTarget,
-    chat::{ChatStream, ChatStreamEvent},
-    resolver::{AuthData, Endpoint},
-};
+use bytes::Bytes;
+use futures_util::FutureExt;
+use reqwest::Response;
 use runloom_engine::model::{ChatRequest, Delta, ModelError};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout, timeout_at};
 
-use super::{Inner, ProviderKind, fault::Fault, frames::Frames, key::Secret, request, retry};
+use super::{
+    Inner, ProviderKind, answer::Answer, client, fault::Fault, key::Secret, lines::Lines, request, retry, wire,
+};
 
 /// A call under way. Dropping it closes its connection.
 pub(crate) struct Call {
     model: Arc<Inner>,
-    client: genai::Client,
     request: ChatRequest,
     state: State,
     /// Which attempt this is, from 1 on.
@@ -35,27 +33,21 @@ enum State {
     Over,
 }
 
-/// An answer that comes.
+/// An answer under way.
 struct Open {
-    stream: ChatStream,
-    frames: Frames,
-    /// How many frames have been noticed.
-    noticed: u64,
+    response: Response,
+    lines: Lines,
+    answer: Answer,
+    /// When the first piece has to be there.
     deadline: Instant,
-}
-
-enum Step {
-    Event(Option<genai::Result<ChatStreamEvent>>),
-    /// Frames came, and the library has nothing to say of them.
-    Frames,
-    /// It reads and reads, and no frame ends.
-    Endless,
+    /// Bytes received.
+    received: usize,
 }
 
 impl Call {
-    pub fn new(model: Arc<Inner>, client: genai::Client, request: ChatRequest) -> Self {
+    pub fn new(model: Arc<Inner>, request: ChatRequest) -> Self {
         let (state, ready) = (State::Idle, VecDeque::new());
-        Self { model, client, request, state, attempt: 1, ready, has_given: false, bytes: 0, secret: None }
+        Self { model, request, state, attempt: 1, ready, has_given: false, bytes: 0, secret: None }
     }
 
     /// The next piece; none after the last, or after an error.
@@ -78,112 +70,112 @@ impl Call {
         }
     }
 
-    /// Sends the request.
+    /// Sends the request, and waits for the head of the answer.
     async fn open(&mut self) -> Result<(), Fault> {
         let config = &self.model.config;
         let kind = config.kind;
         self.secret = config.secret().await?;
-        let address = config.address().map_err(|e| Fault::lasting(e.to_string()))?;
         let lasting = |why: String| Fault::lasting(why);
         let options = config.options.with(kind, &self.request.options).map_err(lasting)?;
         let conversation = request::conversation(kind, &self.request).map_err(lasting)?;
-        let mut headers = request::trace_headers(&self.request);
-        let auth = match (&self.secret, kind) {
-            (Some(key), ProviderKind::Ollama) => {
-                headers.push(("Authorization".to_owned(), format!("Bearer {}", key.expose())));
-                AuthData::None
-            }
-            (Some(key), _) => AuthData::from_single(key.expose()),
-            (None, ProviderKind::OpenAi) => {
-                // The library knows no call without a key but this.
-                let headers = Headers::from(std::mem::take(&mut headers));
-                AuthData::RequestOverride { url: format!("{address}chat/completions"), headers }
-            }
-            (None, _) => AuthData::from_single(""),
-        };
-        let frames = Frames::new(kind);
-        let wire = options
-            .wire(kind, &config.model, conversation.tools.is_some())
-            .with_extra_headers(headers)
-            .with_raw_frame_sink(frames.clone());
-        let target = ServiceTarget {
-            endpoint: Endpoint::from_owned(address),
-            auth,
-            model: ModelIden::new(kind.adapter(), &*config.model),
-        };
+        let (path, body) = wire::request(config, &options, conversation);
+        let mut sending = client::request(self.model.client()?, config, self.secret.as_ref(), &path, &body)?;
+        for (name, value) in request::trace_headers(&self.request) {
+            sending = sending.header(name, value);
+        }
         let deadline = Instant::now() + config.waits.first_token;
-        let answer =
-            self.client.exec_chat_stream(target, conversation, Some(&wire)).await.map_err(|e| Fault::read(&e))?;
-        self.state = State::Open(Box::new(Open { stream: answer.stream, frames, noticed: 0, deadline }));
+        let limit = config.max_message_bytes;
+        let answering = async {
+            let mut response = sending.send().await.map_err(|error| Fault::of_connection(&error))?;
+            let status = response.status();
+            if status.is_success() {
+                return Ok(response);
+            }
+            let headers = response.headers().clone();
+            match client::body(&mut response, limit).await? {
+                Some(body) => Err(Fault::of_answer(status, &String::from_utf8_lossy(&body), &headers)),
+                None => Err(too_long(limit)),
+            }
+        };
+        let response = timeout_at(deadline, answering).await.map_err(|_| self.silent())??;
+        let lines = Lines::new(kind != ProviderKind::Ollama);
+        let open = Open { response, lines, answer: Answer::default(), deadline, received: 0 };
+        self.state = State::Open(Box::new(open));
         Ok(())
     }
 
-    /// Reads on.
+    fn silent(&self) -> Fault {
+        let waits = &self.model.config.waits;
+        Fault::passing(if self.has_given {
+            format!("it sent nothing for {:?} in the middle of its answer (`silence_timeout_ms`)", waits.silence)
+        } else {
+            format!("it sent nothing of an answer for {:?} (`first_token_timeout_ms`)", waits.first_token)
+        })
+    }
+
+    /// Reads until there is a piece, or the answer is over.
     async fn step(&mut self) -> Result<(), Fault> {
-        let config = &self.model.config;
-        let State::Open(open) = &mut self.state else { return Ok(()) };
-        let deadline = open.deadline;
-        let most = config.max_message_bytes;
-        let Ok(step) = tokio::time::timeout_at(deadline, open.poll(most)).await else {
-            let waits = &config.waits;
-            return Err(Fault::passing(if self.has_given {
-                format!("it sent nothing for {:?} in the middle of its answer (`silence_timeout_ms`)", waits.silence)
+        let (kind, limit) = (self.model.config.kind, self.model.config.max_message_bytes);
+        let mut has_ended = false;
+        loop {
+            let State::Open(open) = &mut self.state else { return Ok(()) };
+            let frame = if has_ended { open.lines.rest() } else { open.lines.next() };
+            if let Some(frame) = frame {
+                open.answer.read(kind, &frame)?;
+                let is_over = open.answer.is_over;
+                let delta = if is_over { Some(open.answer.finish(kind)) } else { open.answer.take() };
+                if let Some(delta) = delta {
+                    self.bytes = self.bytes.saturating_add(weight(&delta));
+                    if self.bytes > limit {
+                        return Err(too_long(limit));
+                    }
+                    self.ready.push_back(delta);
+                    if is_over {
+                        self.end();
+                    }
+                    return Ok(());
+                }
+            } else if has_ended {
+                if !open.answer.is_complete {
+                    let hint = if self.has_given { "" } else { "; does `base_url` name a server that streams?" };
+                    return Err(Fault::brief(format!("its answer ended before it was complete{hint}")));
+                }
+                self.ready.push_back(open.answer.finish(kind));
+                self.state = State::Over;
+                return Ok(());
             } else {
-                format!("it sent nothing of an answer for {:?} (`first_token_timeout_ms`)", waits.first_token)
-            }));
-        };
-        let mut delta = Delta::default();
-        let mut is_over = false;
-        match step {
-            Step::Event(Some(Ok(event))) => match event {
-                ChatStreamEvent::Chunk(chunk) => delta.text = chunk.content,
-                ChatStreamEvent::ReasoningChunk(chunk) => delta.reasoning = chunk.content,
-                ChatStreamEvent::End(_) => is_over = true,
-                _ => {}
-            },
-            Step::Event(Some(Err(error))) => return Err(Fault::read(&error)),
-            Step::Event(None) => is_over = true,
-            Step::Frames => {}
-            Step::Endless => return Err(endless(most)),
-        }
-        let mut seen = open.frames.seen();
-        if let Some(fault) = seen.answer.fault.take() {
-            return Err(fault);
-        }
-        if seen.count != open.noticed {
-            open.noticed = seen.count;
-            if self.has_given {
-                open.deadline = Instant::now() + config.waits.silence;
+                has_ended = !self.receive(limit).await?;
             }
         }
-        delta.tool_calls = std::mem::take(&mut seen.answer.calls);
-        if is_over {
-            if !seen.answer.is_whole {
-                let hint = if self.has_given { "" } else { "; does `base_url` name a server that streams?" };
-                return Err(Fault::brief(format!("its answer ended before it was complete{hint}")));
-            }
-            delta.response_metadata = Some(seen.answer.finish(config.kind));
-            delta.usage = seen.answer.usage;
-            delta.last = true;
+    }
+
+    /// Receives more bytes. False at the end of the body.
+    async fn receive(&mut self, limit: usize) -> Result<bool, Fault> {
+        let silence = self.model.config.waits.silence;
+        let State::Open(open) = &mut self.state else { return Ok(false) };
+        if open.lines.pending() > limit.saturating_mul(BYTES_PER_BYTE).saturating_add(64 << 10)
+            || open.received > limit.saturating_mul(FRAMES_PER_CONTENT).saturating_add(1 << 20)
+        {
+            return Err(too_long(limit));
         }
-        delta.blocks = std::mem::take(&mut seen.answer.blocks);
-        self.bytes = self.bytes.saturating_add(weight(&delta));
-        if self.bytes > most || seen.bytes > most.saturating_mul(FRAME_TO_CONTENT).saturating_add(1 << 20) {
-            return Err(endless(most));
+        // A body that always has bytes ready would keep this task from ever yielding.
+        tokio::task::coop::consume_budget().await;
+        let deadline = if self.has_given { Instant::now() + silence } else { open.deadline };
+        let Ok(received) = timeout_at(deadline, open.response.chunk()).await else { return Err(self.silent()) };
+        let Some(bytes) = received.map_err(|error| Fault::of_connection(&error))? else { return Ok(false) };
+        open.received = open.received.saturating_add(bytes.len());
+        open.lines.push(&bytes);
+        Ok(true)
+    }
+
+    /// Ends an answer whose body may have an end that is still to come: the connection is used again once it is read.
+    fn end(&mut self) {
+        let State::Open(mut open) = std::mem::replace(&mut self.state, State::Over) else { return };
+        if open.response.chunk().now_or_never().is_none() {
+            tokio::spawn(async move {
+                let _: Result<Result<Option<Bytes>, _>, _> = timeout(END_OF_BODY, open.response.chunk()).await;
+            });
         }
-        if !self.has_given {
-            // The first piece is here: from now on silence counts.
-            open.deadline =
-                if delta == Delta::default() { open.deadline } else { Instant::now() + config.waits.silence };
-        }
-        drop(seen);
-        if is_over {
-            self.state = State::Over;
-        }
-        if delta != Delta::default() {
-            self.ready.push_back(delta);
-        }
-        Ok(())
     }
 
     /// What becomes of a fault: another attempt, after a while, or an error.
@@ -234,40 +226,15 @@ impl Call {
     }
 }
 
-impl Open {
-    /// Waits for the next event, or for frames without one.
-    async fn poll(&mut self, most: usize) -> Step {
-        let (stream, frames, noticed) = (&mut self.stream, &self.frames, self.noticed);
-        // The library keeps what it has of a frame until its end, and nothing tells how much that is, but each poll takes
-        // one read of the connection, and copies what there is. So reads are counted, and timed.
-        let mut left = (most / BYTES_A_POLL).max(256);
-        let time = SHORTEST_LIMIT + Duration::from_secs((most >> 21) as u64);
-        let mut spent = Duration::ZERO;
-        poll_fn(|cx| {
-            let began = Instant::now();
-            if let Poll::Ready(event) = stream.poll_next_unpin(cx) {
-                return Poll::Ready(Step::Event(event));
-            }
-            spent += began.elapsed();
-            if frames.seen().count != noticed {
-                return Poll::Ready(Step::Frames);
-            }
-            left -= 1;
-            if left == 0 || spent > time { Poll::Ready(Step::Endless) } else { Poll::Pending }
-        })
-        .await
-    }
-}
+/// So many bytes of a body may carry one byte of content.
+const FRAMES_PER_CONTENT: usize = 64;
+/// So many bytes of JSON may stand for one byte of content in a single frame.
+const BYTES_PER_BYTE: usize = 2;
+/// How long the end of a body is waited for after the end mark of its answer.
+const END_OF_BODY: Duration = Duration::from_secs(1);
 
-/// So many bytes of frames may carry one byte of content.
-const FRAME_TO_CONTENT: usize = 64;
-/// Putting a frame together may take so long, and a second more for every two MiB of the limit.
-const SHORTEST_LIMIT: Duration = Duration::from_secs(2);
-/// A poll that finds no end of a frame has read so much of it, or more.
-const BYTES_A_POLL: usize = 4096;
-
-fn endless(most: usize) -> Fault {
-    Fault::lasting(format!("its answer is longer than {most} bytes (`max_message_bytes`)"))
+fn too_long(limit: usize) -> Fault {
+    Fault::lasting(format!("its answer is longer than {limit} bytes (`max_message_bytes`)"))
 }
 
 fn weight(delta: &Delta) -> usize {

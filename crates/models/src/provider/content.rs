@@ -1,18 +1,63 @@
 //! Content blocks of messages, in LangChain's several forms, as a provider takes them.
 
-use std::sync::Arc;
-
-use genai::chat::{Binary, BinarySource, ContentPart, CustomPart};
 use runloom_engine::Value;
-use serde_json::json;
 
 use super::ProviderKind;
 
+/// A part of a message's content.
+#[derive(Debug)]
+pub(crate) enum Part {
+    /// Text.
+    Text(String),
+    /// Anything else: an image, a sound, a file.
+    Media(Media),
+}
+
+impl Part {
+    /// Its text, if it is one.
+    pub fn into_text(self) -> Option<String> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::Media(_) => None,
+        }
+    }
+}
+
+/// An image, a sound, a video or a file.
+#[derive(Debug)]
+pub(crate) struct Media {
+    pub mime: String,
+    pub source: Source,
+    pub name: Option<String>,
+}
+
+/// Where the bytes of media are.
+#[derive(Debug)]
+pub(crate) enum Source {
+    Url(String),
+    Base64(String),
+}
+
+impl Media {
+    /// Whether its type begins so: `image/`.
+    pub fn is(&self, prefix: &str) -> bool {
+        self.mime.starts_with(prefix)
+    }
+
+    /// Its URL, which may hold the bytes.
+    pub fn url(&self) -> String {
+        match &self.source {
+            Source::Url(url) => url.clone(),
+            Source::Base64(data) => format!("data:{};base64,{data}", self.mime),
+        }
+    }
+}
+
 /// The parts of a message's content: a text, or a list of blocks.
-pub(crate) fn parts(kind: ProviderKind, content: Option<&Value>) -> Result<Vec<ContentPart>, String> {
+pub(crate) fn parts(kind: ProviderKind, content: Option<&Value>) -> Result<Vec<Part>, String> {
     match content {
         None | Some(Value::Null) => Ok(Vec::new()),
-        Some(Value::String(text)) => Ok(vec![ContentPart::Text(text.to_string())]),
+        Some(Value::String(text)) => Ok(vec![Part::Text(text.to_string())]),
         Some(Value::List(blocks)) => blocks.iter().map(|block| part(kind, block)).collect(),
         Some(other) => Err(format!("its content is {}, and not a text or a list of blocks", other.kind())),
     }
@@ -36,42 +81,38 @@ pub(crate) fn text_of(block: &Value) -> Option<&str> {
     }
 }
 
-fn part(kind: ProviderKind, block: &Value) -> Result<ContentPart, String> {
+fn part(kind: ProviderKind, block: &Value) -> Result<Part, String> {
     if let Some(text) = text_of(block) {
-        return Ok(ContentPart::Text(text.to_owned()));
+        return Ok(Part::Text(text.to_owned()));
     }
     let name = block.get_str("type").unwrap_or("without a type");
     match name {
         "image_url" | "image" | "audio" | "input_audio" | "video" | "file" | "document" => {
-            let binary = binary(name, block).ok_or_else(|| {
+            let media = media(name, block).ok_or_else(|| {
                 format!("its block of type `{name}` needs `base64` with a `mime_type`, or a `url`; ids of files cannot be sent")
             })?;
-            placed(kind, name, binary)
+            placed(kind, name, media)
         }
         other => Err(format!("a block of type `{other}` cannot be sent to {}", kind.name())),
     }
 }
 
-/// What the library would leave out without a word is sent another way, or refused.
-fn placed(kind: ProviderKind, name: &str, binary: Binary) -> Result<ContentPart, String> {
-    let is_url = matches!(binary.source, BinarySource::Url(_));
+/// Refuses what the provider does not take.
+fn placed(kind: ProviderKind, name: &str, media: Media) -> Result<Part, String> {
+    let is_url = matches!(media.source, Source::Url(_));
     let no = |what: &str| Err(format!("{} takes no {what}", kind.name()));
     match kind {
-        ProviderKind::OpenAi if is_url && !binary.is_image() && !binary.is_video() => {
+        ProviderKind::OpenAi if is_url && !media.is("image/") && !media.is("video/") => {
             no(&format!("`{name}` by URL; send it as base64"))
         }
-        ProviderKind::Ollama if !binary.is_image() => no(&format!("`{name}`")),
+        ProviderKind::Ollama if !media.is("image/") => no(&format!("`{name}`")),
         ProviderKind::Ollama if is_url => no("images by URL; send them as base64"),
-        ProviderKind::Anthropic if binary.is_audio() || binary.is_video() => no(&format!("`{name}`")),
-        ProviderKind::Anthropic if is_url && binary.is_image() => {
-            let data = json!({"type": "image", "source": {"type": "url", "url": binary.into_url()}});
-            Ok(ContentPart::Custom(CustomPart { model_iden: None, data }))
-        }
-        _ => Ok(ContentPart::Binary(binary)),
+        ProviderKind::Anthropic if media.is("audio/") || media.is("video/") => no(&format!("`{name}`")),
+        _ => Ok(Part::Media(media)),
     }
 }
 
-fn binary(name: &str, block: &Value) -> Option<Binary> {
+fn media(name: &str, block: &Value) -> Option<Media> {
     // What the bytes are: told by the block, else by its type.
     let mime = |within: &Value| within.get_str("mime_type").or_else(|| within.get_str("media_type")).map(str::to_owned);
     let file = ["filename", "name", "title"].iter().find_map(|key| block.get_str(key)).map(str::to_owned);
@@ -84,17 +125,21 @@ fn binary(name: &str, block: &Value) -> Option<Binary> {
     let of_url = |url: &Value, mime: Option<String>| {
         let Value::String(url) = url else { return None };
         if let Some((mime, data)) = url.strip_prefix("data:").and_then(|data| data.split_once(";base64,")) {
-            return Some(Binary::from_base64(mime, data, file.clone()));
+            return Some(Media { mime: mime.to_owned(), source: Source::Base64(data.to_owned()), name: file.clone() });
         }
         let known = || match (name, url.split(['?', '#']).next().and_then(|path| path.rsplit_once('.'))) {
             ("image_url" | "image", Some((_, end @ ("png" | "gif" | "webp")))) => format!("image/{end}"),
             _ => guess.to_owned(),
         };
-        Some(Binary::from_url(mime.unwrap_or_else(known), &**url, file.clone()))
+        Some(Media { mime: mime.unwrap_or_else(known), source: Source::Url(url.to_string()), name: file.clone() })
     };
     let of_data = |data: &Value, mime: Option<String>| {
         let Value::String(data) = data else { return None };
-        Some(Binary::from_base64(mime.unwrap_or_else(|| guess.to_owned()), Arc::clone(data), file.clone()))
+        Some(Media {
+            mime: mime.unwrap_or_else(|| guess.to_owned()),
+            source: Source::Base64(data.to_string()),
+            name: file.clone(),
+        })
     };
     // OpenAI's own forms.
     if let Some(inner) = block.get(name).filter(|_| matches!(name, "image_url" | "input_audio" | "file")) {
@@ -133,16 +178,14 @@ mod tests {
 
     fn shown(kind: ProviderKind, block: Value) -> String {
         match part(kind, &block) {
-            Ok(ContentPart::Binary(b)) => {
-                let source = match &b.source {
-                    BinarySource::Url(url) => format!("at {url}"),
-                    BinarySource::Base64(data) => data.to_string(),
+            Ok(Part::Media(media)) => {
+                let source = match &media.source {
+                    Source::Url(url) => format!("at {url}"),
+                    Source::Base64(data) => data.clone(),
                 };
-                format!("{} {source} {}", b.content_type, b.name.unwrap_or_default()).trim_end().to_owned()
+                format!("{} {source} {}", media.mime, media.name.unwrap_or_default()).trim_end().to_owned()
             }
-            Ok(ContentPart::Text(text)) => text,
-            Ok(ContentPart::Custom(c)) => c.data.to_string(),
-            Ok(other) => format!("{other:?}"),
+            Ok(Part::Text(text)) => text,
             Err(why) => why,
         }
     }
@@ -185,7 +228,7 @@ mod tests {
         assert!(shown(ProviderKind::OpenAi, by_url.clone()).starts_with("openai takes no `file` by URL"));
         assert_eq!(shown(ProviderKind::Gemini, by_url), "application/pdf at https://h/a.pdf");
         let image = value!({"type": "image", "url": "https://h/cat.png"});
-        assert!(shown(ProviderKind::Anthropic, image.clone()).contains(r#""source":{"type":"url""#));
+        assert_eq!(shown(ProviderKind::Anthropic, image.clone()), "image/png at https://h/cat.png");
         assert!(shown(ProviderKind::Ollama, image).contains("send them as base64"));
         assert!(
             shown(ProviderKind::OpenAi, value!({"type": "file", "file": {"file_id": "f1"}})).contains("ids of files")

@@ -3,16 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::{BoxFuture, FutureExt};
-use genai::{
-    Headers, ModelIden, ServiceTarget,
-    embed::{EmbedOptions, EmbedRequest},
-    resolver::{AuthData, Endpoint},
-};
 use runloom_engine::retriever::{Embeddings, RetrieveError};
-use tokio_util::task::AbortOnDropHandle;
-use tracing::Instrument;
+use serde::Deserialize;
+use serde_json::{Value as Json, json};
 
-use super::{Inner, Provider, ProviderConfig, ProviderKind, fault::Fault, key::Secret, retry};
+use super::{Inner, Provider, ProviderConfig, ProviderKind, client, fault::Fault, key::Secret, retry};
 use crate::Error;
 
 /// A provider's embeddings: a model whose name is that of embeddings.
@@ -36,18 +31,7 @@ impl ProviderEmbeddings {
 impl Embeddings for ProviderEmbeddings {
     fn embed(&self, texts: Vec<String>) -> BoxFuture<'static, Result<Vec<Vec<f32>>, RetrieveError>> {
         let (model, dimensions) = (self.inner.clone(), self.dimensions);
-        async move {
-            let line = model.line().map_err(|fault| told(fault, &model.config))?.clone();
-            let on = model.clone();
-            let work = async move { tried(&on, &line.client, texts, dimensions).await }.in_current_span();
-            // Dropping it ends the call.
-            let call = AbortOnDropHandle::new(line.lane.spawn(work));
-            match call.await {
-                Ok(result) => result.map_err(|fault| told(fault, &model.config)),
-                Err(error) => Err(RetrieveError::passing(format!("the call broke off: {error}"))),
-            }
-        }
-        .boxed()
+        async move { tried(&model, texts, dimensions).await.map_err(|fault| told(fault, &model.config)) }.boxed()
     }
 }
 
@@ -57,17 +41,13 @@ fn told(fault: Fault, config: &ProviderConfig) -> RetrieveError {
 }
 
 /// Calls, and calls again what may pass.
-async fn tried(
-    model: &Inner,
-    client: &genai::Client,
-    texts: Vec<String>,
-    dimensions: Option<usize>,
-) -> Result<Vec<Vec<f32>>, Fault> {
+async fn tried(model: &Inner, texts: Vec<String>, dimensions: Option<usize>) -> Result<Vec<Vec<f32>>, Fault> {
     let config = &model.config;
-    let secret = config.secret().await?;
+    let (client, secret) = (model.client()?, config.secret().await?);
+    let (path, body) = request(config, &texts, dimensions);
     let mut attempt = 1;
     loop {
-        let call = once(config, client, texts.clone(), dimensions, secret.as_ref());
+        let call = once(config, client, secret.as_ref(), &path, &body, texts.len());
         let mut fault = match tokio::time::timeout(config.waits.first_token, call).await {
             Ok(Ok(vectors)) => return Ok(vectors),
             Ok(Err(fault)) => fault,
@@ -92,44 +72,92 @@ async fn tried(
     }
 }
 
+/// The path and the body of a request.
+fn request(config: &ProviderConfig, texts: &[String], dimensions: Option<usize>) -> (String, Json) {
+    let model = &*config.model;
+    match config.kind {
+        ProviderKind::Gemini => {
+            let requests = texts.iter().map(|text| {
+                // Gemini refuses an empty text.
+                let text = if text.trim().is_empty() { " " } else { text };
+                let mut one = json!({
+                    "model": format!("models/{model}"), "content": {"parts": [{"text": text}]},
+                    "taskType": "SEMANTIC_SIMILARITY",
+                });
+                if let Some(dimensions) = dimensions {
+                    one["outputDimensionality"] = json!(dimensions);
+                }
+                one
+            });
+            (format!("models/{model}:batchEmbedContents"), json!({"requests": Json::from_iter(requests)}))
+        }
+        kind => {
+            let path = if kind == ProviderKind::Ollama { "api/embed" } else { "embeddings" };
+            let mut body = json!({"model": model, "input": texts});
+            if let Some(dimensions) = dimensions {
+                body["dimensions"] = json!(dimensions);
+            }
+            (path.to_owned(), body)
+        }
+    }
+}
+
+/// The vectors of an answer, in any provider's form.
+#[derive(Deserialize)]
+struct Vectors {
+    /// OpenAI's.
+    #[serde(default)]
+    data: Vec<Indexed>,
+    /// Gemini's and Ollama's.
+    #[serde(default)]
+    embeddings: Vec<Vector>,
+}
+
+#[derive(Deserialize)]
+struct Indexed {
+    index: usize,
+    embedding: Vec<f32>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Vector {
+    Plain(Vec<f32>),
+    Named { values: Vec<f32> },
+}
+
+/// The most bytes of an answer.
+const MAX_ANSWER: usize = 256 << 20;
+
 async fn once(
     config: &ProviderConfig,
-    client: &genai::Client,
-    texts: Vec<String>,
-    dimensions: Option<usize>,
+    client: &reqwest::Client,
     secret: Option<&Secret>,
+    path: &str,
+    body: &Json,
+    count: usize,
 ) -> Result<Vec<Vec<f32>>, Fault> {
-    let kind = config.kind;
-    let address = config.address().map_err(|e| Fault::lasting(e.to_string()))?;
-    let mut options = EmbedOptions::new();
-    if let Some(dimensions) = dimensions {
-        options = options.with_dimensions(dimensions);
-    }
-    let auth = match (secret, kind) {
-        (Some(key), ProviderKind::Ollama) => {
-            options = options
-                .with_headers(Headers::from(vec![("Authorization".to_owned(), format!("Bearer {}", key.expose()))]));
-            AuthData::None
-        }
-        (Some(key), _) => AuthData::from_single(key.expose()),
-        (None, ProviderKind::OpenAi) => {
-            // The library knows no call without a key but this.
-            AuthData::RequestOverride { url: format!("{address}embeddings"), headers: Headers::default() }
-        }
-        (None, _) => AuthData::from_single(""),
+    let sent = client::request(client, config, secret, path, body)?.send().await;
+    let mut response = sent.map_err(|error| Fault::of_connection(&error))?;
+    let (status, headers) = (response.status(), response.headers().clone());
+    let limit = if status.is_success() { MAX_ANSWER } else { config.max_message_bytes };
+    let Some(body) = client::body(&mut response, limit).await? else {
+        return Err(Fault::lasting(format!("its answer is longer than {limit} bytes")));
     };
-    let target = ServiceTarget {
-        endpoint: Endpoint::from_owned(address),
-        auth,
-        model: ModelIden::new(kind.adapter(), &*config.model),
-    };
-    let count = texts.len();
-    let answer = client.exec_embed(target, EmbedRequest::new_batch(texts), Some(&options)).await;
-    let answer = answer.map_err(|error| Fault::read(&error))?;
-    let mut made = answer.embeddings;
-    made.sort_by_key(|embedding| embedding.index());
-    if made.len() != count {
-        return Err(Fault::lasting(format!("it gave {} vectors for {count} texts", made.len())));
+    if !status.is_success() {
+        return Err(Fault::of_answer(status, &String::from_utf8_lossy(&body), &headers));
     }
-    Ok(made.into_iter().map(|embedding| embedding.into_vector()).collect())
+    let mut vectors: Vectors = serde_json::from_slice(&body).map_err(|_| {
+        Fault::lasting("what it sent is not what this provider sends; does `base_url` name the right server?")
+    })?;
+    vectors.data.sort_by_key(|vector| vector.index);
+    let indexed = vectors.data.into_iter().map(|vector| vector.embedding);
+    let others = vectors.embeddings.into_iter().map(|vector| match vector {
+        Vector::Plain(values) | Vector::Named { values } => values,
+    });
+    let vectors: Vec<Vec<f32>> = indexed.chain(others).collect();
+    if vectors.len() != count {
+        return Err(Fault::lasting(format!("it gave {} vectors for {count} texts", vectors.len())));
+    }
+    Ok(vectors)
 }

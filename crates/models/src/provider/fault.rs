@@ -1,8 +1,7 @@
-//! Why a call failed: what the library says becomes one error, with whether and when to try again.
+//! Why a call failed: what the provider and the connection say becomes one error, with whether and when to try again.
 
 use std::time::{Duration, SystemTime};
 
-use genai::webc::StreamTimeout;
 use reqwest::{StatusCode, header::HeaderMap};
 use runloom_engine::model::ModelError;
 use serde_json::Value as Json;
@@ -52,35 +51,8 @@ impl Fault {
         }
     }
 
-    /// What the library says.
-    pub fn read(error: &genai::Error) -> Self {
-        use genai::Error as E;
-        match error {
-            E::WebStream { error, cause, .. } => Self::of_stream(&**error, cause),
-            E::HttpError { status, body, headers, .. } => Self::of_answer(*status, body, headers),
-            E::WebModelCall { webc_error, .. } | E::WebAdapterCall { webc_error, .. } => Self::of_call(webc_error),
-            E::ChatResponse { body, .. } => Self::of_event(body),
-            E::StreamParse { serde_error, .. } => Self::lasting(format!(
-                "what it sent cannot be read: {serde_error}; does `base_url` name the right server?"
-            )),
-            E::JsonValueExt(_) | E::SerdeJson(_) => {
-                Self::lasting("what it sent is not what this provider sends; does `base_url` name the right server?")
-            }
-            other => Self::lasting(short(&other.to_string())),
-        }
-    }
-
-    /// What became of a call whose answer comes whole.
-    fn of_call(error: &genai::webc::Error) -> Self {
-        use genai::webc::Error as E;
-        match error {
-            E::ResponseFailedStatus { status, body, headers } => Self::of_answer(*status, body, headers),
-            E::Reqwest(error) => Self::of_connection(error),
-            _ => Self::lasting("what it sent is not what this provider sends; does `base_url` name the right server?"),
-        }
-    }
-
-    fn of_connection(error: &reqwest::Error) -> Self {
+    /// A connection that could not be made, or broke.
+    pub fn of_connection(error: &reqwest::Error) -> Self {
         let why = innermost(error);
         match () {
             () if error.is_builder() => Self::lasting(format!("the request cannot be made: {why}")),
@@ -90,23 +62,8 @@ impl Fault {
         }
     }
 
-    /// What became of the connection, or of its answer.
-    fn of_stream(error: &(dyn std::error::Error + Send + Sync + 'static), cause: &str) -> Self {
-        if let Some(inner) = error.downcast_ref::<genai::Error>() {
-            return Self::read(inner);
-        }
-        if let Some(waited) = error.downcast_ref::<StreamTimeout>() {
-            return Self::passing(waited.to_string());
-        }
-        if let Some(error) = error.downcast_ref::<reqwest::Error>() {
-            return Self::of_connection(error);
-        }
-        // What was sent is no UTF-8.
-        Self::lasting(format!("what it sent cannot be read: {}", short(cause)))
-    }
-
     /// An answer that is an error.
-    fn of_answer(status: StatusCode, body: &str, headers: &HeaderMap) -> Self {
+    pub fn of_answer(status: StatusCode, body: &str, headers: &HeaderMap) -> Self {
         let body: Option<Json> = serde_json::from_str(body).ok();
         let said = body.as_ref().map(Said::read).unwrap_or_default();
         let mut message =

@@ -1,7 +1,5 @@
 //! The providers: their names, addresses and usual variables.
 
-use genai::adapter::AdapterKind;
-
 /// A provider, by the wire it speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -109,15 +107,6 @@ impl ProviderKind {
             Self::Anthropic => "v1/",
             Self::Gemini => "v1beta/",
             Self::OpenAi | Self::Ollama => "",
-        }
-    }
-
-    pub(crate) fn adapter(self) -> AdapterKind {
-        match self {
-            Self::OpenAi => AdapterKind::OpenAI,
-            Self::Anthropic => AdapterKind::Anthropic,
-            Self::Gemini => AdapterKind::Gemini,
-            Self::Ollama => AdapterKind::Ollama,
         }
     }
 }

@@ -1,8 +1,7 @@
 //! What a model is asked with, beside the conversation.
 
-use std::{str::FromStr, sync::Arc};
+use std::sync::Arc;
 
-use genai::chat::{ChatOptions as Wire, ChatResponseFormat, JsonSpec, ReasoningEffort, ToolChoice};
 use runloom_engine::{Object, Value};
 
 use super::ProviderKind;
@@ -10,15 +9,44 @@ use super::ProviderKind;
 /// Options of a call. Those that are left out are the provider's own.
 #[derive(Clone, Debug, Default)]
 pub struct ChatOptions {
-    temperature: Option<f64>,
-    max_tokens: Option<u32>,
-    top_p: Option<f64>,
-    stop: Vec<String>,
-    seed: Option<u64>,
-    effort: Option<ReasoningEffort>,
-    format: Option<ChatResponseFormat>,
-    tool_choice: Option<ToolChoice>,
-    extra_body: Option<Arc<serde_json::Value>>,
+    pub(crate) temperature: Option<f64>,
+    pub(crate) max_tokens: Option<u32>,
+    pub(crate) top_p: Option<f64>,
+    pub(crate) stop: Vec<String>,
+    pub(crate) seed: Option<u64>,
+    pub(crate) effort: Option<Effort>,
+    pub(crate) format: Option<Format>,
+    pub(crate) tool_choice: Option<ToolChoice>,
+    pub(crate) extra_body: Option<Arc<serde_json::Value>>,
+}
+
+/// How much a model reasons.
+#[derive(Clone, Debug)]
+pub(crate) enum Effort {
+    /// One of [`LEVELS`].
+    Level(&'static str),
+    /// At most so many tokens.
+    Tokens(u32),
+}
+
+const LEVELS: [&str; 7] = ["none", "minimal", "low", "medium", "high", "xhigh", "max"];
+
+/// The form of an answer.
+#[derive(Clone, Debug)]
+pub(crate) enum Format {
+    /// Some JSON.
+    Json,
+    /// JSON that satisfies a schema.
+    Schema { name: String, schema: serde_json::Value },
+}
+
+/// Which tools a model is to call.
+#[derive(Clone, Debug)]
+pub(crate) enum ToolChoice {
+    Auto,
+    None,
+    Any,
+    Tool(String),
 }
 
 impl ChatOptions {
@@ -68,8 +96,8 @@ impl ChatOptions {
             }
             "reasoning_effort" => {
                 let found = match value {
-                    Value::String(word) => ReasoningEffort::from_str(word).ok(),
-                    other => other.as_u64().and_then(|n| u32::try_from(n).ok()).map(ReasoningEffort::Budget),
+                    Value::String(word) => LEVELS.into_iter().find(|level| **level == **word).map(Effort::Level),
+                    other => other.as_u64().and_then(|n| u32::try_from(n).ok()).map(Effort::Tokens),
                 };
                 self.effort = Some(found.ok_or_else(|| {
                     let words = "none, minimal, low, medium, high, xhigh or max";
@@ -81,8 +109,8 @@ impl ChatOptions {
                 self.tool_choice = Some(match value.as_str() {
                     Some("auto") => ToolChoice::Auto,
                     Some("none") => ToolChoice::None,
-                    Some("any" | "required") => ToolChoice::Required,
-                    Some(name) if !name.is_empty() => ToolChoice::tool(name),
+                    Some("any" | "required") => ToolChoice::Any,
+                    Some(name) if !name.is_empty() => ToolChoice::Tool(name.to_owned()),
                     _ => return Err(format!("expected auto, none, any or a tool's name, found {}", shown(value))),
                 });
             }
@@ -107,48 +135,20 @@ impl ChatOptions {
         }
         Ok(options)
     }
-
-    /// As the library takes them.
-    pub(crate) fn wire(&self, kind: ProviderKind, model: &str, has_tools: bool) -> Wire {
-        let mut wire = Wire::default()
-            .with_capture_usage(true)
-            .with_capture_content(false)
-            .with_capture_tool_calls(false)
-            // With it, reasoning models say what they think.
-            .with_capture_reasoning_content(self.effort.is_some());
-        wire.temperature = self.temperature;
-        wire.max_tokens = self.max_tokens;
-        wire.top_p = self.top_p;
-        wire.seed = self.seed;
-        wire.stop_sequences = self.stop.clone();
-        wire.reasoning_effort = self.effort.clone();
-        wire.response_format = self.format.clone();
-        wire.tool_choice = self.tool_choice.clone().filter(|_| has_tools);
-        let mut body = self.extra_body.as_deref().cloned();
-        if kind == ProviderKind::OpenAi {
-            // The library takes a word like `-high` off a model's name; here a name is a name.
-            let fields = body.get_or_insert_with(|| serde_json::json!({}));
-            if let Some(fields) = fields.as_object_mut() {
-                fields.entry("model").or_insert_with(|| model.into());
-            }
-        }
-        wire.extra_body = body;
-        wire
-    }
 }
 
 /// A format of answers: `json`, or OpenAI's way to write them.
-fn format(value: &Value) -> Result<ChatResponseFormat, String> {
+fn format(value: &Value) -> Result<Format, String> {
     let json_mode = |word: Option<&str>| matches!(word, Some("json" | "json_object"));
     if json_mode(value.as_str()) || json_mode(value.get_str("type")) {
-        return Ok(ChatResponseFormat::JsonMode);
+        return Ok(Format::Json);
     }
     let named = value.get("json_schema").filter(|_| value.get_str("type") == Some("json_schema"));
     let schema = named.and_then(|named| named.get("schema")).filter(|schema| schema.as_object().is_some());
     match schema {
         Some(schema) => {
             let name = named.and_then(|named| named.get_str("name")).unwrap_or("answer");
-            Ok(JsonSpec::new(name, schema.to_json()).into())
+            Ok(Format::Schema { name: name.to_owned(), schema: schema.to_json() })
         }
         None => Err(format!(
             "expected json, or {{ type: json_schema, json_schema: {{ name: …, schema: {{…}} }} }}, found {}",
