@@ -1,4 +1,4 @@
-//! What a call or a run failed with, read from a status and its details.
+//! Errors of calls and runs, parsed from a status and its details.
 
 use std::{collections::HashMap, fmt, time::Duration};
 
@@ -10,9 +10,9 @@ use crate::{
     v1::ErrorReason,
 };
 
-/// Why a call failed ([`From<tonic::Status>`]), or a run ([`From<tonic_types::Status>`], as `End.error` has it).
+/// The error of a call ([`From<tonic::Status>`]) or of a run ([`From<tonic_types::Status>`], from `End.error`).
 ///
-/// Its `Display` is one line that says what went wrong, the reason, and every wrong field.
+/// `Display` writes one line with the message, the reason, and every invalid field.
 #[derive(Debug, Clone)]
 pub struct Error(Box<Inner>);
 
@@ -21,19 +21,19 @@ struct Inner {
     code: Code,
     message: String,
     reason: Option<ErrorReason>,
-    /// From Runloom, of this version or a newer one with more reasons; else from the transport or a proxy.
+    /// Whether the error comes from Runloom, and not from the transport or a proxy.
     from_runloom: bool,
     metadata: HashMap<String, String>,
     violations: Vec<FieldViolation>,
     retry_delay: Option<Duration>,
 }
 
-/// A field of the request that is missing or wrong.
+/// A missing or invalid field of the request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FieldViolation {
-    /// Where: a path of field names, `run.config.recursion_limit`.
+    /// The path of the field: `run.config.recursion_limit`.
     pub field: String,
-    /// What is wrong with it.
+    /// The error.
     pub description: String,
 }
 
@@ -63,43 +63,42 @@ impl Error {
         self.0.code
     }
 
-    /// What went wrong, in words.
+    /// The message.
     pub fn message(&self) -> &str {
         &self.0.message
     }
 
-    /// What went wrong, for programs. None where the error is not Runloom's own (a broken connection, a proxy), or newer than this client.
+    /// The reason. `None` if the error does not come from Runloom (a broken connection, a proxy), or this client does not know the reason.
     pub fn reason(&self) -> Option<ErrorReason> {
         self.0.reason
     }
 
-    /// Details of the reason, as [`ErrorReason`] says at each.
+    /// The details of the reason; see [`ErrorReason`].
     pub fn metadata(&self) -> &HashMap<String, String> {
         &self.0.metadata
     }
 
-    /// Every field that is missing or wrong.
+    /// All missing or invalid fields.
     pub fn violations(&self) -> &[FieldViolation] {
         &self.0.violations
     }
 
-    /// How long the server asks to wait before trying again.
+    /// The delay that the server names for a retry.
     pub fn retry_delay(&self) -> Option<Duration> {
         self.0.retry_delay
     }
 
-    /// Where to join again, of an error that ended a stream.
+    /// The cursor to join again, if the error ended a stream.
     pub fn cursor(&self) -> Option<&str> {
         self.0.metadata.get(CURSOR).map(String::as_str)
     }
 
-    /// The oldest place that a log still holds, of CURSOR_EXPIRED.
+    /// The oldest cursor of the log, for CURSOR_EXPIRED.
     pub fn oldest_cursor(&self) -> Option<&str> {
         self.0.metadata.get(OLDEST_CURSOR).map(String::as_str)
     }
 
-    /// Whether the same call may succeed a little later: the server said so, or the connection broke. It says nothing of whether
-    /// the call had an effect.
+    /// Whether the failure is temporary: the server named a delay, or the connection broke. The call may have had an effect.
     pub fn is_transient(&self) -> bool {
         let broken = !self.0.from_runloom && matches!(self.0.code, Code::Unknown | Code::Internal | Code::Cancelled);
         broken || self.0.code == Code::Unavailable || self.0.retry_delay.is_some()
@@ -126,7 +125,7 @@ impl From<tonic::Status> for Error {
     fn from(status: tonic::Status) -> Self {
         let details = status.get_error_details();
         let mut message = status.message().to_owned();
-        // A broken connection says why in its sources only.
+        // The reason of a broken connection is only in its sources.
         let mut source = std::error::Error::source(&status);
         while let Some(error) = source {
             let text = error.to_string();

@@ -1,28 +1,28 @@
-//! [`Json`] on the wire and [`serde_json::Value`] inside: the one place that knows what each encoding can hold.
+//! Conversion between [`Json`] and [`serde_json::Value`], with the limits of each encoding.
 
 use serde_json::{Map, Number};
 
 use crate::v1::{ErrorReason, Json, JsonEncoding, json::Encoding};
 
-/// How many arrays and objects may stand within each other in a [`Json`].
+/// The maximum nesting of arrays and objects in a [`Json`].
 pub const MAX_DEPTH: usize = 127;
 
-/// How many of them [`JsonEncoding::Auto`] sends as a tree: parsers of protobuf stop at 100 messages, and each level takes three.
+/// The maximum nesting that [`JsonEncoding::Auto`] sends as a tree: protobuf parsers stop at 100 nested messages, and each level takes three.
 pub const MAX_TREE_DEPTH: usize = 30;
 
-/// The largest integer that a double holds with all smaller ones.
+/// The largest integer up to which doubles represent every integer.
 const MAX_EXACT: u64 = 1 << 53;
 
-/// What is wrong with a [`Json`] that came in.
+/// An invalid [`Json`] in a request.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JsonError {
     /// Neither `value` nor `json` is set, or a part of `value` is not.
     #[error("no JSON value is set; JSON's null is `nullValue`, or the text `null`")]
     Unset,
-    /// The text is no JSON.
+    /// The text is not valid JSON.
     #[error("not JSON: {0}")]
     Invalid(String),
-    /// A number that JSON does not have.
+    /// A number that JSON cannot represent.
     #[error("{0} is not a JSON number")]
     NotANumber(String),
     /// It nests too deeply.
@@ -31,7 +31,7 @@ pub enum JsonError {
 }
 
 impl JsonError {
-    /// The reason to answer with.
+    /// The error reason.
     pub fn reason(&self) -> ErrorReason {
         match self {
             Self::TooDeep => ErrorReason::JsonTooDeep,
@@ -40,22 +40,22 @@ impl JsonError {
     }
 }
 
-/// What [`JsonEncoding::Value`] would lose: the reason JSON_NOT_EXACT.
+/// Why a value is not exact in [`JsonEncoding::Value`]: JSON_NOT_EXACT.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotExact {
-    /// An integer that no double is equal to, or that has such neighbours.
+    /// An integer outside of the range that doubles represent exactly.
     #[error("the integer {0} is past 2^53, and a protobuf value holds doubles; ask for TEXT or AUTO")]
     Integer(String),
-    /// A float that would come back as an integer.
+    /// A float that would be read as an integer.
     #[error("the float {0} looks like an integer in a protobuf value; ask for TEXT or AUTO")]
     Float(String),
-    /// It nests too deeply for parsers of protobuf.
+    /// Nested too deeply for protobuf parsers.
     #[error("more than {MAX_TREE_DEPTH} arrays and objects within each other; ask for TEXT or AUTO")]
     Depth,
 }
 
 impl Json {
-    /// Encodes a value as the request's `json_encoding` says. Fails with [`JsonEncoding::Value`] only.
+    /// Encodes a value. Fails only with [`JsonEncoding::Value`].
     pub fn encode(value: &serde_json::Value, encoding: JsonEncoding) -> Result<Self, NotExact> {
         match encoding {
             JsonEncoding::Text => Ok(Self::text(value)),
@@ -67,17 +67,17 @@ impl Json {
         }
     }
 
-    /// Encodes a value as text: exact, and cheap.
+    /// Encodes a value as text, which is exact and cheap.
     pub fn text(value: &serde_json::Value) -> Self {
         Self::from_text(value.to_string())
     }
 
-    /// Takes JSON text as it is. The receiver checks it.
+    /// Uses JSON text unchanged. The receiver validates it.
     pub fn from_text(text: impl Into<String>) -> Self {
         Self { encoding: Some(Encoding::Json(text.into())) }
     }
 
-    /// Reads either encoding.
+    /// Decodes either encoding.
     pub fn decode(&self) -> Result<serde_json::Value, JsonError> {
         match &self.encoding {
             None => Err(JsonError::Unset),
@@ -109,7 +109,7 @@ impl TryFrom<&Json> for serde_json::Value {
     }
 }
 
-/// Parses JSON text. serde_json stops where [`MAX_DEPTH`] does, and says so in its message only.
+/// Parses JSON text. serde_json has the same limit as [`MAX_DEPTH`], and reports it only in its message.
 fn parse(text: &str) -> Result<serde_json::Value, JsonError> {
     serde_json::from_str(text).map_err(|error| {
         let message = error.to_string();
@@ -117,7 +117,7 @@ fn parse(text: &str) -> Result<serde_json::Value, JsonError> {
     })
 }
 
-/// Builds a protobuf value, unless it would lose something. `room` is how many levels may still open.
+/// Builds a protobuf value, if it is exact. `room` is the number of levels that may still be nested.
 fn to_tree(value: &serde_json::Value, room: usize) -> Result<prost_types::Value, NotExact> {
     use prost_types::value::Kind;
     use serde_json::Value;
@@ -142,7 +142,7 @@ fn to_tree(value: &serde_json::Value, room: usize) -> Result<prost_types::Value,
     Ok(prost_types::Value { kind: Some(kind) })
 }
 
-/// A number as a double, if it comes back the same.
+/// A number as a double, if it is read back unchanged.
 fn to_double(number: &Number) -> Result<f64, NotExact> {
     let integer = number.as_i64().map(i64::unsigned_abs).or_else(|| number.as_u64());
     match (integer, number.as_f64()) {
@@ -153,7 +153,7 @@ fn to_double(number: &Number) -> Result<f64, NotExact> {
     }
 }
 
-/// Reads a protobuf value; a whole double is an integer, as far as doubles are exact.
+/// Reads a protobuf value; an integral double is an integer, as far as doubles are exact.
 fn from_tree(tree: &prost_types::Value, room: usize) -> Result<serde_json::Value, JsonError> {
     use prost_types::value::Kind;
     use serde_json::Value;
@@ -176,7 +176,7 @@ fn from_tree(tree: &prost_types::Value, room: usize) -> Result<serde_json::Value
     })
 }
 
-/// A double as a JSON number: an integer where it is whole, exact, and not the negative zero.
+/// A double as a JSON number: an integer if it is integral, exact, and not negative zero.
 fn from_double(double: f64) -> Result<Number, JsonError> {
     let whole = double.fract() == 0.0 && double.abs() <= MAX_EXACT as f64;
     if whole && (double != 0.0 || double.is_sign_positive()) {
@@ -242,7 +242,7 @@ mod tests {
         assert_eq!(number(1e18), Ok(json!(1e18)));
     }
 
-    /// The deepest place that a Json has in any answer: parsers of protobuf must still read a tree there.
+    /// The deepest position of a Json in a response, at which protobuf parsers must still read a tree.
     #[test]
     fn a_tree_fits_where_it_sits_deepest() {
         let value = (0..MAX_TREE_DEPTH).fold(json!(1), |inner, _| json!({ "a": inner }));

@@ -1,4 +1,4 @@
-//! The wire contract of Runloom: the generated gRPC types, and a typed client that rejoins a dropped stream by itself.
+//! The gRPC API of Runloom: the generated types, and a typed client whose streams rejoin by themselves.
 //!
 //! ```no_run
 //! use futures_util::StreamExt;
@@ -21,11 +21,11 @@
 //! # }
 //! ```
 //!
-//! | module | what |
+//! | module | content |
 //! | --- | --- |
-//! | [`v1`] | every message, enum, client and server of package `runloom.v1`, as `proto/` has it |
+//! | [`v1`] | every message, enum, client and server of package `runloom.v1` |
 //! | [`client`] | [`Client`] and [`RunStream`] |
-//! | [`json`] | `Json` on the wire and `serde_json::Value` inside: the one place that knows the rules |
+//! | [`json`] | conversion between `Json` and `serde_json::Value` |
 //! | [`reason`] | [`v1::ErrorReason`] with its names and status codes |
 
 pub mod client;
@@ -45,14 +45,14 @@ pub mod v1 {
     tonic::include_proto!("runloom.v1");
 }
 
-/// The descriptors of `runloom.v1` and all that it imports: an encoded `google.protobuf.FileDescriptorSet`, for reflection.
+/// The descriptors of `runloom.v1` and its imports: an encoded `google.protobuf.FileDescriptorSet`, for reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = tonic::include_file_descriptor_set!("runloom_descriptors");
 
 #[cfg(test)]
 mod tests {
     use prost::Message;
 
-    /// Reflection needs every file that the services reach, and nothing of the comments.
+    /// Reflection needs all files that the services use, and no comments.
     #[test]
     fn descriptors_are_whole() {
         let set = prost_types::FileDescriptorSet::decode(super::FILE_DESCRIPTOR_SET).expect("a descriptor set");

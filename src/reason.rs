@@ -1,16 +1,16 @@
-//! [`ErrorReason`] for programs: its name on the wire, and the status it comes with.
+//! Names and status codes of [`ErrorReason`].
 
 use tonic::Code;
 
 use crate::v1::ErrorReason;
 
-/// The domain of every `google.rpc.ErrorInfo` that Runloom makes.
+/// The domain of every `google.rpc.ErrorInfo` from Runloom.
 pub const DOMAIN: &str = "runloom.dev";
 
-/// Key in `ErrorInfo.metadata` of a status that ended a stream: where to join again.
+/// Key of the cursor to join again, in `ErrorInfo.metadata` of a status that ended a stream.
 pub const CURSOR: &str = "cursor";
 
-/// Key in `ErrorInfo.metadata` of CURSOR_EXPIRED: the oldest place that the log still holds.
+/// Key of the oldest cursor of the log, in `ErrorInfo.metadata` of CURSOR_EXPIRED.
 pub const OLDEST_CURSOR: &str = "oldest_cursor";
 
 const PREFIX: &str = "ERROR_REASON_";
@@ -22,12 +22,12 @@ impl ErrorReason {
         full.strip_prefix(PREFIX).unwrap_or(full)
     }
 
-    /// Reads `ErrorInfo.reason`.
+    /// Parses `ErrorInfo.reason`.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::from_str_name(&format!("{PREFIX}{name}"))
     }
 
-    /// The status that an RPC ends with for this reason, or that a run ends with (`End.error`). The same as in `error_reason.proto`.
+    /// The status code of an RPC or a run (`End.error`) that fails for this reason, as in `error_reason.proto`.
     pub fn code(self) -> Code {
         use ErrorReason as R;
         match self {

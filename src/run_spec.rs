@@ -1,4 +1,4 @@
-//! Writing a [`RunSpec`] down in one expression, and reading an [`End`].
+//! Builder methods of [`RunSpec`], and methods of [`End`].
 
 use std::time::Duration;
 
@@ -10,84 +10,84 @@ use crate::{
 };
 
 impl RunSpec {
-    /// A stateless run of a graph. Without input it goes on from where its thread stands.
+    /// A run of a graph. Without a thread it is stateless; without input it continues from the thread's latest checkpoint.
     pub fn graph(name: impl Into<String>) -> Self {
         Self { target: Some(run_spec::Target::GraphName(name.into())), ..Self::default() }
     }
 
-    /// A stateless run of an assistant. Without input it goes on from where its thread stands.
+    /// A run of an assistant. Without a thread it is stateless; without input it continues from the thread's latest checkpoint.
     pub fn assistant(id: impl Into<String>) -> Self {
         Self { target: Some(run_spec::Target::AssistantId(id.into())), ..Self::default() }
     }
 
-    /// On this thread, which must exist.
+    /// Sets the thread, which must exist.
     pub fn with_thread(mut self, thread_id: impl Into<String>) -> Self {
         self.thread_id = thread_id.into();
         self
     }
 
-    /// On this thread, which is created if it does not exist.
+    /// Sets the thread, which is created if it does not exist.
     pub fn with_new_thread(self, thread_id: impl Into<String>) -> Self {
         Self { if_not_exists: IfThreadNotExists::Create.into(), ..self.with_thread(thread_id) }
     }
 
-    /// With this input.
+    /// Sets the input.
     pub fn with_input(mut self, input: impl Into<Json>) -> Self {
         self.start = Some(run_spec::Start::Input(input.into()));
         self
     }
 
-    /// With this command instead of an input.
+    /// Sets a command instead of an input.
     pub fn with_command(mut self, command: Command) -> Self {
         self.start = Some(run_spec::Start::Command(command));
         self
     }
 
-    /// With the answer to the thread's one open question.
+    /// Answers the only open question of the thread.
     pub fn with_resume(self, answer: impl Into<Json>) -> Self {
         self.with_command(Command { resume: Some(answer.into()), ..Command::default() })
     }
 
-    /// With answers to open questions, by `Interrupt.id`.
+    /// Answers open questions, by `Interrupt.id`.
     pub fn with_answers<I: Into<String>, J: Into<Json>>(self, answers: impl IntoIterator<Item = (I, J)>) -> Self {
         let resume_by_id = answers.into_iter().map(|(id, answer)| (id.into(), answer.into())).collect();
         self.with_command(Command { resume_by_id, ..Command::default() })
     }
 
-    /// With this context.
+    /// Sets the context.
     pub fn with_context(mut self, context: impl Into<Json>) -> Self {
         self.context = Some(context.into());
         self
     }
 
-    /// With this metadata.
+    /// Sets the metadata.
     pub fn with_metadata(mut self, metadata: impl Into<Json>) -> Self {
         self.metadata = Some(metadata.into());
         self
     }
 
-    /// Recording, and streaming, these modes.
+    /// Sets the modes to record and stream.
     pub fn with_modes(mut self, modes: impl IntoIterator<Item = StreamMode>) -> Self {
         self.stream_modes = modes.into_iter().map(Into::into).collect();
         self
     }
 
-    /// Recording, and streaming, subgraphs too.
+    /// Records and streams the parts of subgraphs as well.
     pub fn with_subgraphs(mut self) -> Self {
         self.stream_subgraphs = true;
         self
     }
 
-    /// TIMED_OUT if it takes longer.
+    /// Sets the maximum duration, after which the run ends as TIMED_OUT.
     pub fn with_run_timeout(mut self, timeout: Duration) -> Self {
         let seconds = i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX);
-        // Below 10^9, by `Duration`'s own promise.
+        // `Duration` guarantees less than 10^9.
         let nanos = timeout.subsec_nanos() as i32;
         self.run_timeout = Some(prost_types::Duration { seconds, nanos });
         self
     }
 
-    /// With an id under which creating it is safe to retry, from one process to the next. [`Client`](crate::Client) makes one where this is not called.
+    /// Sets the request id, which makes the creation safe to retry, also from another process. Default: [`Client`](crate::Client) generates one.
     pub fn with_request_id(mut self, request_id: impl Into<String>) -> Self {
         self.request_id = request_id.into();
         self
@@ -102,7 +102,7 @@ impl RunState {
 }
 
 impl End {
-    /// An error for a run that failed, was cancelled or timed out. One that stopped at a question is none.
+    /// An error if the run failed, was cancelled or timed out. An interrupted run is not an error.
     pub fn into_result(self) -> Result<(), Error> {
         let state = self.state();
         match (state, self.error) {

@@ -34,7 +34,7 @@ impl Client {
         present(repeated!(self, assistants.get_assistant(request))?.assistant, "assistant")
     }
 
-    /// Makes a new version of an assistant.
+    /// Creates a new version of an assistant.
     pub async fn update_assistant(&self, mut request: UpdateAssistantRequest) -> Result<Assistant, Error> {
         request.json_encoding = encoding(request.json_encoding);
         present(once!(self, assistants.update_assistant(request))?.assistant, "assistant")
@@ -51,7 +51,7 @@ impl Client {
         repeated!(self, assistants.list_assistants(request))
     }
 
-    /// Lists the versions of an assistant, the newest first, a page at a time: by the assistant's id, or as the request says.
+    /// Lists the versions of an assistant, newest first, a page at a time. Takes the assistant's id, or the whole request.
     pub async fn list_assistant_versions(
         &self,
         request: impl Into<ListAssistantVersionsRequest>,
@@ -72,7 +72,7 @@ impl Client {
         present(repeated!(self, assistants.set_latest_assistant_version(request))?.assistant, "assistant")
     }
 
-    /// Draws the graph of an assistant, by the assistant's id.
+    /// Returns a drawing of an assistant's graph, by the assistant's id.
     pub async fn get_assistant_graph(
         &self,
         request: impl Into<GetAssistantGraphRequest>,
@@ -81,7 +81,7 @@ impl Client {
         repeated!(self, assistants.get_assistant_graph(request))
     }
 
-    /// Tells what the graph of an assistant takes and gives, by the assistant's id.
+    /// Returns the schemas of an assistant's graph, by the assistant's id.
     pub async fn get_assistant_schemas(
         &self,
         request: impl Into<GetAssistantSchemasRequest>,

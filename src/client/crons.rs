@@ -10,7 +10,7 @@ use crate::{
 };
 
 impl Client {
-    /// Makes a cron.
+    /// Creates a cron.
     pub async fn create_cron(&self, mut cron: Cron) -> Result<Cron, Error> {
         or_new_id(&mut cron.cron_id);
         let request = CreateCronRequest { cron: Some(cron), json_encoding: encoding(0) };
@@ -30,7 +30,7 @@ impl Client {
         present(repeated!(self, crons.update_cron(request))?.cron, "cron")
     }
 
-    /// Deletes a cron, by its id. The runs that it made stay.
+    /// Deletes a cron, by its id. The runs that it created are kept.
     pub async fn delete_cron(&self, request: impl Into<DeleteCronRequest>) -> Result<(), Error> {
         once!(self, crons.delete_cron(request.into())).map(drop)
     }

@@ -21,7 +21,7 @@ impl Client {
         repeated!(self, graphs.register_graph(request))
     }
 
-    /// Deletes a graph that was registered, by its name.
+    /// Deletes a registered graph, by its name.
     pub async fn delete_graph(&self, request: impl Into<DeleteGraphRequest>) -> Result<(), Error> {
         once!(self, graphs.delete_graph(request.into())).map(drop)
     }

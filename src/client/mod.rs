@@ -1,7 +1,7 @@
-//! A typed client: every RPC as a method, and streams that rejoin by themselves.
+//! A typed client: a method for every RPC, and streams that rejoin by themselves.
 //!
-//! A call that is safe to repeat is repeated when the server is not there for a moment; see [`RetryPolicy`]. The client asks for JSON as text, the exact encoding,
-//! and gives every new run a request id, every new thread, assistant and cron an id: creating them is safe to repeat too.
+//! Calls that are safe to repeat are retried if the server is temporarily unavailable; see [`RetryPolicy`]. The client requests JSON as text, the exact
+//! encoding. It generates a request id for every new run, and an id for every new thread, assistant and cron, so that creating them is safe to repeat.
 
 mod assistants;
 mod crons;
@@ -42,15 +42,15 @@ pub struct Client {
 /// How a client connects and keeps its connection.
 #[derive(Debug, Clone)]
 pub struct ClientOptions {
-    /// How long connecting may take. Default: 10 s.
+    /// Timeout of connecting. Default: 10 s.
     pub connect_timeout: Duration,
-    /// How often the connection is tried while it is silent. Default: 30 s.
+    /// Interval of keepalive pings on a silent connection. Default: 30 s.
     pub keep_alive_interval: Duration,
-    /// How long the answer to that may take before the connection counts as broken. Default: 20 s.
+    /// Timeout of a keepalive ping, after which the connection is closed. Default: 20 s.
     pub keep_alive_timeout: Duration,
-    /// The largest message it takes, in bytes; larger parts of a stream come without their data. Default: 64 MiB.
+    /// Maximum size of a message in bytes; larger parts of a stream arrive without their data. Default: 64 MiB.
     pub max_message_bytes: usize,
-    /// What is tried again, and how often.
+    /// Retries.
     pub retry: RetryPolicy,
 }
 
@@ -67,7 +67,7 @@ impl Default for ClientOptions {
 }
 
 impl Client {
-    /// Connects to `host:port` or `http://host:port`. Fails at once if nobody is there.
+    /// Connects to `host:port` or `http://host:port`. Fails if the server cannot be reached.
     pub async fn connect(address: impl AsRef<str>) -> Result<Self, Error> {
         Self::connect_with(address, ClientOptions::default()).await
     }
@@ -78,13 +78,13 @@ impl Client {
         Ok(Self::from_channel(channel, options))
     }
 
-    /// Connects with the first call; a server that is not there is then tried as the retry policy says.
+    /// Connects at the first call, which is retried according to the retry policy.
     pub fn connect_lazy(address: impl AsRef<str>, options: ClientOptions) -> Result<Self, Error> {
         let channel = endpoint(address.as_ref(), &options)?.connect_lazy();
         Ok(Self::from_channel(channel, options))
     }
 
-    /// Uses a channel made elsewhere: with TLS, over a Unix socket. Of the options it takes the retry policy and the largest message.
+    /// Uses an existing channel, for example with TLS or over a Unix socket. Only the retry policy and the maximum message size of the options apply.
     pub fn from_channel(channel: Channel, options: ClientOptions) -> Self {
         Self { channel, retry: options.retry, max_message_bytes: options.max_message_bytes }
     }

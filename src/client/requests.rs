@@ -1,4 +1,4 @@
-//! Requests from the one thing that they usually say: an id, or a run.
+//! Conversions of an id or a run into requests.
 
 use crate::v1::{
     CancelRunRequest, CopyThreadRequest, CreateRunRequest, DeleteAssistantRequest, DeleteCronRequest,

@@ -1,4 +1,4 @@
-//! When to try again, and how long to wait before.
+//! Which calls to retry, and after which delay.
 
 use std::{
     future::Future,
@@ -8,17 +8,17 @@ use std::{
 
 use crate::Error;
 
-/// How often, and after which delays, what failed for a moment is tried again.
+/// The number and the delays of retries after temporary failures.
 ///
-/// Tried again is what [`Error::is_transient`]: UNAVAILABLE, a broken connection, and whatever the server says to wait for; at the earliest when
-/// it says. The delays double, and are drawn from their upper half, so that clients cut off together do not come back together.
+/// Errors with [`Error::is_transient`] are retried: UNAVAILABLE, a broken connection, and every error for which the server names a delay, not earlier
+/// than that delay. Delays double, with jitter in their upper half, so that clients that were cut off together do not return together.
 #[derive(Debug, Clone)]
 pub struct RetryPolicy {
-    /// How often in a row. A stream counts anew after each new part. 0: never. Default: 15, over a minute with the delays as they are.
+    /// Maximum number of consecutive retries. A stream resets the count with each new part. 0: no retries. Default: 15, more than a minute in all.
     pub max_retries: u32,
     /// The first delay. Default: 100 ms.
     pub initial_delay: Duration,
-    /// The longest delay, unless the server asks for a longer one. Default: 8 s.
+    /// The longest delay, unless the server names a longer one. Default: 8 s.
     pub max_delay: Duration,
 }
 
@@ -29,7 +29,7 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// How long to wait after this many failures in a row, the last of them `error`. None: do not try again.
+    /// The delay after this many consecutive failures, the last of them `error`. `None`: no retry.
     pub(super) fn delay(&self, failures: u32, error: &Error) -> Option<Duration> {
         if failures > self.max_retries || !error.is_transient() {
             return None;
@@ -37,7 +37,7 @@ impl RetryPolicy {
         let doubled =
             self.initial_delay.saturating_mul(1_u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX));
         let delay = doubled.min(self.max_delay).mul_f64(0.5 + random() / 2.0);
-        // Past the server's own delay the jitter still spreads the clients.
+        // The jitter is added to the server's delay, so that clients still spread.
         Some(
             error
                 .retry_delay()
@@ -45,7 +45,7 @@ impl RetryPolicy {
         )
     }
 
-    /// Calls until it works, fails for good, or was tried often enough.
+    /// Repeats a call until it succeeds, fails permanently, or the retries are used up.
     pub(super) async fn call<T, F>(&self, mut call: impl FnMut() -> F) -> Result<T, Error>
     where
         F: Future<Output = Result<T, tonic::Status>>,
@@ -65,7 +65,7 @@ impl RetryPolicy {
     }
 }
 
-/// From 0 to 1. Good enough to spread clients: the keys of the standard library's hash maps are random.
+/// A random number from 0 to 1, from the random keys of the standard library's hash maps; sufficient for jitter.
 fn random() -> f64 {
     RandomState::new().build_hasher().finish() as f64 / u64::MAX as f64
 }

@@ -40,7 +40,7 @@ impl Client {
         })
     }
 
-    /// Streams an existing run to its end. Takes the run's id, from the start of its log, or the whole request.
+    /// Streams an existing run to its end. Takes the run's id, which streams from the start of its log, or the whole request.
     pub fn join_run(&self, request: impl Into<JoinRunRequest>) -> RunStream {
         let mut join: JoinRunRequest = request.into();
         join.json_encoding = encoding(join.json_encoding);
@@ -65,7 +65,7 @@ impl Client {
         present(repeated!(self, runs.create_run(request))?.run, "run")
     }
 
-    /// Waits for the end of a run, a new one by its [`RunSpec`](crate::v1::RunSpec) or an existing one by its id. A run that failed is no error here: see `end`.
+    /// Waits for the end of a run, a new one by its [`RunSpec`](crate::v1::RunSpec) or an existing one by its id. A run that failed is not an error: see `end`.
     pub async fn wait_run(&self, request: impl Into<WaitRunRequest>) -> Result<WaitRunResponse, Error> {
         let mut request: WaitRunRequest = request.into();
         if let Some(Target::Run(run)) = &mut request.target {

@@ -10,7 +10,7 @@ use crate::{
 };
 
 impl Client {
-    /// Puts an item.
+    /// Writes an item.
     pub async fn put_item(&self, request: PutItemRequest) -> Result<(), Error> {
         repeated!(self, store.put_item(request)).map(drop)
     }

@@ -1,4 +1,4 @@
-//! The stream of a run or a thread, joined again whenever it breaks.
+//! The stream of a run or a thread, which rejoins when it breaks.
 
 use std::{
     collections::HashMap,
@@ -24,12 +24,11 @@ type Opening = BoxFuture<'static, Result<Response<Parts>, Status>>;
 
 /// The parts of a run, or of all runs of a thread, in order, each once.
 ///
-/// When the connection breaks, the server drains, or the stream stops short of its end, it is joined again from where it stood, as
-/// [`RetryPolicy`] says; nobody sees that but in the timing. What cannot be mended comes as the last item, an error. The stream of a run ends after
-/// its `End`; a run that failed is no error here: see [`End::into_result`]. Dropping the stream leaves the run, which goes on unless it was made to
-/// be cancelled then.
+/// If the connection breaks, the server drains, or the stream ends without an `End`, the stream rejoins at its last cursor, according to
+/// [`RetryPolicy`]. An error that cannot be retried is the last item. The stream of a run ends after its `End`. A run that failed is not an error of
+/// the stream: see [`End::into_result`]. Dropping the stream does not stop the run, unless its `on_disconnect` is CANCEL.
 ///
-/// Nothing is sent before the first poll.
+/// The request is sent at the first poll.
 #[must_use = "a stream does nothing unless polled"]
 pub struct RunStream {
     open: Box<dyn Fn(&Position) -> Opening + Send + Sync>,
@@ -37,27 +36,27 @@ pub struct RunStream {
     position: Position,
     state: State,
     retry: RetryPolicy,
-    /// In a row, without a sign of life between them.
+    /// Consecutive failures without a part in between.
     failures: u32,
-    /// Whether a part came since the stream was opened last.
-    greeted: bool,
+    /// Whether a part was received since the stream was last opened.
+    has_part: bool,
 }
 
-/// What a stream is of.
+/// What a stream covers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scope {
     /// One run, to its end.
     Run,
-    /// Every run of a thread, for ever.
+    /// All runs of a thread, without an end.
     Thread,
 }
 
-/// Where a stream stands: all that it takes to open it again.
+/// The position of a stream: everything needed to open it again.
 #[derive(Debug, Default)]
 pub(super) struct Position {
-    /// The run; empty until it is known.
+    /// The run; empty before the first part.
     pub run_id: String,
-    /// The last cursor; empty until there was one.
+    /// The last cursor; empty before the first part.
     pub cursor: String,
     /// The highest seq of each run that has not ended.
     seen: HashMap<String, u64>,
@@ -78,20 +77,20 @@ impl RunStream {
         retry: RetryPolicy,
         open: impl Fn(&Position) -> Opening + Send + Sync + 'static,
     ) -> Self {
-        Self { open: Box::new(open), scope, position, state: State::Start, retry, failures: 0, greeted: false }
+        Self { open: Box::new(open), scope, position, state: State::Start, retry, failures: 0, has_part: false }
     }
 
-    /// The run that the last part was of; None before the first part.
+    /// The run of the last part. `None` before the first part.
     pub fn run_id(&self) -> Option<&str> {
         Some(self.position.run_id.as_str()).filter(|id| !id.is_empty())
     }
 
-    /// Where another stream would go on after the last part: for `JoinRunRequest.cursor`, or `StreamThreadRequest.cursor`. None before the first part.
+    /// The cursor of the last part, for `JoinRunRequest.cursor` or `StreamThreadRequest.cursor`. `None` before the first part.
     pub fn cursor(&self) -> Option<&str> {
         Some(self.position.cursor.as_str()).filter(|cursor| !cursor.is_empty())
     }
 
-    /// Reads on to the end of the run, of the first that ends.
+    /// Reads until a run ends, and returns its `End`.
     pub async fn end(mut self) -> Result<End, Error> {
         while let Some(part) = self.next().await {
             if let Some(Payload::End(end)) = part?.payload {
@@ -101,8 +100,8 @@ impl RunStream {
         Err(Error::new(Code::OutOfRange, "the stream has ended already"))
     }
 
-    /// After an error: wait and open again, or give up with it.
-    fn broke(&mut self, error: Error) -> Result<(), Error> {
+    /// Handles an error: waits and opens the stream again, or returns it if it cannot be retried.
+    fn retry_or_fail(&mut self, error: Error) -> Result<(), Error> {
         self.failures += 1;
         match self.retry.delay(self.failures, &error) {
             Some(delay) => {
@@ -116,14 +115,14 @@ impl RunStream {
         }
     }
 
-    /// Takes a part in: false if it was there before.
+    /// Records a part. Returns false if it was received before.
     fn accept(&mut self, part: &StreamRunResponse) -> bool {
-        let greeted = std::mem::replace(&mut self.greeted, true);
+        let has_part = std::mem::replace(&mut self.has_part, true);
         if !self.position.accept(part) {
             return false;
         }
-        // What every opening begins with is no sign of life: a server may fail right after it, each time.
-        if part.seq > 0 || greeted {
+        // The first part of a stream does not reset the count of failures: a server may fail right after it each time.
+        if part.seq > 0 || has_part {
             self.failures = 0;
         }
         if let (Scope::Run, Some(Payload::End(_))) = (self.scope, &part.payload) {
@@ -134,12 +133,12 @@ impl RunStream {
 }
 
 impl Position {
-    /// Where a join starts that its caller asked for.
+    /// The position of a join that the caller requested.
     pub(super) fn at(run_id: &str, cursor: &str) -> Self {
         Self { run_id: run_id.to_owned(), cursor: cursor.to_owned(), seen: HashMap::new() }
     }
 
-    /// Moves past a part: false, and no move, if it was there before. So is the Metadata that opens a join, when it is not the first.
+    /// Advances to a part. Returns false if it was received before, as is the Metadata at the start of a later join.
     fn accept(&mut self, part: &StreamRunResponse) -> bool {
         match (self.seen.get_mut(&part.run_id), &part.payload) {
             (Some(_), Some(Payload::Metadata(_))) if part.seq == 0 => return false,
@@ -183,7 +182,7 @@ impl Stream for RunStream {
                 State::Opening(opening) => match ready!(opening.as_mut().poll(cx)) {
                     Ok(parts) => {
                         this.state = State::Reading(Box::new(parts.into_inner()));
-                        this.greeted = false;
+                        this.has_part = false;
                         continue;
                     }
                     Err(status) => status.into(),
@@ -195,7 +194,7 @@ impl Stream for RunStream {
                     None => Error::new(Code::Unavailable, "the stream stopped before its end"),
                 },
             };
-            if let Err(error) = this.broke(broken) {
+            if let Err(error) = this.retry_or_fail(broken) {
                 return Poll::Ready(Some(Err(error)));
             }
         }

@@ -1,4 +1,4 @@
-//! Streams that break in every way there is, over real sockets, from a server that plays a script.
+//! Streams that break in different ways, over real sockets, from a server that follows a script.
 
 use std::{
     net::SocketAddr,

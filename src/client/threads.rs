@@ -14,7 +14,7 @@ use crate::{
 };
 
 impl Client {
-    /// Creates a thread. `CreateThreadRequest::default()` is one with nothing in it.
+    /// Creates a thread. `CreateThreadRequest::default()` creates one without metadata.
     pub async fn create_thread(&self, mut request: CreateThreadRequest) -> Result<Thread, Error> {
         request.json_encoding = encoding(request.json_encoding);
         if request.thread_id.is_empty() {
@@ -60,7 +60,7 @@ impl Client {
         present(once!(self, threads.copy_thread(request))?.thread, "thread")
     }
 
-    /// Reads the state of a thread: the latest, by the thread's id, or as the request says.
+    /// Reads the state of a thread. Takes the thread's id, for the latest checkpoint, or the whole request.
     pub async fn get_state(&self, request: impl Into<GetStateRequest>) -> Result<GetStateResponse, Error> {
         let mut request: GetStateRequest = request.into();
         request.json_encoding = encoding(request.json_encoding);
@@ -72,7 +72,7 @@ impl Client {
         present(once!(self, threads.update_state(request))?.checkpoint, "checkpoint")
     }
 
-    /// Lists the checkpoints of a thread, the newest first, a page at a time: by the thread's id, or as the request says.
+    /// Lists the checkpoints of a thread, newest first, a page at a time. Takes the thread's id, or the whole request.
     pub async fn list_checkpoints(
         &self,
         request: impl Into<ListCheckpointsRequest>,
@@ -82,7 +82,7 @@ impl Client {
         repeated!(self, threads.list_checkpoints(request))
     }
 
-    /// Streams every run of a thread, live: by the thread's id, from now on, or as the request says. Ends with an error only.
+    /// Streams all runs of a thread live. Takes the thread's id, which streams from now on, or the whole request. Ends only with an error.
     pub fn stream_thread(&self, request: impl Into<StreamThreadRequest>) -> RunStream {
         let mut stream: StreamThreadRequest = request.into();
         stream.json_encoding = encoding(stream.json_encoding);
