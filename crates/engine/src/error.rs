@@ -189,6 +189,9 @@ pub enum NodeError {
     Parent(Vec<crate::Command>),
     /// The run is being cancelled.
     Cancelled,
+    /// What executed the node is gone: a worker process that died or cannot be reached. The node runs again, elsewhere if
+    /// it can, without using up an attempt of its retry policy. The text says which executor, and how it was lost.
+    ExecutorLost(String),
     /// An error of the engine itself within the node: a subgraph's step limit, an invalid write.
     Engine(Box<Error>),
 }

@@ -24,7 +24,9 @@ pub use graph::{
     StateView, node,
 };
 pub use ids::{CheckpointId, Clock, RunId, SystemClock, TaskId, ThreadId};
-pub use run::{Context, Finished, MapInput, MapOutput, RunStream, StateUpdate, SubgraphNode, is_question_id, subgraph};
+pub use run::{
+    ChunkSource, Context, Finished, MapInput, MapOutput, RunStream, StateUpdate, SubgraphNode, is_question_id, subgraph,
+};
 pub use runloom_engine_macros::State;
 pub use value::{List, Object, Value, from_value, to_value};
 

@@ -177,7 +177,7 @@ pub(crate) fn noted<T>(span: &Span, result: &Result<T, NodeError>) {
             _ => failed(span, "GraphError"),
         },
         Err(NodeError::Cancelled) => failed(span, "cancelled"),
-        Ok(_) | Err(NodeError::Interrupted(_) | NodeError::Parent(_)) => {}
+        Ok(_) | Err(NodeError::Interrupted(_) | NodeError::Parent(_) | NodeError::ExecutorLost(_)) => {}
     }
 }
 

@@ -439,3 +439,97 @@ async fn an_answer_that_its_node_could_not_use_can_be_given_again() {
     let over = graph.invoke(Command::resume("yes"), config).await.unwrap_err();
     assert!(matches!(over, Error::NoQuestion { .. }), "{over}");
 }
+
+/// A node that loses its executor some times, then fails some times, then gives its attempt.
+fn lossy(losses: usize, fails: usize) -> (NodeSpec, Arc<AtomicUsize>) {
+    let calls: Arc<AtomicUsize> = Arc::default();
+    let counted = calls.clone();
+    let spec = node(move |_: StateView, cx: Context| {
+        let n = counted.fetch_add(1, Ordering::SeqCst);
+        async move {
+            match n {
+                n if n < losses => Err(NodeError::ExecutorLost(format!("worker {n} closed its connection"))),
+                n if n < losses + fails => Err(NodeError::msg("not yet")),
+                _ => Ok(log(&format!("attempt {}", cx.attempt()))),
+            }
+        }
+    });
+    (spec, calls)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_executor_uses_up_no_attempt_and_is_bounded() {
+    let run = async |losses: usize, fails: usize, retries: Option<u32>| {
+        let (mut spec, calls) = lossy(losses, fails);
+        spec.retry = retries.map(|n| RetryPolicy { max_attempts: n, jitter: false, ..RetryPolicy::default() });
+        let mut b = builder("lossy");
+        b.add_node("n", spec).add_edge(START, "n");
+        let result = b.compile().unwrap().invoke(value!({}), RunConfig::default()).await;
+        (result.map(|f| f.values.get("log").cloned().unwrap()), calls.load(Ordering::SeqCst))
+    };
+    let (result, calls) = run(3, 0, None).await;
+    assert_eq!((result.unwrap(), calls), (value!(["attempt 1"]), 4), "without a retry policy");
+    let (result, calls) = run(3, 1, Some(2)).await;
+    assert_eq!((result.unwrap(), calls), (value!(["attempt 2"]), 5), "beside a retry policy");
+    let (result, calls) = run(100, 0, None).await;
+    let error = result.unwrap_err();
+    assert_eq!((error.kind(), calls), ("ExecutorLostError", 9));
+    assert!(error.to_string().contains("worker 8 closed its connection"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_heartbeat_restarts_the_idle_timeout_and_the_deadline_is_known() {
+    let mut b = builder("slow");
+    let work = node(|_: StateView, cx: Context| async move {
+        assert!(cx.deadline().is_some());
+        for _ in 0..5 {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            if cx.configurable().contains_key("beats") {
+                cx.heartbeat();
+            }
+        }
+        Ok(log("done"))
+    });
+    b.add_node("n", work.timeout(Duration::from_secs(60)).idle_timeout(Duration::from_secs(3)));
+    b.add_edge(START, "n");
+    let graph = b.compile().unwrap();
+    let beats = RunConfig { configurable: [("beats", true)].into_iter().collect(), ..RunConfig::default() };
+    assert!(graph.invoke(value!({}), beats).await.is_ok());
+    assert_eq!(graph.invoke(value!({}), RunConfig::default()).await.unwrap_err().kind(), "NodeTimeoutError");
+}
+
+#[tokio::test]
+async fn pieces_of_a_message_and_questions_by_number_go_through_a_node_that_hands_them_on() {
+    let mut b = builder("remote");
+    let hand_on = |cx: Context| async move {
+        let piece = |text: &str, last| Chunk::Delta {
+            id: "m1".into(),
+            name: None,
+            text: text.into(),
+            reasoning: "".into(),
+            blocks: Vec::new(),
+            tool_calls: Vec::new(),
+            usage: None,
+            response_metadata: None,
+            last,
+        };
+        for (text, last) in [("hel", false), ("lo", true)] {
+            cx.chunk(piece(text, last).into(), &ChunkSource::default());
+        }
+        let first = cx.interrupt_at(0, "first?")?;
+        // Asked again, as by a worker whose connection broke.
+        assert_eq!(cx.interrupt_at(0, "first?")?, first);
+        assert!(matches!(cx.interrupt_at(2, "too early?"), Err(NodeError::Failed(_))));
+        let second = cx.interrupt_at(1, "second?")?;
+        Ok(log(&format!("{first} {second}")))
+    };
+    b.add_node("n", node(move |_: StateView, cx: Context| hand_on(cx)));
+    b.add_edge(START, "n");
+    let graph = b.compile().unwrap().with_checkpointer(Arc::new(MemoryCheckpointer::default()));
+    let config = thread().modes(Mode::Messages);
+    let (sent, _) = parts(&graph, value!({}), config.clone()).await;
+    assert_eq!(sent.len(), 2);
+    parts(&graph, Command::resume("a"), config.clone()).await.1.unwrap();
+    let (_, end) = parts(&graph, Command::resume("b"), config).await;
+    assert_eq!(end.unwrap().values.get("log"), Some(&value!(["\"a\" \"b\""])));
+}

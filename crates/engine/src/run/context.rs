@@ -1,8 +1,11 @@
 //! What a node is given beside the state: a way to tell, to ask, to call models and tools, to be cancelled.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+    },
+    time::Instant,
 };
 
 use parking_lot::Mutex;
@@ -48,6 +51,8 @@ pub(crate) struct TaskScope {
     pub resuming: bool,
     /// Counts signs of life, for the timeout of a silent node.
     pub pulse: AtomicU64,
+    /// When the attempt times out.
+    pub deadline: Option<Instant>,
     /// True once it has used what no cache's key holds: an answer, a graph's own state.
     pub is_personal: AtomicBool,
     /// How many subgraphs it has run.
@@ -100,6 +105,7 @@ impl TaskScope {
             subgraphs: 0.into(),
             graphs: 0,
             pulse: 0.into(),
+            deadline: None,
         }
     }
 
@@ -301,11 +307,22 @@ impl Context {
     /// Asks a person. Without an answer the run stops here, and on resume the node runs again from its start, when
     /// this call gives the answer: `let answer = cx.interrupt(question)?;`
     pub fn interrupt(&self, value: impl Into<Value>) -> Result<Value, NodeError> {
+        let index = self.task.asked.lock().count;
+        self.interrupt_at(index, value)
+    }
+
+    /// The question of a number, counted from 0 in the order in which the node asks: for a node that asks on behalf of
+    /// another process, which may ask again after its connection broke.
+    pub fn interrupt_at(&self, index: usize, value: impl Into<Value>) -> Result<Value, NodeError> {
         let task = &self.task;
         let run = &task.level.run;
         let mut asked = task.asked.lock();
-        let index = asked.count;
-        asked.count += 1;
+        if index > asked.answers.len() {
+            let text =
+                format!("node `{}` asks question {index}, but only {} are answered", task.name(), asked.answers.len());
+            return Err(NodeError::msg(text).permanent());
+        }
+        asked.count = asked.count.max(index + 1);
         task.is_now_personal();
         if let Some(answer) = asked.answers.get(index) {
             return Ok(answer.clone());

@@ -5,6 +5,7 @@ mod channels;
 mod context;
 mod control;
 mod finish;
+mod host;
 mod leave;
 mod limits;
 mod pending;
@@ -23,6 +24,7 @@ mod view;
 mod writes;
 
 pub use context::Context;
+pub use host::ChunkSource;
 pub(crate) use scope::Level;
 pub use scope::is_question_id;
 pub use stream::{Finished, RunStream};

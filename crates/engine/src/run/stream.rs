@@ -14,6 +14,7 @@ use super::{
     scope::{Answers, Level, RunScope},
     start,
     superstep::{Ran, Stopped, output_of},
+    task::EXECUTOR_LOST,
 };
 use crate::{
     Answer, Error, Graph, Input, NodeError, Object, RunConfig, RunId, Value,
@@ -173,6 +174,10 @@ async fn outermost(graph: Graph, run: Arc<RunScope>, input: Input) -> Result<Fin
         Ok(Stopped::Interrupted(interrupts)) => Ok(Finished { values, state, interrupts, is_interrupted: true, usage }),
         Err(NodeError::Engine(error)) => Err(*error),
         Err(NodeError::Failed(error)) => {
+            Err(Error::Node { graph: graph.name().to_string(), node: String::new(), error })
+        }
+        Err(NodeError::ExecutorLost(text)) => {
+            let error = crate::NodeFailure::new(EXECUTOR_LOST, text);
             Err(Error::Node { graph: graph.name().to_string(), node: String::new(), error })
         }
         Err(NodeError::Cancelled) => Err(Error::Cancelled { graph: graph.name().to_string() }),

@@ -5,7 +5,7 @@ use std::{
     future::Future,
     panic::AssertUnwindSafe,
     sync::{Arc, atomic::Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures_util::FutureExt;
@@ -25,6 +25,11 @@ use crate::{
     stream::{EventData, EventKind, Mode, SnapshotRef},
     trace,
 };
+
+/// How often a task runs again because what executed it was lost, before it fails.
+const MAX_LOST: u32 = 8;
+/// The kind of that failure.
+pub(super) const EXECUTOR_LOST: &str = "ExecutorLostError";
 
 /// A task of a step.
 #[derive(Clone)]
@@ -64,6 +69,7 @@ impl Failure {
             NodeError::Interrupted(q) => NodeError::Interrupted(q.clone()),
             NodeError::Parent(c) => NodeError::Parent(c.clone()),
             NodeError::Cancelled => NodeError::Cancelled,
+            NodeError::ExecutorLost(text) => NodeError::ExecutorLost(text.clone()),
             NodeError::Engine(e) => NodeError::Engine(e.clone()),
         }
     }
@@ -86,6 +92,7 @@ pub(crate) async fn run(
     let node = &level.graph.inner.nodes[task.node];
     let event_id = if level.run.modes.has(Mode::Events) { level.run.clock.uuid() } else { Uuid::nil() };
     let mut attempt = 1;
+    let mut lost = 0;
     // What an earlier stop was told may be in graphs that the task runs, which go on from there.
     let mut is_personal = resuming;
     // What has been answered stays so, from an earlier stop and from one try to the next.
@@ -102,11 +109,12 @@ pub(crate) async fn run(
         let scope = Arc::new(TaskScope {
             attempt,
             graphs,
-            tries: task.tries + attempt - 1,
+            tries: task.tries + attempt - 1 + lost,
+            deadline: node.spec.timeout.map(|limit| Instant::now() + limit),
             event_id,
             checkpoint: task.checkpoint,
             asked: std::mem::take(&mut known).into(),
-            resuming: resuming || attempt > 1,
+            resuming: resuming || attempt > 1 || lost > 0,
             is_personal: is_personal.into(),
             ..TaskScope::new(level, (task.id, Some(task.node), task.path), step, base)
         });
@@ -126,6 +134,21 @@ pub(crate) async fn run(
             Err(NodeError::Interrupted(questions)) => {
                 record.interrupts.clone_from(&questions);
                 return (Ended::Asked(questions), record);
+            }
+            Err(NodeError::ExecutorLost(text)) if lost < MAX_LOST => {
+                tracing::warn!(graph = %level.graph.name(), node = %node.name, task = %task.id, "executor lost: {text}");
+                known = Asked { count: 0, ..std::mem::take(&mut *scope.asked.lock()) };
+                is_personal = scope.is_personal.load(Ordering::Relaxed);
+                if !has_asked {
+                    graphs += scope.subgraphs.load(Ordering::Relaxed);
+                }
+                tokio::time::sleep(pause_after_loss(lost)).await;
+                lost += 1;
+                continue;
+            }
+            Err(NodeError::ExecutorLost(text)) => {
+                let text = format!("node `{}` lost its executor {MAX_LOST} times, at last: {text}", node.name);
+                NodeError::new(EXECUTOR_LOST, text).permanent()
             }
             Err(error) => error,
         };
@@ -149,6 +172,11 @@ pub(crate) async fn run(
         }
         return (Ended::Failed(Failure(Arc::new(error))), record);
     }
+}
+
+/// None at first: another executor can take the task at once. Then ever longer, to 5 s.
+fn pause_after_loss(lost: u32) -> Duration {
+    if lost == 0 { Duration::ZERO } else { Duration::from_millis(50 << lost).min(Duration::from_secs(5)) }
 }
 
 /// One attempt: the node, then what leaves it.
