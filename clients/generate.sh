@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Generates the clients in other languages from proto/ into target/clients. Their code is not kept: it follows from proto/ and the versions pinned here.
+# Generates the clients in other languages from proto/ into target/clients. Their code is not committed: proto/ and the pinned versions define it.
 #
 #   clients/generate.sh          generate, into target/clients/go and target/clients/typescript
 #   clients/generate.sh --check  lint, format and compatibility check of proto/, generate into a temporary folder, compile every client there
 #
-# Needs Go and Node with npm, and the registries that these are set up with; installs the rest into target/tools.
+# Needs Go, and Node with npm; installs the rest into target/tools.
 set -euo pipefail
 
 BUF=v1.72.0
@@ -18,7 +18,7 @@ export PATH="$tools/bin:$tools/typescript/node_modules/.bin:$PATH"
 
 say() { printf '== %s\n' "$*"; }
 
-# A tool in Go, unless this version of it is there.
+# Installs a tool in Go, unless this version is installed.
 install_go() {
   local package=$1 version=$2 mark
   mark="$tools/bin/.$(basename "$package")-$version"
@@ -28,7 +28,7 @@ install_go() {
   touch "$mark"
 }
 
-# The generator and the compiler for TypeScript, unless they are as the lock file says.
+# Installs the generator and the compiler for TypeScript from the lock file, unless they are installed.
 install_typescript() {
   local home=$tools/typescript
   cmp -s "$typescript/package-lock.json" "$home/package-lock.json" && [[ -e $home/.installed ]] && return
@@ -40,7 +40,7 @@ install_typescript() {
   touch "$home/.installed"
 }
 
-# Every client, into a folder.
+# Generates every client into a folder.
 generate() {
   local out=$1
   rm -rf "$out/go" "$out/typescript"
@@ -78,7 +78,7 @@ case ${1-} in
     say "tsc"
     ln -s "$tools/typescript/node_modules" "$out/typescript/node_modules"
     (cd "$out/typescript" && tsc --noEmit)
-    say "the contract is clean, and its clients compile"
+    say "proto/ passes the lint, and its clients compile"
     ;;
   *)
     echo "usage: clients/generate.sh [--check]" >&2

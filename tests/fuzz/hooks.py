@@ -20,7 +20,7 @@ PUT_OFF = 0.2
 # All traffic stays on this machine; nobody listens there.
 WEBHOOK = "http://127.0.0.1:9/"
 # An answer that is waited for tells every few seconds that it will come, so no limit on silence finds one that never does. None takes this long.
-PATIENCE = 30
+DEADLINE = 30
 
 seen = collections.deque(maxlen=200)
 events = collections.deque(maxlen=50)
@@ -75,7 +75,7 @@ def under_way():
 
 
 def hangs(case):
-    print(f"\nno answer after {PATIENCE} s:\n\n    {case.as_curl_command()}\n", flush=True)
+    print(f"\nno answer after {DEADLINE} s:\n\n    {case.as_curl_command()}\n", flush=True)
     os._exit(3)
 
 
@@ -95,7 +95,7 @@ def before_call(context, case, kwargs):
         kwargs["timeout"] = GLANCE
     global timer
     timer.cancel()
-    timer = threading.Timer(PATIENCE, hangs, [case])
+    timer = threading.Timer(DEADLINE, hangs, [case])
     timer.daemon = True
     timer.start()
 

@@ -3,7 +3,7 @@ import json, subprocess, uuid
 
 import pytest
 
-PATIENCE = 120
+DEADLINE = 120
 
 
 @pytest.fixture(scope="module")
@@ -12,7 +12,7 @@ def grpcurl(server):
     def run(*arguments, given=None):
         request = [] if given is None else ["-d", json.dumps(given)]
         words = ["grpcurl", "-plaintext", *request, server.address, *arguments]
-        done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE)
+        done = subprocess.run(words, capture_output=True, text=True, timeout=DEADLINE)
         return done.returncode, done.stdout, done.stderr
     return run
 

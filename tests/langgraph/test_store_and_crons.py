@@ -8,12 +8,12 @@ from langgraph_sdk.errors import APIStatusError
 from server import Server
 
 # How long anything may take, in seconds.
-PATIENCE = 30
+DEADLINE = 30
 
 
 def until(look):
     """What a look gives, once it gives anything."""
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + DEADLINE
     while time.monotonic() < end:
         found = look()
         if found:
@@ -104,7 +104,7 @@ def test_a_webhook_is_told_when_the_run_has_ended():
     with Server("--webhook-allow-private", "--webhook-secret", "any text") as server:
         client = get_sync_client(url=f"http://{server.http}")
         client.runs.wait(None, "joke", input={"topic": "cats"}, webhook=hook)
-        headers, run = told.get(timeout=PATIENCE)
+        headers, run = told.get(timeout=DEADLINE)
     receiver.shutdown()
     assert (run["status"], headers["webhook-id"]) == ("success", run["run_id"])
     assert run["values"]["joke"] and headers["webhook-signature"].startswith("v1,")

@@ -8,7 +8,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 GRAPHS = pathlib.Path(__file__).resolve().parent / "graphs"
 BINARY = pathlib.Path(os.environ.get("RUNLOOM_BIN") or ROOT / "target" / "debug" / "runloom")
 # A server that is not there after this long has failed; one that does not go either.
-PATIENCE = 60
+DEADLINE = 60
 
 
 def free_port():
@@ -19,7 +19,7 @@ def free_port():
 
 def wait_until_serving(process, address, output):
     """Waits until the server of a process says that it serves."""
-    until = time.monotonic() + PATIENCE
+    until = time.monotonic() + DEADLINE
     while True:
         if process.poll() is not None:
             raise AssertionError(f"the server ended with {process.returncode}:\n{output()}")
@@ -27,7 +27,7 @@ def wait_until_serving(process, address, output):
         with grpc.insecure_channel(address) as channel:
             try:
                 grpc.channel_ready_future(channel).result(timeout=0.25)
-                watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=PATIENCE)
+                watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=DEADLINE)
                 for answer in watch:
                     if answer.status == health_pb2.HealthCheckResponse.SERVING:
                         watch.cancel()
@@ -80,12 +80,12 @@ class Server:
     def stop(self):
         """Asks it to end, and waits until it has. Gives its exit code."""
         self.terminate()
-        return self.process.wait(PATIENCE)
+        return self.process.wait(DEADLINE)
 
     def kill(self):
         """Ends it as a crash would."""
         self.process.kill()
-        self.process.wait(PATIENCE)
+        self.process.wait(DEADLINE)
 
     def output(self):
         return "".join(self.lines)

