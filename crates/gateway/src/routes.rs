@@ -236,6 +236,7 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
     on!(any "/ws/threads/{thread_id}" browser::socket; "A WebSocket that takes requests for runs", gives Socket);
 
     tag = "System";
+    on!(get "/" system::root; "Where to go from here");
     on!(get "/ok" system::ok; "Whether the server works", query &[("check_db", Is::Flag, "whether it can write, too")]);
     on!(get "/info" system::info; "What the server is");
     on!(get "/metrics" system::metrics; "How the server does", query &[("format", Is::Word(&["prometheus", "json"]), "`prometheus` where left out")], gives Text);

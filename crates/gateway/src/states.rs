@@ -89,6 +89,8 @@ pub(crate) async fn update(State(api): State<Api>, call: Call) -> Reply {
         graph: None,
     };
     let made = api.core.update_state(request).await.map_err(|error| match error.reason {
+        // A route or a reducer fails on what was written: the update is well-formed.
+        Reason::InvalidUpdate if error.metadata.contains_key("node") => error.into(),
         Reason::InvalidUpdate | Reason::NodeUnknown => Fail::from(error).with_status(StatusCode::BAD_REQUEST),
         _ => error.into(),
     })?;

@@ -4,14 +4,15 @@
 #[path = "support/http.rs"]
 mod http;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use http::Server;
 use runloom_gateway::{Options, WebhookClient, WebhookOptions};
+use runloom_store_sqlite::{OpenOptions, SqliteStore};
 use serde_json::{Value as Json, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
 };
 
 fn fill(path: &str, id: &str) -> String {
@@ -167,5 +168,79 @@ async fn half_open_connections_are_closed_while_others_are_served() {
         assert!(!bytes.starts_with(b"POST") || answer.starts_with("HTTP/1.1 408"), "{answer}");
     }
     assert_eq!(server.get("/ok").await.0, 200);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn event_streams_that_are_not_read_disturb_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(OpenOptions::new(folder.path())).unwrap();
+    let server = Server::start_with(Options::default(), |core| core.store = Arc::new(store)).await;
+    let thread = server.thread().await;
+    let body = json!({"assistant_id": "count", "input": {"n": 0, "max": 400, "ms": 0}, "stream_mode": ["debug", "values"],
+        "config": {"recursion_limit": 1000}});
+    let (status, run) = server.json("POST", &format!("/threads/{thread}/runs"), body).await;
+    assert_eq!(status, 200, "{run}");
+    let run = run["run_id"].as_str().unwrap();
+    server.get(&format!("/threads/{thread}/runs/{run}/join")).await;
+    let mut held = Vec::new();
+    for _ in 0..200 {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        let mut socket = socket.connect(server.at).await.unwrap();
+        let request =
+            format!("GET /threads/{thread}/runs/{run}/stream HTTP/1.1\r\nhost: x\r\nlast-event-id: 0\r\n\r\n");
+        socket.write_all(request.as_bytes()).await.unwrap();
+        // The stream has begun.
+        tokio::time::timeout(Duration::from_secs(20), socket.readable()).await.unwrap().unwrap();
+        held.push(socket);
+    }
+    for _ in 0..10 {
+        let others = async {
+            assert_eq!(server.get(&format!("/threads/{thread}/runs/{run}")).await.0, 200);
+            let body = json!({"assistant_id": "count", "input": {"n": 0, "max": 1, "ms": 0}});
+            assert_eq!(server.json("POST", "/runs/wait", body).await.0, 200);
+        };
+        tokio::time::timeout(Duration::from_secs(20), others).await.expect("others wait");
+    }
+    drop(held);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn the_first_page_says_where_to_go() {
+    let server = Server::start(Options::default()).await;
+    let (status, links) = server.get("/").await;
+    assert_eq!(status, 200);
+    for link in ["docs", "info", "openapi", "health"] {
+        let answer = server.open("GET", links[link].as_str().unwrap(), &[], b"").await;
+        assert_eq!(answer.status, 200, "{link}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn an_update_that_a_route_cannot_follow_is_the_callers_fault() {
+    let text = r#"
+runloom: v1
+name: fork
+state: { to: {} }
+nodes: { a: { update: { to: state.to } } }
+edges:
+  - { from: START, to: a }
+  - { from: a, route: 'state.to', to: [a, END] }
+"#;
+    let server = Server::start_with(Options::default(), |core| {
+        core.documents.push(("fork.yaml".to_owned(), text.to_owned()));
+    })
+    .await;
+    let thread = server.thread().await;
+    let body = json!({"assistant_id": "fork", "input": {"to": "END"}});
+    assert_eq!(server.json("POST", &format!("/threads/{thread}/runs/wait"), body).await.0, 200);
+    for to in [json!("nowhere"), json!(7), json!({"a": 1})] {
+        let update = json!({"values": {"to": to}, "as_node": "a"});
+        let (status, told) = server.json("POST", &format!("/threads/{thread}/state"), update).await;
+        assert_eq!(status, 422, "{to}: {told}");
+    }
     server.stop().await;
 }

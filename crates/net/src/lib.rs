@@ -7,6 +7,7 @@
 //! stream      the bytes of a connection, until it is cut
 //! limits      how many connections there may be, in all and per peer
 //! body        the deadline of a request body
+//! cors        which pages of other origins may use an API
 //! acceptor    what a socket becomes before HTTP is spoken over it
 //! ```
 //!
@@ -15,6 +16,7 @@
 mod acceptor;
 mod body;
 mod connection;
+mod cors;
 mod limits;
 mod listen;
 mod options;
@@ -24,6 +26,7 @@ mod stream;
 pub use acceptor::{Acceptor, Plain};
 pub use body::{BodyDeadline, BodyDeadlineLayer, BodyTimeout, DeadlineBody};
 pub use connection::{Connection, serve_stream};
+pub use cors::Cors;
 pub use listen::{ListenError, listen};
 pub use options::Options;
 pub use serve::{Server, describe_metrics};

@@ -126,7 +126,9 @@ impl Serve {
     ) -> Result {
         let (drain_timeout, webhook_retry_window, limits) =
             (self.drain_timeout, self.webhook_retry_window, self.limits.clone());
-        let builder = builder(self.graphs.as_deref(), Some(&self.data))?.options(limits.server()).core(move |core| {
+        let mut options = limits.server();
+        options.cors = cors(&self.cors, listener.local_addr()?.ip().is_loopback());
+        let builder = builder(self.graphs.as_deref(), Some(&self.data))?.options(options).core(move |core| {
             core.drain_timeout = drain_timeout;
             core.brought = brought;
             core.webhooks = Some(webhooks);

@@ -96,12 +96,40 @@ fn write_event(out: &mut Vec<u8>, name: &str, data: &Value, id: Option<&str>) {
     out.extend_from_slice(b"event: ");
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b"\ndata: ");
+    let begin = out.len();
     write(out, data);
+    escape_line_breaks(out, begin);
     if let Some(id) = id {
         out.extend_from_slice(b"\nid: ");
         out.extend_from_slice(id.as_bytes());
     }
     out.extend_from_slice(b"\n\n");
+}
+
+/// Escapes U+0085, U+2028 and U+2029 in JSON. Server-sent events end lines at CR and LF only, but clients that split text
+/// at every line break of Unicode (Python's `splitlines`) would cut an event in two.
+fn escape_line_breaks(out: &mut Vec<u8>, begin: usize) {
+    let escaped = |at: &[u8]| match at {
+        [0xC2, 0x85, ..] => Some((2, &b"\\u0085"[..])),
+        [0xE2, 0x80, 0xA8, ..] => Some((3, &b"\\u2028"[..])),
+        [0xE2, 0x80, 0xA9, ..] => Some((3, &b"\\u2029"[..])),
+        _ => None,
+    };
+    let Some(first) = (begin..out.len()).find(|at| escaped(&out[*at..]).is_some()) else { return };
+    let rest = out.split_off(first);
+    let mut at = 0;
+    while at < rest.len() {
+        match escaped(&rest[at..]) {
+            Some((length, text)) => {
+                out.extend_from_slice(text);
+                at += length;
+            }
+            None => {
+                out.push(rest[at]);
+                at += 1;
+            }
+        }
+    }
 }
 
 /// Why a stream ends before its run does. Without an `end`, clients come back by themselves.
@@ -132,4 +160,18 @@ where
     let mut response = Response::new(Body::from_stream(body));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn line_breaks_of_unicode_are_escaped() {
+        let text = "a\u{85}b\u{2028}c\u{2029}d\u{2027}é\u{86}";
+        let mut out = Vec::new();
+        write_event(&mut out, "custom", &Value::from(text), Some("1"));
+        let out = String::from_utf8(out).unwrap_or_default();
+        assert_eq!(out, "event: custom\ndata: \"a\\u0085b\\u2028c\\u2029d\u{2027}é\u{86}\"\nid: 1\n\n");
+    }
 }

@@ -18,9 +18,22 @@ pub(crate) async fn ok(State(api): State<Api>, call: Call) -> Reply {
     if call.query_flag("check_db")? {
         api.core.store().ping().await?;
     }
-    let is_serving = api.core.store().health().borrow().is_serving();
+    let is_serving = api.core.store().health().borrow().is_serving() && !api.core.draining().is_cancelled();
     let status = if is_serving { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     Ok(json(status, object! { "ok" => is_serving, "services" => Value::object() }))
+}
+
+/// The first page: where the others are.
+pub(crate) async fn root() -> Reply {
+    let links = object! {
+        "name" => "Runloom",
+        "version" => env!("CARGO_PKG_VERSION"),
+        "docs" => "/docs",
+        "info" => "/info",
+        "openapi" => "/openapi.json",
+        "health" => "/ok",
+    };
+    Ok(json(StatusCode::OK, links))
 }
 
 /// What the server is.

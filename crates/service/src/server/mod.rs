@@ -6,6 +6,7 @@ mod health;
 mod in_process;
 mod layer;
 mod options;
+mod web;
 
 use std::{future::Future, net::SocketAddr, sync::Arc};
 
@@ -28,6 +29,7 @@ pub use self::{builder::Builder, error::Error, options::Options};
 use self::{
     health::Health,
     layer::{Edge, EdgeLayer},
+    web::{Web, web},
 };
 use crate::{
     routes::{Limits, Streams},
@@ -98,7 +100,7 @@ impl Server {
     }
 
     /// All services, with what surrounds each call.
-    fn service(&self) -> BodyDeadline<Edge<Routes>> {
+    fn service(&self) -> BodyDeadline<Web<Edge<Routes>>> {
         let Options { max_request_bytes, gzip, .. } = self.options;
         let limits = Limits { max_request_bytes, gzip };
         macro_rules! limited {
@@ -140,7 +142,7 @@ impl Server {
             .error(layer::body_timeout)
             // Reflection is a stream in both directions.
             .except(|uri| uri.path().starts_with("/grpc.reflection."));
-        deadline.layer(EdgeLayer.layer(routes.routes().prepare()))
+        deadline.layer(web(EdgeLayer.layer(routes.routes().prepare()), &self.options.cors))
     }
 }
 

@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
+use runloom_net::Cors;
+
 /// Limits and timings of the server.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The largest request, in bytes. Default: 32 MiB, which leaves room around the largest input.
     pub max_request_bytes: usize,
+    /// Which pages in a browser may use the API, over gRPC-Web. Default: those of this machine.
+    pub cors: Cors,
     /// Limits and deadlines of connections.
     pub connections: runloom_net::Options,
     /// How long a request may take to arrive once its head has; larger ones have longer, by 16 KiB a second. Default: 30 s.
@@ -23,6 +27,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             max_request_bytes: 32 << 20,
+            cors: Cors::Loopback,
             connections: runloom_net::Options::default(),
             body_timeout: Duration::from_secs(30),
             progress_interval: Duration::from_secs(15),
