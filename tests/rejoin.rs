@@ -103,7 +103,7 @@ impl Cutter {
         up.abort();
     }
 
-    /// Ends when the client has gone, or with the cut.
+    /// Ends when the client disconnects, or at the cut.
     async fn cut(&self, from: &mut OwnedReadHalf, to: &mut OwnedWriteHalf) {
         let (mut left, mut unfinished) = (self.frames, Vec::new());
         while let Some(frame) = read_frame(from).await {
@@ -233,7 +233,7 @@ async fn no_part_is_missing_or_comes_twice_wherever_the_connection_is_cut() {
             break;
         }
         assert!(cutter.cut.load(Ordering::SeqCst), "neither cut nor ended after {frames} frames");
-        assert!(cutter.connections.load(Ordering::SeqCst) > 1, "cut after {frames} frames: nobody came back");
+        assert!(cutter.connections.load(Ordering::SeqCst) > 1, "cut after {frames} frames: no client reconnected");
         (frames, rejoined) = (frames + 1, rejoined + 1);
     }
     assert!(rejoined >= whole.len(), "{rejoined} cuts, and {} parts", whole.len());

@@ -17,9 +17,9 @@ IDS = {"thread_id", "run_id", "assistant_id", "checkpoint_id", "cron_id"}
 ENDLESS, GLANCE = "/threads/{thread_id}/stream", 2
 # The most seconds that a run is put off: one that waits for it would wait as long as it says.
 PUT_OFF = 0.2
-# All traffic stays on this machine; nobody listens there.
+# A closed port of this machine.
 WEBHOOK = "http://127.0.0.1:9/"
-# An answer that is waited for tells every few seconds that it will come, so no limit on silence finds one that never does. None takes this long.
+# A response that waits sends a sign of life every few seconds, so only a total limit finds one that never ends. None takes this long.
 DEADLINE = 30
 
 seen = collections.deque(maxlen=200)

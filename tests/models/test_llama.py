@@ -1,4 +1,4 @@
-"""An agent on a server of models that nobody here wrote: llama.cpp's, which speaks OpenAI's wire."""
+"""An agent on the server of llama.cpp, which has OpenAI's protocol."""
 import json, re, urllib.request
 
 

@@ -57,16 +57,16 @@ def test_a_filter_with_a_wrong_kind_is_refused(api, pattern):
 
 
 def test_what_is_not_there_is_not_found(api):
-    nobody = new_id()
+    unknown = new_id()
     for call, reason in (
-        (lambda: api.run(nobody), "RUN_NOT_FOUND"),
-        (lambda: api.cancel(nobody), "RUN_NOT_FOUND"),
-        (lambda: list(api.open_join(nobody)), "RUN_NOT_FOUND"),
-        (lambda: api.wait(run_id=nobody), "RUN_NOT_FOUND"),
-        (lambda: api.state(nobody), "THREAD_NOT_FOUND"),
-        (lambda: api.history(nobody), "THREAD_NOT_FOUND"),
-        (lambda: api.threads.DeleteThread(threads_pb2.DeleteThreadRequest(thread_id=nobody), timeout=TIMEOUT), "THREAD_NOT_FOUND"),
-        (lambda: api.assistants.GetAssistant(assistants_pb2.GetAssistantRequest(assistant_id=nobody), timeout=TIMEOUT), "ASSISTANT_NOT_FOUND"),
+        (lambda: api.run(unknown), "RUN_NOT_FOUND"),
+        (lambda: api.cancel(unknown), "RUN_NOT_FOUND"),
+        (lambda: list(api.open_join(unknown)), "RUN_NOT_FOUND"),
+        (lambda: api.wait(run_id=unknown), "RUN_NOT_FOUND"),
+        (lambda: api.state(unknown), "THREAD_NOT_FOUND"),
+        (lambda: api.history(unknown), "THREAD_NOT_FOUND"),
+        (lambda: api.threads.DeleteThread(threads_pb2.DeleteThreadRequest(thread_id=unknown), timeout=TIMEOUT), "THREAD_NOT_FOUND"),
+        (lambda: api.assistants.GetAssistant(assistants_pb2.GetAssistantRequest(assistant_id=unknown), timeout=TIMEOUT), "ASSISTANT_NOT_FOUND"),
         (lambda: api.graphs.DeleteGraph(graphs_pb2.DeleteGraphRequest(name="nobody"), timeout=TIMEOUT), "GRAPH_UNKNOWN"),
     ):
         with refused(reason, "NOT_FOUND") as failure:

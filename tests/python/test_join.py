@@ -1,4 +1,4 @@
-"""Streams that are taken up again: after a cut, after the end, after a restart, after a crash."""
+"""Streams that are joined again: after a cut, after the end, after a restart, after a crash."""
 import grpc
 import pytest
 
@@ -133,7 +133,7 @@ def test_g13_g14_a_crash_is_taken_up_again(own_server, connect, durability):
     rest = list(connect(own_server).open_join(seen[0].run_id, seen[-1].cursor))
     check_stream(rest, joined=True)
     attempts = [p.metadata.attempt for p in rest if kind(p) == "metadata" and p.seq]
-    assert attempts == [2], "readers are told of the new attempt"
+    assert attempts == [2], "readers receive the new attempt"
     assert rest[-1].end.state == stream_pb2.RUN_STATE_SUCCEEDED
     assert min(p.seq for p in rest if p.seq) > max(p.seq for p in seen), "a number was used twice"
     # Done work is not done again, except with EXIT: all of it is.

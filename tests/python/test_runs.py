@@ -181,7 +181,7 @@ def test_g25_a_deadline_is_a_reader_that_leaves(api):
         assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
         if any(kind(part) == "update" for part in seen):
             break
-    # Its only reader is gone, and it goes on until somebody asks for its end.
+    # Its only reader has left; the run continues until it is cancelled.
     run_id = seen[0].run_id
     assert api.run(run_id).state == S.RUN_STATE_RUNNING
     api.cancel(run_id)

@@ -107,8 +107,8 @@ def test_threads_are_created_listed_changed_copied_and_deleted(api):
     change.update_mask.paths.extend(["metadata.more", "metadata.n"])
     change.json_encoding = TEXT
     changed = api.threads.UpdateThread(change, timeout=TIMEOUT).thread
-    kept = read(changed.metadata)
-    assert (kept["mark"], kept["more"]) == (mark, True) and "n" not in kept
+    stored = read(changed.metadata)
+    assert (stored["mark"], stored["more"]) == (mark, True) and "n" not in stored
 
     copy = api.threads.CopyThread(threads_pb2.CopyThreadRequest(thread_id=thread_id), timeout=TIMEOUT).thread.thread_id
     assert read(api.state(copy).values) == read(api.state(thread_id).values)

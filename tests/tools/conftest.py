@@ -13,7 +13,7 @@ NODE = pathlib.Path(os.environ.get("RUNLOOM_TEST_TOOLS") or ROOT / "target" / "t
 
 
 class Ear:
-    """Listens for what an MCP server tells."""
+    """Receives the reports of an MCP server."""
 
     def __init__(self):
         self.listener = socket.create_server(("127.0.0.1", 0))

@@ -1,4 +1,4 @@
-"""MCP servers, over standard input and output and over streamable HTTP: one written here, and two that nobody here wrote."""
+"""MCP servers, over standard input and output and over streamable HTTP: one written for these tests, and two others."""
 import base64, json, os, signal, subprocess, sys, time
 
 import pytest
@@ -36,8 +36,8 @@ def test_tools_are_described_and_their_arguments_checked_as_the_server_says(serv
 def test_progress_is_custom_data_while_the_call_is_under_way(served):
     parts = client(served).runs.stream(None, "tools", input=message(("count", {"to": 50})), stream_mode=["custom", "values"])
     parts = [part for part in parts if part.event in ("custom", "values")]
-    told = [part.data for part in parts if part.event == "custom"]
-    assert told == [{"tool": "count", "tool_call_id": "c0", "progress": i, "total": 50, "message": f"at {i}"} for i in range(1, 51)]
+    progress = [part.data for part in parts if part.event == "custom"]
+    assert progress == [{"tool": "count", "tool_call_id": "c0", "progress": i, "total": 50, "message": f"at {i}"} for i in range(1, 51)]
     assert parts[-1].event == "values"
 
 
@@ -128,7 +128,7 @@ def test_a_server_that_does_not_start_is_a_fault_of_the_documents_that_use_it(tm
 AGENT = """
 runloom: v1
 name: librarian
-description: An agent with tools of two MCP servers that nobody here wrote.
+description: An agent with tools of two published MCP servers.
 state:
   messages: { reducer: messages }
 models:

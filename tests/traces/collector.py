@@ -1,4 +1,4 @@
-"""A collector of OpenTelemetry in a process of its own, and the spans it has been told of."""
+"""An OpenTelemetry collector in a process of its own, and the spans it has received."""
 import pathlib, re, subprocess, threading, time
 
 import rotel
@@ -44,8 +44,8 @@ class Collector:
                 spans.append({"attributes": {}})
             elif spans and (field := FIELD.match(line)):
                 spans[-1].setdefault(field[1], field[2].strip())
-            elif spans and (told := ATTRIBUTE.match(line)):
-                spans[-1]["attributes"][told[1]] = int(told[3]) if told[2] == "Int" else told[3]
+            elif spans and (match := ATTRIBUTE.match(line)):
+                spans[-1]["attributes"][match[1]] = int(match[3]) if match[2] == "Int" else match[3]
         return spans
 
     def trace(self, trace, last):

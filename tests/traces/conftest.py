@@ -1,4 +1,4 @@
-"""A collector, whom runs call, and a server that tells the one of its calls of the other."""
+"""Fixtures: a collector, the services that runs call, and a server that exports its spans to the collector."""
 import pathlib, sys
 
 import pytest

@@ -9,7 +9,7 @@ INPUT = {"messages": [{"role": "human", "content": "Is it nice out?"}]}
 
 
 def context():
-    """A caller's trace: its id, the id of its span, and the header that tells both."""
+    """A caller's trace: its id, the id of its span, and the header with both."""
     trace, span = uuid.uuid4().hex, uuid.uuid4().hex[:16]
     return trace, span, f"00-{trace}-{span}-01"
 
@@ -50,25 +50,25 @@ def test_a_call_is_one_trace_to_the_model_and_the_tool(server, collector, outsid
     chats = [span for span in of.values() if span["Name"] == "chat tiny"]
     assert len(chats) == 2
     for chat in chats:
-        told = chat["attributes"]
+        attributes = chat["attributes"]
         assert chat["Kind"] == "SPAN_KIND_CLIENT"
-        assert (told["gen_ai.operation.name"], told["gen_ai.provider.name"], told["gen_ai.request.model"]) == ("chat", "openai", "tiny")
-        assert (told["gen_ai.usage.input_tokens"], told["gen_ai.usage.output_tokens"]) == (7, 3)
+        assert (attributes["gen_ai.operation.name"], attributes["gen_ai.provider.name"], attributes["gen_ai.request.model"]) == ("chat", "openai", "tiny")
+        assert (attributes["gen_ai.usage.input_tokens"], attributes["gen_ai.usage.output_tokens"]) == (7, 3)
         assert above(chat)["Name"] == "task agent" and above(above(chat))["Name"].startswith("superstep ")
         assert above(above(above(chat)))["ID"] == run["ID"]
     tool = spans["execute_tool weather"]
     assert tool["attributes"]["gen_ai.tool.name"] == "weather" and above(tool)["Name"] == "task tools"
-    # Whoever was called was told the span that called it.
-    told = lambda kind: [headers.get("traceparent") or headers.get("Traceparent") for name, headers in outside.calls if name == kind]
-    assert sorted(told("model")) == sorted(f"00-{trace}-{chat['ID']}-01" for chat in chats)
-    assert told("tool") == [f"00-{trace}-{tool['ID']}-01"]
+    # Each called service received the span of its caller.
+    received = lambda kind: [headers.get("traceparent") or headers.get("Traceparent") for name, headers in outside.calls if name == kind]
+    assert sorted(received("model")) == sorted(f"00-{trace}-{chat['ID']}-01" for chat in chats)
+    assert received("tool") == [f"00-{trace}-{tool['ID']}-01"]
     assert "Is it nice out?" not in "\n".join(collector.lines) and "It is fine." not in "\n".join(collector.lines), "content is not exported"
 
 
 def test_a_failure_is_told_by_its_kind_alone(server, collector):
     trace, _, header = context()
     end = stream(server, "fails", {"secret": "sesame"}, header)[-1].end
-    assert "sesame" in end.error.message, "its caller is told"
+    assert "sesame" in end.error.message, "the caller receives the message"
     spans = collector.trace(trace, last="invoke_agent fails")
     for name in ["invoke_agent fails", "task one"]:
         assert (spans[name]["Status code"], spans[name]["attributes"]["error.type"]) == ("STATUS_CODE_ERROR", "ValueError")

@@ -1,4 +1,4 @@
-//! A provider of chat models for tests: it says what it was told to, byte by byte, and tells what it saw.
+//! A fake provider of chat models: sends scripted answers byte by byte, and records the requests.
 //!
 //! It speaks HTTP/1.1 by hand, so that a test decides where each chunk ends. Which answer a request gets is chosen by the
 //! model it names: the first request of a model gets its first answer, the last answer stays.

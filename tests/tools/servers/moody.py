@@ -8,11 +8,11 @@ from mcp.server.mcpserver.exceptions import ToolError
 server = MCPServer("moody")
 
 
-def tell(port, text):
+def report(port, text):
     """Tells the test that listens on this port; the connection lasts as long as this process."""
-    told = socket.create_connection(("127.0.0.1", port))
-    told.sendall(text.encode() + b"\n")
-    return told
+    connection = socket.create_connection(("127.0.0.1", port))
+    connection.sendall(text.encode() + b"\n")
+    return connection
 
 
 @server.tool()
@@ -60,19 +60,19 @@ held = []
 @server.tool()
 def hold(port: int) -> str:
     """Keeps a connection for as long as this process lives."""
-    held.append(tell(port, "held"))
+    held.append(report(port, "held"))
     return "held"
 
 
 @server.tool()
 async def hang(port: int) -> str:
-    """Never answers. Says so when it begins, and when nobody waits any more."""
-    told = tell(port, "hanging")
+    """Never answers. Reports when it begins, and when the call is cancelled."""
+    connection = report(port, "hanging")
     try:
         await asyncio.Event().wait()
     finally:
-        told.sendall(b"cancelled\n")
-        told.close()
+        connection.sendall(b"cancelled\n")
+        connection.close()
 
 
 if __name__ == "__main__":
