@@ -18,7 +18,7 @@ use runloom::{
     Client, ClientOptions,
     v1::{Cron, ListRunsRequest, Run, RunSpec, RunState, WaitRunRequest, Webhook},
 };
-use runloom_store::Deliveries;
+use runloom_store::Schedules;
 use runloom_store_sqlite::{OpenOptions, SqliteStore};
 use server::{Server, folder, free_port};
 

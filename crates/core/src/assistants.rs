@@ -5,7 +5,7 @@ use std::sync::Arc;
 use runloom_engine::{Object, Value};
 use runloom_store::{
     Assistant, AssistantFilter, AssistantId, AssistantSort, AssistantUpdate, Direction, IfExists, NewAssistant, Page,
-    PageRequest, Thread,
+    PageRequest, TenantId, Thread,
 };
 
 use crate::{
@@ -36,12 +36,12 @@ impl Core {
         {
             self.get_assistant(id).await?;
         }
-        Ok(self.inner.store.create_assistant(new).await?)
+        Ok(self.inner.store.create_assistant(&TenantId::default(), new).await?)
     }
 
     /// An assistant, in its latest version. The default one of a graph is always there.
     pub async fn get_assistant(&self, id: AssistantId) -> Result<Assistant> {
-        match (self.inner.store.get_assistant(id).await, self.inner.registry.is_default(id)) {
+        match (self.inner.store.get_assistant(&TenantId::default(), id).await, self.inner.registry.is_default(id)) {
             (Err(runloom_store::Error::NotFound { .. }), Some(graph)) => {
                 self.inner.registry.default_of(&self.inner.store, &graph).await.map(|made| self.described(made))
             }
@@ -82,7 +82,7 @@ impl Core {
         if update.name.as_ref().is_some_and(|name| name.trim().is_empty()) {
             update.name = Some("Untitled".to_owned());
         }
-        Ok(self.described(self.inner.store.update_assistant(id, update).await?))
+        Ok(self.described(self.inner.store.update_assistant(&TenantId::default(), id, update).await?))
     }
 
     /// The same, but the metadata given, if any, is put in place of the assistant's.
@@ -102,7 +102,7 @@ impl Core {
             );
             return Err(Error::new(Reason::AssistantIsDefault, message).with("assistant_id", id).with("graph", graph));
         }
-        Ok(self.inner.store.delete_assistant(id).await?)
+        Ok(self.inner.store.delete_assistant(&TenantId::default(), id).await?)
     }
 
     /// Assistants by filter, each in its latest version, a page at a time.
@@ -112,13 +112,13 @@ impl Core {
         sort: (AssistantSort, Direction),
         page: PageRequest,
     ) -> Result<Page<Assistant>> {
-        let found = self.inner.store.list_assistants(filter, sort, page).await?;
+        let found = self.inner.store.list_assistants(&TenantId::default(), filter, sort, page).await?;
         Ok(Page { items: found.items.into_iter().map(|a| self.described(a)).collect(), ..found })
     }
 
     /// How many assistants a filter holds for.
     pub async fn count_assistants(&self, filter: AssistantFilter) -> Result<u64> {
-        Ok(self.inner.store.count_assistants(filter).await?)
+        Ok(self.inner.store.count_assistants(&TenantId::default(), filter).await?)
     }
 
     /// The versions of an assistant, the highest first, of those whose metadata contains this.
@@ -129,16 +129,20 @@ impl Core {
         page: PageRequest,
     ) -> Result<Page<Assistant>> {
         self.get_assistant(id).await?;
-        let found = self.inner.store.list_versions(id, metadata, page).await?;
+        let found = self.inner.store.list_versions(&TenantId::default(), id, metadata, page).await?;
         Ok(Page { items: found.items.into_iter().map(|a| self.described(a)).collect(), ..found })
     }
 
     /// Makes a version the latest, whole: name, config, context and metadata.
     pub async fn set_latest_assistant(&self, id: AssistantId, version: u32) -> Result<Assistant> {
         self.get_assistant(id).await?;
-        match self.inner.store.set_latest(id, version).await {
+        match self.inner.store.set_latest(&TenantId::default(), id, version).await {
             Err(runloom_store::Error::NotFound { what: runloom_store::What::Version, .. }) => {
-                let versions = self.inner.store.list_versions(id, Object::default(), PageRequest::first(1)).await?;
+                let versions = self
+                    .inner
+                    .store
+                    .list_versions(&TenantId::default(), id, Object::default(), PageRequest::first(1))
+                    .await?;
                 let highest = versions.items.first().map_or(1, |v| v.version);
                 let message = format!("assistant {id} has no version {version}; it has versions 1 to {highest}");
                 Err(Error::new(Reason::AssistantVersionNotFound, message)

@@ -43,6 +43,9 @@ pub struct CoreOptions {
     /// The most bytes of memory for decoded batches of readers that are behind. One that finds no room reads in smaller
     /// batches.
     pub reader_memory: usize,
+    /// How long this server's lease lasts without being renewed, 10 s by default: after that other servers of the same
+    /// store recover its runs. Renewed at a third of it.
+    pub lease_ttl: Duration,
     /// Who calls webhooks; without one runs that name one are refused.
     pub webhooks: Option<Arc<dyn Webhooks>>,
     /// For how long after the end of its run a webhook that fails is called again.
@@ -68,6 +71,7 @@ impl CoreOptions {
             drain_timeout: Duration::from_secs(30),
             max_json_bytes: 16 << 20,
             reader_memory: 128 << 20,
+            lease_ttl: Duration::from_secs(10),
             webhooks: None,
             webhook_patience: Duration::from_secs(24 * 60 * 60),
         }
@@ -83,6 +87,8 @@ pub struct Core {
 pub(crate) struct Inner {
     pub store: Arc<dyn Store>,
     pub clock: Arc<dyn Clock>,
+    /// Under which this server holds its lease.
+    pub server: Mutex<runloom_store::ServerId>,
     pub registry: Registry,
     pub runner: Runner,
     pub items: Arc<SweptItems>,
@@ -112,6 +118,7 @@ pub(crate) struct Limits {
     pub stateless_ttl: Duration,
     pub log_ttl: Option<Duration>,
     pub drain_timeout: Duration,
+    pub lease_ttl: Duration,
     pub max_json_bytes: usize,
 }
 
@@ -119,7 +126,9 @@ impl Core {
     /// Loads the graphs, takes up what a crash left, and begins to run what waits.
     pub async fn start(options: CoreOptions) -> Result<Self> {
         let registry = Registry::load(&options).await?;
+        let server = Mutex::new(options.store.register_server(options.lease_ttl).await?);
         let inner = Arc::new(Inner {
+            server,
             registry,
             runner: Runner::new(options.max_running),
             items: SweptItems::of(&*options.store),
@@ -137,6 +146,7 @@ impl Core {
                 stateless_ttl: options.stateless_ttl,
                 log_ttl: options.log_ttl,
                 drain_timeout: options.drain_timeout,
+                lease_ttl: options.lease_ttl,
                 max_json_bytes: options.max_json_bytes,
             },
             draining: CancellationToken::new(),
@@ -145,6 +155,7 @@ impl Core {
             clock: options.clock,
         });
         let core = Self { inner };
+        core.renew_lease();
         core.take_up().await?;
         core.housekeeping();
         Ok(core)
@@ -167,6 +178,9 @@ impl Core {
         self.settle_runs(self.inner.options.drain_timeout).await;
         self.inner.post.settle().await;
         self.inner.closing.cancel();
+        if let Err(error) = self.inner.store.release_server(self.server()).await {
+            tracing::warn!(%error, "cannot release the lease; it ends by itself");
+        }
         if let Err(error) = self.inner.store.flush().await {
             tracing::error!(%error, "what was written last may not be on disk");
         }

@@ -7,7 +7,7 @@ use runloom_engine::{
     CheckpointError, Object, Value,
     items::{Item, ItemQuery, ItemStore, NamespaceQuery},
 };
-use runloom_store::{Store, check_item_filter};
+use runloom_store::{Store, TenantId, check_item_filter};
 use tokio::sync::Notify;
 
 use crate::{Core, Error, Reason, Result, timer};
@@ -29,7 +29,7 @@ pub(crate) struct SweptItems {
 
 impl SweptItems {
     pub fn of(store: &dyn Store) -> Arc<Self> {
-        Arc::new(Self { items: store.items(), news: Notify::new() })
+        Arc::new(Self { items: store.items(&TenantId::default()), news: Notify::new() })
     }
 }
 

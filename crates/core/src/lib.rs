@@ -12,6 +12,7 @@ mod graphs;
 mod items;
 mod log;
 mod runs;
+mod server;
 mod state;
 mod threads;
 mod timer;

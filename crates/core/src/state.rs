@@ -7,7 +7,7 @@ use runloom_engine::{
     checkpoint::{CheckpointConfig, CheckpointFilter, CheckpointView},
     stream::Snapshot,
 };
-use runloom_store::{Page, Thread, ThreadStatus, ThreadUpdate};
+use runloom_store::{Page, TenantId, Thread, ThreadStatus, ThreadUpdate};
 use tokio::sync::Mutex;
 
 use crate::{
@@ -59,7 +59,7 @@ static TURNS: LazyLock<[Mutex<()>; 64]> = LazyLock::new(|| std::array::from_fn(|
 impl Core {
     /// The state of a thread. One that never ran has an empty one.
     pub async fn get_state(&self, query: StateQuery) -> Result<CheckpointView> {
-        let thread = self.inner.store.get_thread(query.thread).await?;
+        let thread = self.inner.store.get_thread(&TenantId::default(), query.thread).await?;
         let Some(served) = self.graph_of(&thread)? else {
             return match query.checkpoint_id {
                 Some(id) => Err(no_checkpoint(thread.id, id)),
@@ -85,7 +85,7 @@ impl Core {
         mut filter: CheckpointFilter,
         token: Option<&str>,
     ) -> Result<Page<CheckpointView>> {
-        let record = self.inner.store.get_thread(thread).await?;
+        let record = self.inner.store.get_thread(&TenantId::default(), thread).await?;
         if let Some(token) = token {
             let Ok(before) = token.parse() else {
                 let message = "the page token is not one that a list of checkpoints gave; start at the first page";
@@ -102,7 +102,7 @@ impl Core {
             page.items = graph.state_history(thread, filter).await.map_err(|error| told(error, thread))?;
         } else {
             inner_graph(&graph, namespace)?;
-            let reader = self.inner.store.checkpointer_by_hand();
+            let reader = self.inner.store.checkpointer_by_hand(&TenantId::default(), None);
             let saved = reader.list(thread, namespace, filter).await;
             let fail = |error| runloom_engine::Error::Checkpointer { graph: served.name.to_string(), error };
             for saved in saved.map_err(fail)? {
@@ -120,8 +120,9 @@ impl Core {
 
     /// Refuses a checkpoint that a thread, or a subgraph of it, does not have.
     pub async fn check_checkpoint(&self, thread: ThreadId, namespace: &str, id: CheckpointId) -> Result<()> {
-        self.inner.store.get_thread(thread).await?;
-        let saved = self.inner.store.checkpointer_by_hand().get(thread, namespace, Some(id)).await;
+        self.inner.store.get_thread(&TenantId::default(), thread).await?;
+        let saved =
+            self.inner.store.checkpointer_by_hand(&TenantId::default(), None).get(thread, namespace, Some(id)).await;
         let saved = saved.map_err(|e| Error::new(Reason::StoreUnavailable, e.to_string()))?;
         saved.map(drop).ok_or_else(|| no_checkpoint(thread, id))
     }
@@ -134,7 +135,7 @@ impl Core {
             self.check_size("values", update.values.as_ref().unwrap_or(&Value::Null))?;
         }
         let _turn = TURNS[id.0.as_u128() as usize % TURNS.len()].lock().await;
-        let thread = self.inner.store.get_thread(id).await?;
+        let thread = self.inner.store.get_thread(&TenantId::default(), id).await?;
         let served = match &request.graph {
             Some(name) => self.inner.registry.latest(name)?,
             None => self.graph_of(&thread)?.ok_or_else(|| {
@@ -146,7 +147,7 @@ impl Core {
         let graph = self.by_hand(&served);
         let inner = inner_graph(&graph, &request.namespace)?;
         self.check_not_busy(id).await?;
-        let reader = self.inner.store.checkpointer_by_hand();
+        let reader = self.inner.store.checkpointer_by_hand(&TenantId::default(), None);
         let fail = |error| runloom_engine::Error::Checkpointer { graph: served.name.to_string(), error };
         let latest = reader.get(id, "", None).await.map_err(fail)?.map(|saved| saved.checkpoint);
         if let Some(expected) = request.expected_checkpoint_id {
@@ -195,7 +196,7 @@ impl Core {
             metadata: (!is_known).then(|| [("graph_id", Value::from(&served.name))].into_iter().collect()),
             ..self.noted_state(id, &served).await?
         };
-        self.inner.store.update_thread(id, update).await?;
+        self.inner.store.update_thread(&TenantId::default(), id, update).await?;
         self.inner.runner.logs.moved(id);
         Ok(made)
     }
@@ -229,7 +230,7 @@ impl Core {
 
     /// A graph for looking at threads and writing to them by hand.
     fn by_hand(&self, served: &Served) -> Graph {
-        served.graph.with_checkpointer(self.inner.store.checkpointer_by_hand())
+        served.graph.with_checkpointer(self.inner.store.checkpointer_by_hand(&TenantId::default(), None))
     }
 }
 

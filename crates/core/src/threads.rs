@@ -4,8 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use runloom_engine::{Object, ThreadId, Value};
 use runloom_store::{
-    CancelAction, Canceller, Direction, Expiry, NewThread, Page, PageRequest, Run, RunFilter, RunStatus, Thread,
-    ThreadFilter, ThreadSort, ThreadStatus, ThreadUpdate,
+    CancelAction, Canceller, Direction, Expiry, NewThread, Page, PageRequest, Run, RunFilter, RunStatus, TenantId,
+    Thread, ThreadFilter, ThreadSort, ThreadStatus, ThreadUpdate,
 };
 
 use crate::{Core, Error, Reason, Result, timer};
@@ -22,7 +22,7 @@ impl Core {
     pub async fn create_thread(&self, new: NewThread) -> Result<Thread> {
         self.check_size("metadata", &Value::Object(new.metadata.clone()))?;
         let expires = new.expiry.is_some();
-        let made = self.inner.store.create_thread(new).await?;
+        let made = self.inner.store.create_thread(&TenantId::default(), new).await?;
         if expires {
             self.inner.expiring.notify_one();
         }
@@ -31,14 +31,14 @@ impl Core {
 
     /// A thread.
     pub async fn get_thread(&self, id: ThreadId) -> Result<Thread> {
-        Ok(self.inner.store.get_thread(id).await?)
+        Ok(self.inner.store.get_thread(&TenantId::default(), id).await?)
     }
 
     /// Merges fields into a thread's metadata; a null takes a key away.
     pub async fn update_thread(&self, id: ThreadId, metadata: Object) -> Result<Thread> {
         self.check_size("metadata", &Value::Object(metadata.clone()))?;
         let update = ThreadUpdate { metadata: Some(metadata), ..ThreadUpdate::default() };
-        Ok(self.inner.store.update_thread(id, update).await?)
+        Ok(self.inner.store.update_thread(&TenantId::default(), id, update).await?)
     }
 
     /// Puts other metadata in place of a thread's.
@@ -50,7 +50,7 @@ impl Core {
     /// Has a thread go at a time, or stay.
     pub async fn expire_thread(&self, id: ThreadId, expiry: Option<Expiry>) -> Result<Thread> {
         let update = ThreadUpdate { expiry: Some(expiry), ..ThreadUpdate::default() };
-        let changed = self.inner.store.update_thread(id, update).await?;
+        let changed = self.inner.store.update_thread(&TenantId::default(), id, update).await?;
         self.inner.expiring.notify_one();
         Ok(changed)
     }
@@ -65,7 +65,7 @@ impl Core {
                 Ok(expiring) => {
                     // There may be more behind those.
                     next = (expiring.len() == SWEEP).then_some(now + RETRY);
-                    for (id, expiry) in expiring {
+                    for (_, id, expiry) in expiring {
                         if expiry.at > now {
                             next = Some(next.map_or(expiry.at, |next: SystemTime| next.min(expiry.at)));
                             break;
@@ -104,14 +104,14 @@ impl Core {
         }
         self.prune_thread(id, 1).await?;
         let update = ThreadUpdate { expiry: Some(None), ..ThreadUpdate::default() };
-        self.inner.store.update_thread(id, update).await?;
+        self.inner.store.update_thread(&TenantId::default(), id, update).await?;
         Ok(())
     }
 
     /// Deletes a thread with its runs, their logs and its checkpoints. Runs that have not ended are cancelled first, and
     /// have a moment to stop.
     pub async fn delete_thread(&self, id: ThreadId) -> Result<()> {
-        self.inner.store.get_thread(id).await?;
+        self.inner.store.get_thread(&TenantId::default(), id).await?;
         let mut runs = self.unfinished(id).await?;
         // Those that wait come first: they are not to begin when the one under way ends.
         runs.sort_by_key(|run| run.status != RunStatus::Pending);
@@ -127,7 +127,7 @@ impl Core {
             let stopped = tokio::time::timeout(STOP, self.wait_run(run.id)).await;
             tracing::debug!(run = %run.id, stopped = stopped.is_ok(), "a run of a thread that is deleted");
         }
-        self.inner.store.delete_thread(id).await?;
+        self.inner.store.delete_thread(&TenantId::default(), id).await?;
         for run in runs {
             if let Some(live) = self.inner.runner.logs.get(run.id) {
                 live.gone();
@@ -145,26 +145,26 @@ impl Core {
         sort: (ThreadSort, Direction),
         page: PageRequest,
     ) -> Result<Page<Thread>> {
-        Ok(self.inner.store.list_threads(filter, sort, page).await?)
+        Ok(self.inner.store.list_threads(&TenantId::default(), filter, sort, page).await?)
     }
 
     /// How many threads a filter holds for.
     pub async fn count_threads(&self, filter: ThreadFilter) -> Result<u64> {
-        Ok(self.inner.store.count_threads(filter).await?)
+        Ok(self.inner.store.count_threads(&TenantId::default(), filter).await?)
     }
 
     /// Copies a thread with its metadata and its checkpoints, and without its runs, to a new id (made where none is
     /// given). The copy of a busy thread stands at the last checkpoint that was kept.
     pub async fn copy_thread(&self, from: ThreadId, to: Option<ThreadId>) -> Result<Thread> {
-        Ok(self.inner.store.copy_thread(from, to).await?)
+        Ok(self.inner.store.copy_thread(&TenantId::default(), from, to).await?)
     }
 
     /// Keeps the newest `keep` checkpoints of a thread (at least one), and deletes the others. Tells how many were
     /// deleted. Refused while a run of the thread is active.
     pub async fn prune_thread(&self, id: ThreadId, keep: usize) -> Result<u64> {
-        self.inner.store.get_thread(id).await?;
+        self.inner.store.get_thread(&TenantId::default(), id).await?;
         self.check_not_busy(id).await?;
-        Ok(self.inner.store.prune_checkpoints(id, keep.max(1)).await?)
+        Ok(self.inner.store.prune_checkpoints(&TenantId::default(), id, keep.max(1)).await?)
     }
 
     /// The runs of a thread that have not ended, the first made first.
@@ -172,7 +172,8 @@ impl Core {
         let filter = RunFilter { thread: Some(thread), status: RunStatus::UNFINISHED.to_vec(), ..RunFilter::default() };
         let (mut runs, mut page) = (Vec::new(), PageRequest::first(1000));
         loop {
-            let found = self.inner.store.list_runs(filter.clone(), Direction::Ascending, page).await?;
+            let found =
+                self.inner.store.list_runs(&TenantId::default(), filter.clone(), Direction::Ascending, page).await?;
             runs.extend(found.items);
             match found.next {
                 Some(token) => page = PageRequest::after(1000, token),

@@ -12,7 +12,7 @@ use runloom_engine::{
     stream::{Mode, Modes, Payload},
     *,
 };
-use runloom_store::{ReadLimit, Store};
+use runloom_store::{ReadLimit, Store, TenantId};
 use runloom_store_memory::MemoryStore;
 use runloom_store_sqlite::{OpenOptions, SqliteStore};
 
@@ -110,7 +110,7 @@ async fn a_token_costs_little_more_than_its_text() {
     let (id, live) = run(&core).await;
     let (mut bytes, mut after) = (0, 0);
     loop {
-        let rows = store.read_log(id, after + 1, ReadLimit::default()).await.unwrap();
+        let rows = store.read_log(&TenantId::default(), id, after + 1, ReadLimit::default()).await.unwrap();
         let Some(last) = rows.last() else { break };
         (bytes, after) = (bytes + rows.iter().map(|row| row.bytes.len()).sum::<usize>(), last.seq);
     }

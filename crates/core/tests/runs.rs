@@ -18,7 +18,7 @@ use runloom_engine::{
     *,
 };
 use runloom_store::{
-    CancelAction, Canceller, Multitask, NewThread, PageRequest, RunFilter, RunStatus, Store, ThreadStatus,
+    CancelAction, Canceller, Multitask, NewThread, PageRequest, RunFilter, RunStatus, Store, TenantId, ThreadStatus,
 };
 use runloom_store_memory::MemoryStore;
 use runloom_store_sqlite::SqliteStore;
@@ -99,10 +99,16 @@ async fn core_on(store: Arc<dyn Store>, gates: &Arc<Gates>, change: impl FnOnce(
     Core::start(options).await.unwrap()
 }
 
+/// Ends the lease of the server that drives a run, as if it had crashed some time ago.
+async fn lose_server_of(store: &Arc<dyn Store>, run: RunId) {
+    let server = store.get_run(&TenantId::default(), run).await.unwrap().server.unwrap();
+    store.release_server(server).await.unwrap();
+}
+
 async fn start() -> (Core, Arc<Gates>, ThreadId) {
     let gates = Arc::default();
     let core = core_on(Arc::new(MemoryStore::new()), &gates, |_| {}).await;
-    let thread = core.store().create_thread(NewThread::default()).await.unwrap().id;
+    let thread = core.store().create_thread(&TenantId::default(), NewThread::default()).await.unwrap().id;
     (core, gates, thread)
 }
 
@@ -429,7 +435,7 @@ async fn an_interrupting_run_ends_all_before_it_however_many_wait() {
 #[tokio::test]
 async fn a_drain_does_not_use_up_an_attempt() {
     let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
-    let thread = store.create_thread(NewThread::default()).await.unwrap().id;
+    let thread = store.create_thread(&TenantId::default(), NewThread::default()).await.unwrap().id;
     let start = async |run: Option<RunId>| {
         let gates: Arc<Gates> = Arc::default();
         let core = core_on(store.clone(), &gates, |o| (o.max_attempts, o.drain_timeout) = (2, Duration::ZERO)).await;
@@ -448,8 +454,10 @@ async fn a_drain_does_not_use_up_an_attempt() {
     }
     // Twice a server takes the run up that another one has lost: the second time is one too many.
     let (_lost, _gates, run) = start(known).await;
+    lose_server_of(&store, run).await;
     let (core, _gates, _) = start(known).await;
     assert_eq!(core.get_run(run).await.unwrap().attempt, 5);
+    lose_server_of(&store, run).await;
     let last = core_on(store.clone(), &Arc::default(), |o| o.max_attempts = 2).await;
     let end = soon(last.wait_run(run)).await.unwrap().end;
     let error = end.error.unwrap();
@@ -476,7 +484,7 @@ impl ChatModel for Counts {
 #[tokio::test]
 async fn what_a_run_used_counts_through_crashes_and_drains() {
     let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
-    let thread = store.create_thread(NewThread::default()).await.unwrap().id;
+    let thread = store.create_thread(&TenantId::default(), NewThread::default()).await.unwrap().id;
     let start = async || {
         let gates: Arc<Gates> = Arc::default();
         let at = gates.clone();
@@ -513,10 +521,14 @@ async fn what_a_run_used_counts_through_crashes_and_drains() {
     let asked = RunRequest { target: Target::Graph("talk".into()), ..request(thread, "") };
     let run = lost.create_run(asked).await.unwrap().0.id;
     soon(gates.arrived("wait")).await;
+    lose_server_of(&store, run).await;
     let (drained, gates) = start().await;
     soon(gates.arrived("wait")).await;
     soon(drained.drain()).await;
-    assert_eq!(store.get_run(run).await.unwrap().usage.unwrap().get("input_tokens"), Some(&Value::Int(7)));
+    assert_eq!(
+        store.get_run(&TenantId::default(), run).await.unwrap().usage.unwrap().get("input_tokens"),
+        Some(&Value::Int(7))
+    );
     let (core, gates) = start().await;
     gates.let_through("wait");
     let end = soon(core.wait_run(run)).await.unwrap().end;
@@ -543,7 +555,7 @@ async fn a_drained_core_gives_its_runs_back_and_the_next_one_ends_them() {
     let open = || Arc::new(SqliteStore::open(runloom_store_sqlite::OpenOptions::new(folder.path())).unwrap());
     let gates = Arc::default();
     let core = core_on(open(), &gates, |o| o.drain_timeout = Duration::ZERO).await;
-    let thread = core.store().create_thread(NewThread::default()).await.unwrap().id;
+    let thread = core.store().create_thread(&TenantId::default(), NewThread::default()).await.unwrap().id;
     let run = begin(&core, thread, "a").await;
     let waiting = begin(&core, thread, "b").await;
     soon(gates.arrived("a")).await;
@@ -595,7 +607,7 @@ async fn a_run_on_a_thread_that_stopped_takes_an_answer_only_where_it_stands() {
         .compile()
         .unwrap();
     let core = core_on(Arc::new(MemoryStore::new()), &gates, |o| o.graphs.push(("ask".into(), ask))).await;
-    let thread = core.store().create_thread(NewThread::default()).await.unwrap().id;
+    let thread = core.store().create_thread(&TenantId::default(), NewThread::default()).await.unwrap().id;
     let on = |start: Start, expected: Option<CheckpointId>| RunRequest {
         target: Target::Graph("ask".to_owned()),
         expected_checkpoint_id: expected,
@@ -656,7 +668,7 @@ async fn a_run_on_a_thread_that_stopped_takes_an_answer_only_where_it_stands() {
 async fn run_one(graph: Graph, input: Value) -> (Core, RunId, runloom_core::End) {
     let name = graph.name().to_string();
     let core = core_on(Arc::new(MemoryStore::new()), &Arc::default(), |o| o.graphs.push((name.clone(), graph))).await;
-    let thread = core.store().create_thread(NewThread::default()).await.unwrap().id;
+    let thread = core.store().create_thread(&TenantId::default(), NewThread::default()).await.unwrap().id;
     let asked = RunRequest {
         target: Target::Graph(name),
         spec: RunSpec {

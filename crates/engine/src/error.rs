@@ -118,7 +118,7 @@ impl Error {
 }
 
 /// Checkpoints could not be read or written. The driver's own error is in the log, not here.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(PartialEq, Eq, Clone, Debug, thiserror::Error)]
 pub enum CheckpointError {
     /// The store does not answer, or the disk is full.
     #[error("the checkpoint store is not available: {0}")]
@@ -129,6 +129,12 @@ pub enum CheckpointError {
     /// The write came from an attempt that has been superseded.
     #[error("this attempt of the run has been superseded by a later one")]
     Superseded,
+    /// The thread is at another checkpoint than the one that an update by hand started from.
+    #[error("the thread is at another checkpoint than the one that the update started from")]
+    Moved {
+        /// The thread's latest checkpoint.
+        latest: Option<crate::CheckpointId>,
+    },
 }
 
 /// Why a node failed, as it is recorded and shown.

@@ -46,7 +46,6 @@ pub(crate) async fn create(State(api): State<Api>, call: Call) -> Reply {
     let mut new = NewAssistant {
         id: fields.uuid("assistant_id", "assistant ID")?.map(AssistantId),
         if_exists: if keeps { IfExists::Keep } else { IfExists::Refuse },
-        owner: None,
         graph: graph.to_owned(),
         name: fields.text("name")?.unwrap_or_default().to_owned(),
         description: fields.text("description")?.map(str::to_owned),
@@ -138,7 +137,6 @@ pub(crate) async fn delete(State(api): State<Api>, call: Call) -> Reply {
 
 fn filter(fields: &Fields<'_>) -> Result<AssistantFilter, Fail> {
     Ok(AssistantFilter {
-        owner: None,
         graph: fields.text("graph_id")?.map(str::to_owned),
         name: fields.text("name")?.map(str::to_owned),
         metadata: fields.object("metadata")?.cloned().unwrap_or_default(),

@@ -202,7 +202,6 @@ fn overlaid(old: &Cron, new: RunSpec, fields: &Fields<'_>) -> RunSpec {
 
 fn filter(fields: &Fields<'_>) -> Result<CronFilter, Fail> {
     Ok(CronFilter {
-        owner: None,
         assistant: fields.uuid("assistant_id", "assistant ID")?.map(AssistantId),
         thread: fields.uuid("thread_id", "thread ID")?.map(ThreadId),
         enabled: fields.maybe_flag("enabled")?,

@@ -19,7 +19,7 @@ use runloom_engine::{
     stream::{Mode, Modes},
 };
 use runloom_gateway::langgraph::{Dialect, StreamMode, error_object, history, state};
-use runloom_store::{NewThread, Store};
+use runloom_store::{NewThread, Store, TenantId};
 use runloom_store_memory::MemoryStore;
 use runloom_store_sqlite::SqliteStore;
 use serde_json::{Value as Json, json};
@@ -72,7 +72,7 @@ impl Player {
     async fn step(&mut self, step: &Json) -> Option<Json> {
         if let Some(name) = step.get("thread").filter(|t| t.is_string()) {
             let new = NewThread { metadata: object(&step["metadata"]), ..NewThread::default() };
-            let thread = self.core.store().create_thread(new).await.unwrap();
+            let thread = self.core.store().create_thread(&TenantId::default(), new).await.unwrap();
             self.threads.insert(name.as_str().unwrap().to_owned(), thread.id);
             return None;
         }

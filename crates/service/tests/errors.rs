@@ -404,7 +404,7 @@ async fn a_log_that_is_gone_says_where_it_begins() {
     let test = start().await;
     let parts = read(test.client.stream_run(run(json!([{"flood": 2000}])).with_modes([StreamMode::Custom]))).await;
     let id: runloom_engine::RunId = parts[0].run_id.parse().unwrap();
-    test.server.core().store().trim_log(id, 1000).await.unwrap();
+    test.server.core().store().trim_log(&runloom_store::TenantId::default(), id, 1000).await.unwrap();
     let join =
         JoinRunRequest { run_id: parts[0].run_id.clone(), cursor: parts[1].cursor.clone(), ..Default::default() };
     let status = test.runs().join_run(join.clone()).await.unwrap_err();

@@ -7,6 +7,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use runloom_engine::{
     CheckpointError, CheckpointId, RunId, ThreadId,
     checkpoint::{Ack, Checkpoint, CheckpointFilter, CheckpointWrite, Checkpointer, Saved, TaskRecord},
@@ -15,7 +16,7 @@ use runloom_engine::{
 
 use crate::{MemoryStore, Tables};
 use runloom_store::{
-    Attempt, Checkpoints, Error, Result, RunStatus,
+    Attempt, Checkpoints, Error, Result, RunStatus, SeenCheckpoint, TenantId, Topic,
     checkpoints::{made_in, wrong_thread},
     delta::state_of,
 };
@@ -109,7 +110,10 @@ impl Kept {
 /// A checkpointer, of an attempt or for writing by hand.
 struct MemoryCheckpointer {
     store: MemoryStore,
+    tenant: TenantId,
     attempt: Option<Attempt>,
+    /// The latest checkpoint that a put by hand expects.
+    seen: Option<Mutex<SeenCheckpoint>>,
 }
 
 impl MemoryCheckpointer {
@@ -117,19 +121,20 @@ impl MemoryCheckpointer {
     fn admit<'t>(&self, tables: &'t mut Tables, thread: ThreadId) -> Result<&'t mut Kept> {
         match self.attempt {
             Some(attempt) => {
-                if tables.held(attempt)?.run.thread != thread {
+                let run = &tables.held(attempt)?.run;
+                if run.thread != thread || run.tenant != self.tenant {
                     return Err(wrong_thread(attempt, thread));
                 }
             }
             None => {
-                let open = tables.thread(thread)?.open.values();
+                let open = tables.thread(&self.tenant, thread)?.open.values();
                 let running = |id: &&RunId| tables.runs.get(id).is_some_and(|r| r.run.status == RunStatus::Running);
                 if let Some(run) = { open }.find(running) {
                     return Err(Error::Busy { thread, run: *run });
                 }
             }
         }
-        Ok(&mut tables.thread_mut(thread)?.checkpoints)
+        Ok(&mut tables.thread_mut(&self.tenant, thread)?.checkpoints)
     }
 }
 
@@ -137,7 +142,18 @@ impl MemoryCheckpointer {
 impl Checkpointer for MemoryCheckpointer {
     fn put(&self, write: CheckpointWrite) -> Ack {
         let result = self.store.write(|tables| {
-            self.admit(tables, write.thread)?.put(write);
+            let (thread, put) = (write.thread, (write.checkpoint.ns.is_empty()).then_some(write.checkpoint.id));
+            let kept = self.admit(tables, thread)?;
+            if let Some(seen) = &self.seen {
+                let mut seen = seen.lock();
+                let latest = kept.checkpoints.get("").and_then(|of_ns| Some(*of_ns.last_key_value()?.0));
+                if latest != *seen {
+                    return Err(Error::Moved { thread, latest });
+                }
+                *seen = put.or(latest);
+            }
+            kept.put(write);
+            tables.hints.push(Topic::Thread(thread));
             Ok(())
         });
         self.store.inner.counters.checkpoints.fetch_add(u64::from(result.is_ok()), Relaxed);
@@ -161,7 +177,7 @@ impl Checkpointer for MemoryCheckpointer {
         id: Option<CheckpointId>,
     ) -> Result<Option<Saved>, CheckpointError> {
         Ok(self.store.read(|tables| {
-            let kept = &tables.threads.get(&thread)?.checkpoints;
+            let kept = &tables.threads.get(&(self.tenant.clone(), thread))?.checkpoints;
             let of_ns = kept.checkpoints.get(ns)?;
             let found = match id {
                 Some(id) => of_ns.get(&id)?,
@@ -173,7 +189,9 @@ impl Checkpointer for MemoryCheckpointer {
 
     async fn list(&self, thread: ThreadId, ns: &str, filter: CheckpointFilter) -> Result<Vec<Saved>, CheckpointError> {
         Ok(self.store.read(|tables| {
-            let Some(kept) = tables.threads.get(&thread).map(|row| &row.checkpoints) else { return Vec::new() };
+            let Some(kept) = tables.threads.get(&(self.tenant.clone(), thread)).map(|row| &row.checkpoints) else {
+                return Vec::new();
+            };
             let Some(of_ns) = kept.checkpoints.get(ns) else { return Vec::new() };
             let meant = of_ns.values().rev().filter(|(checkpoint, _)| {
                 filter.before.is_none_or(|before| checkpoint.id < before) && checkpoint.matches(&filter.metadata)
@@ -185,24 +203,25 @@ impl Checkpointer for MemoryCheckpointer {
 
 #[async_trait]
 impl Checkpoints for MemoryStore {
-    fn checkpointer(&self, attempt: Attempt) -> Arc<dyn Checkpointer> {
-        Arc::new(MemoryCheckpointer { store: self.clone(), attempt: Some(attempt) })
+    fn checkpointer(&self, tenant: &TenantId, attempt: Attempt) -> Arc<dyn Checkpointer> {
+        Arc::new(MemoryCheckpointer { store: self.clone(), tenant: tenant.clone(), attempt: Some(attempt), seen: None })
     }
 
-    fn checkpointer_by_hand(&self) -> Arc<dyn Checkpointer> {
-        Arc::new(MemoryCheckpointer { store: self.clone(), attempt: None })
+    fn checkpointer_by_hand(&self, tenant: &TenantId, seen: Option<SeenCheckpoint>) -> Arc<dyn Checkpointer> {
+        let (store, tenant) = (self.clone(), tenant.clone());
+        Arc::new(MemoryCheckpointer { store, tenant, attempt: None, seen: seen.map(Mutex::new) })
     }
 
-    async fn delete_run_checkpoints(&self, run: RunId) -> Result<u64> {
+    async fn delete_run_checkpoints(&self, tenant: &TenantId, run: RunId) -> Result<u64> {
         self.write(|tables| {
-            let row = &tables.run(run)?.run;
+            let row = &tables.run(tenant, run)?.run;
             row.check_deletable()?;
             let thread = row.thread;
-            Ok(tables.thread_mut(thread)?.checkpoints.remove_run(run))
+            Ok(tables.thread_mut(tenant, thread)?.checkpoints.remove_run(run))
         })
     }
 
-    async fn prune_checkpoints(&self, thread: ThreadId, keep: usize) -> Result<u64> {
-        self.write(|tables| Ok(tables.thread_mut(thread)?.checkpoints.prune(keep)))
+    async fn prune_checkpoints(&self, tenant: &TenantId, thread: ThreadId, keep: usize) -> Result<u64> {
+        self.write(|tables| Ok(tables.thread_mut(tenant, thread)?.checkpoints.prune(keep)))
     }
 }

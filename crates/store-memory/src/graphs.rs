@@ -3,15 +3,16 @@
 use async_trait::async_trait;
 
 use crate::MemoryStore;
-use runloom_store::{Error, Graphs, RegisteredGraph, Result, What};
+use runloom_store::{Error, Graphs, RegisteredGraph, Result, TenantId, Topic, What};
 
 /// The revisions of each graph are in the order in which they became the latest.
 #[async_trait]
 impl Graphs for MemoryStore {
-    async fn put_graph(&self, name: &str, revision: &str, text: &str) -> Result<RegisteredGraph> {
+    async fn put_graph(&self, tenant: &TenantId, name: &str, revision: &str, text: &str) -> Result<RegisteredGraph> {
         let now = self.now();
         self.write(|tables| {
-            let revisions = tables.graphs.entry(name.to_owned()).or_default();
+            tables.hints.push(Topic::Graphs);
+            let revisions = tables.graphs.entry((tenant.clone(), name.to_owned())).or_default();
             let known = revisions.iter().position(|graph| graph.revision == revision);
             // The newest text stands: what it says beside the revision (a description) may have changed.
             let graph = RegisteredGraph {
@@ -25,9 +26,9 @@ impl Graphs for MemoryStore {
         })
     }
 
-    async fn get_graph(&self, name: &str, revision: Option<&str>) -> Result<RegisteredGraph> {
+    async fn get_graph(&self, tenant: &TenantId, name: &str, revision: Option<&str>) -> Result<RegisteredGraph> {
         let found = self.read(|tables| {
-            let revisions = tables.graphs.get(name)?;
+            let revisions = tables.graphs.get(&(tenant.clone(), name.to_owned()))?;
             match revision {
                 None => revisions.last(),
                 Some(revision) => revisions.iter().find(|graph| graph.revision == revision),
@@ -37,20 +38,28 @@ impl Graphs for MemoryStore {
         found.ok_or_else(|| Error::not_found(What::Graph, runloom_store::graphs::named(name, revision)))
     }
 
-    async fn list_graphs(&self) -> Result<Vec<RegisteredGraph>> {
-        Ok(self.read(|tables| tables.graphs.values().filter_map(|revisions| revisions.last().cloned()).collect()))
+    async fn list_graphs(&self, tenant: &TenantId) -> Result<Vec<RegisteredGraph>> {
+        Ok(self.read(|tables| {
+            let of_tenant = tables.graphs.iter().filter(|((of, _), _)| of == tenant);
+            of_tenant.filter_map(|(_, revisions)| revisions.last().cloned()).collect()
+        }))
     }
 
-    async fn delete_graph(&self, name: &str) -> Result<()> {
+    async fn delete_graph(&self, tenant: &TenantId, name: &str) -> Result<()> {
+        let key = (tenant.clone(), name.to_owned());
         self.write(|tables| {
-            if !tables.graphs.contains_key(name) {
+            if !tables.graphs.contains_key(&key) {
                 return Err(Error::not_found(What::Graph, name));
             }
-            let using = tables.runs.values().filter(|row| row.run.graph == name && !row.run.status.is_end());
+            let using = tables
+                .runs
+                .values()
+                .filter(|row| row.run.tenant == *tenant && row.run.graph == name && !row.run.status.is_end());
             if let Some(first) = using.min_by_key(|row| row.ordinal) {
                 return Err(Error::InUse { what: What::Graph, id: name.into(), by: format!("run {}", first.run.id) });
             }
-            tables.graphs.remove(name);
+            tables.graphs.remove(&key);
+            tables.hints.push(Topic::Graphs);
             Ok(())
         })
     }

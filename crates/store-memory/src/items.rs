@@ -13,7 +13,7 @@ use runloom_engine::{
 
 use crate::{MemoryStore, Tables};
 use runloom_store::{
-    Result,
+    Result, TenantId, Topic,
     items::{expiry, list, matches},
 };
 
@@ -40,26 +40,36 @@ impl Kept {
 }
 
 impl Tables {
-    fn forget_item(&mut self, namespace: &[String], key: &str) {
-        if let Some(items) = self.items.get_mut(namespace) {
+    fn forget_item(&mut self, tenant: &TenantId, namespace: &[String], key: &str) {
+        let Some(spaces) = self.items.get_mut(tenant) else { return };
+        if let Some(items) = spaces.get_mut(namespace) {
             items.remove(key);
             if items.is_empty() {
-                self.items.remove(namespace);
+                spaces.remove(namespace);
             }
         }
     }
 
     /// When the next item goes.
     pub(crate) fn next_item_expiry(&self) -> Option<SystemTime> {
-        self.items.values().flat_map(BTreeMap::values).filter_map(|kept| kept.item.expires_at).min()
+        self.items
+            .values()
+            .flat_map(BTreeMap::values)
+            .flat_map(BTreeMap::values)
+            .filter_map(|kept| kept.item.expires_at)
+            .min()
     }
 
     /// Takes away items whose time is over.
     pub(crate) fn sweep_items(&mut self, now: SystemTime, limit: usize) -> u64 {
-        let all = self.items.values().flat_map(BTreeMap::values);
-        let gone = all.filter(|kept| !kept.is_there(now)).take(limit);
-        let gone: Vec<_> = gone.map(|kept| (kept.item.namespace.clone(), kept.item.key.clone())).collect();
-        gone.iter().for_each(|(namespace, key)| self.forget_item(namespace, key));
+        let all = self
+            .items
+            .iter()
+            .flat_map(|(tenant, spaces)| spaces.values().flat_map(BTreeMap::values).map(move |kept| (tenant, kept)));
+        let gone = all.filter(|(_, kept)| !kept.is_there(now)).take(limit);
+        let gone: Vec<_> =
+            gone.map(|(tenant, k)| (tenant.clone(), k.item.namespace.clone(), k.item.key.clone())).collect();
+        gone.iter().for_each(|(tenant, namespace, key)| self.forget_item(tenant, namespace, key));
         gone.len() as u64
     }
 }
@@ -70,7 +80,10 @@ pub(crate) struct Cached {
     pub until: Option<SystemTime>,
 }
 
-pub(crate) struct MemoryItems(pub MemoryStore);
+pub(crate) struct MemoryItems {
+    pub store: MemoryStore,
+    pub tenant: TenantId,
+}
 
 #[async_trait]
 impl ItemStore for MemoryItems {
@@ -81,10 +94,11 @@ impl ItemStore for MemoryItems {
         value: Object,
         ttl: Option<Duration>,
     ) -> Result<(), CheckpointError> {
-        let now = self.0.now();
-        self.0.write(|tables| {
+        let now = self.store.now();
+        self.store.write(|tables| {
             let next = tables.next();
-            let items = tables.items.entry(namespace.to_vec()).or_default();
+            tables.hints.extend(ttl.map(|_| Topic::Schedules));
+            let items = tables.items.entry(self.tenant.clone()).or_default().entry(namespace.to_vec()).or_default();
             let before = items.get(key).filter(|kept| kept.is_there(now));
             let ordinal = before.map_or(next, |kept| kept.ordinal);
             let item = Item {
@@ -102,9 +116,10 @@ impl ItemStore for MemoryItems {
     }
 
     async fn look_up(&self, namespace: &[String], key: &str, refresh: bool) -> Result<Option<Item>, CheckpointError> {
-        let now = self.0.now();
-        let mut tables = self.0.inner.tables.lock();
-        let kept = tables.items.get_mut(namespace).and_then(|items| items.get_mut(key));
+        let now = self.store.now();
+        let mut tables = self.store.inner.tables.lock();
+        let spaces = tables.items.get_mut(&self.tenant);
+        let kept = spaces.and_then(|spaces| spaces.get_mut(namespace)).and_then(|items| items.get_mut(key));
         Ok(kept.filter(|kept| kept.is_there(now)).map(|kept| {
             if refresh {
                 kept.refresh(now);
@@ -114,18 +129,19 @@ impl ItemStore for MemoryItems {
     }
 
     async fn delete(&self, namespace: &[String], key: &str) -> Result<(), CheckpointError> {
-        self.0.write(|tables| {
-            tables.forget_item(namespace, key);
+        self.store.write(|tables| {
+            tables.forget_item(&self.tenant, namespace, key);
             Ok(())
         })?;
         Ok(())
     }
 
     async fn search(&self, query: ItemQuery) -> Result<Vec<Item>, CheckpointError> {
-        let now = self.0.now();
-        let mut tables = self.0.inner.tables.lock();
+        let now = self.store.now();
+        let mut tables = self.store.inner.tables.lock();
         let mut found: Vec<(i64, &mut Kept)> = Vec::new();
-        for (_, items) in tables.items.iter_mut().filter(|(namespace, _)| namespace.starts_with(&query.prefix)) {
+        let spaces = tables.items.get_mut(&self.tenant).into_iter().flatten();
+        for (_, items) in spaces.filter(|(namespace, _)| namespace.starts_with(&query.prefix)) {
             let first = items.values().filter(|kept| kept.is_there(now)).map(|kept| kept.ordinal).min();
             let these = items.values_mut().filter(|k| k.is_there(now) && matches(&k.item.value, &query.filter));
             found.extend(these.map(|kept| (first.unwrap_or_default(), kept)));
@@ -144,29 +160,33 @@ impl ItemStore for MemoryItems {
     }
 
     async fn namespaces(&self, query: NamespaceQuery) -> Result<Vec<Vec<String>>, CheckpointError> {
-        let now = self.0.now();
-        Ok(self.0.read(|tables| {
-            let all = tables.items.iter().filter(|(_, items)| items.values().any(|kept| kept.is_there(now)));
+        let now = self.store.now();
+        Ok(self.store.read(|tables| {
+            let spaces = tables.items.get(&self.tenant).into_iter().flatten();
+            let all = spaces.filter(|(_, items)| items.values().any(|kept| kept.is_there(now)));
             list(all.map(|(namespace, _)| namespace.clone()), &query)
         }))
     }
 }
 
-pub(crate) struct MemoryCache(pub MemoryStore);
+pub(crate) struct MemoryCache {
+    pub store: MemoryStore,
+    pub tenant: TenantId,
+}
 
 #[async_trait]
 impl NodeCache for MemoryCache {
     async fn get(&self, key: &str) -> Option<Value> {
-        let now = self.0.now();
-        self.0.read(|tables| {
-            let cached = tables.cache.get(key)?;
+        let now = self.store.now();
+        self.store.read(|tables| {
+            let cached = tables.cache.get(&(self.tenant.clone(), key.to_owned()))?;
             cached.until.is_none_or(|until| until > now).then(|| cached.value.clone())
         })
     }
 
     async fn put(&self, key: &str, value: Value, until: Option<SystemTime>) {
-        let _always_works = self.0.write(|tables| {
-            tables.cache.insert(key.to_owned(), Cached { value, until });
+        let _always_works = self.store.write(|tables| {
+            tables.cache.insert((self.tenant.clone(), key.to_owned()), Cached { value, until });
             Ok(())
         });
     }

@@ -2,11 +2,13 @@
 
 mod assistants;
 mod checkpoints;
+mod claims;
 mod crons;
 mod graphs;
 mod items;
 mod log;
 mod runs;
+mod schedules;
 mod threads;
 
 use std::{
@@ -25,7 +27,9 @@ use runloom_engine::{
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use runloom_store::{AssistantId, CronId, Delivery, Health, Result, Store, StoreStats, stats::Counters};
+use runloom_store::{
+    AssistantId, CronId, Delivery, Health, Hub, Result, Store, StoreStats, TenantId, Topic, Watch, stats::Counters,
+};
 
 /// Keeps everything in memory, with the semantics of every other store; it is gone with the process.
 #[derive(Clone)]
@@ -38,6 +42,7 @@ struct Inner {
     tables: Mutex<Tables>,
     counters: Counters,
     health: watch::Sender<Health>,
+    hub: Arc<Hub>,
 }
 
 /// All that is kept.
@@ -45,17 +50,21 @@ struct Inner {
 struct Tables {
     /// The place of whatever was made last in the order of making.
     ordinal: i64,
-    threads: HashMap<ThreadId, threads::Row>,
+    threads: HashMap<(TenantId, ThreadId), threads::Row>,
     runs: HashMap<RunId, runs::Row>,
-    /// Runs by owner and request id.
-    requests: HashMap<(Option<String>, String), RunId>,
-    assistants: HashMap<AssistantId, assistants::Row>,
-    graphs: BTreeMap<String, Vec<runloom_store::RegisteredGraph>>,
-    crons: HashMap<CronId, crons::Row>,
+    /// Runs by tenant and request id.
+    requests: HashMap<(TenantId, String), RunId>,
+    assistants: HashMap<(TenantId, AssistantId), assistants::Row>,
+    /// By tenant and name.
+    graphs: BTreeMap<(TenantId, String), Vec<runloom_store::RegisteredGraph>>,
+    crons: HashMap<(TenantId, CronId), crons::Row>,
     /// What waits to be posted, by run.
     deliveries: HashMap<RunId, Delivery>,
-    items: items::Items,
-    cache: HashMap<String, items::Cached>,
+    items: HashMap<TenantId, items::Items>,
+    cache: HashMap<(TenantId, String), items::Cached>,
+    claims: claims::Table,
+    /// What this write changed.
+    hints: Vec<Topic>,
 }
 
 impl Tables {
@@ -74,7 +83,8 @@ impl MemoryStore {
     /// An empty store that takes its times and ids from a clock.
     pub fn with_clock(clock: Arc<dyn Clock>) -> Self {
         let health = watch::Sender::new(Health::Serving);
-        let inner = Inner { clock, tables: Mutex::default(), counters: Counters::default(), health };
+        let inner =
+            Inner { clock, tables: Mutex::default(), counters: Counters::default(), health, hub: Arc::default() };
         Self { inner: Arc::new(inner) }
     }
 
@@ -83,7 +93,11 @@ impl MemoryStore {
     }
 
     fn write<T>(&self, write: impl FnOnce(&mut Tables) -> Result<T>) -> Result<T> {
-        let result = write(&mut self.inner.tables.lock());
+        let mut tables = self.inner.tables.lock();
+        let result = write(&mut tables);
+        let hints = std::mem::take(&mut tables.hints);
+        drop(tables);
+        self.inner.hub.publish(&hints);
         self.inner.counters.writes.fetch_add(1, Relaxed);
         if result.is_ok() {
             self.inner.counters.commits.fetch_add(1, Relaxed);
@@ -114,20 +128,20 @@ impl fmt::Debug for MemoryStore {
 
 #[async_trait]
 impl Store for MemoryStore {
-    fn items(&self) -> Arc<dyn ItemStore> {
-        Arc::new(items::MemoryItems(self.clone()))
+    fn items(&self, tenant: &TenantId) -> Arc<dyn ItemStore> {
+        Arc::new(items::MemoryItems { store: self.clone(), tenant: tenant.clone() })
     }
 
-    async fn next_item_expiry(&self) -> Result<Option<SystemTime>> {
-        Ok(self.read(Tables::next_item_expiry))
+    fn node_cache(&self, tenant: &TenantId) -> Arc<dyn NodeCache> {
+        Arc::new(items::MemoryCache { store: self.clone(), tenant: tenant.clone() })
     }
 
-    async fn sweep_items(&self, now: SystemTime, limit: usize) -> Result<u64> {
-        self.write(|tables| Ok(tables.sweep_items(now, limit)))
+    fn watch(&self, topic: Topic) -> Watch {
+        self.inner.hub.watch(topic)
     }
 
-    fn node_cache(&self) -> Arc<dyn NodeCache> {
-        Arc::new(items::MemoryCache(self.clone()))
+    async fn close(&self) -> Result<()> {
+        Ok(())
     }
 
     async fn room(&self) {}

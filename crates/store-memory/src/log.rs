@@ -1,6 +1,6 @@
 //! Logs in memory.
 
-use std::{collections::BTreeMap, future::ready, sync::atomic::Ordering::Relaxed, time::SystemTime};
+use std::{collections::BTreeMap, future::ready, sync::atomic::Ordering::Relaxed};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -8,7 +8,8 @@ use runloom_engine::RunId;
 
 use crate::MemoryStore;
 use runloom_store::{
-    Ack, Attempt, FIRST_SEQ, LogBounds, LogRecord, Logs, ReadLimit, Result, log::check_order, stats::Counters,
+    Ack, Attempt, FIRST_SEQ, LogBounds, LogRecord, Logs, ReadLimit, Result, TenantId, Topic, log::check_order,
+    stats::Counters,
 };
 
 /// The log of a run.
@@ -46,7 +47,11 @@ impl Log {
         self.records.extend(records.into_iter().map(|record| (record.seq, record.bytes)));
     }
 
-    fn trim(&mut self, before: u64) {
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    pub fn trim(&mut self, before: u64) {
         self.records = self.records.split_off(&before);
         self.oldest = self.oldest.max(before);
     }
@@ -59,6 +64,7 @@ impl Logs for MemoryStore {
             let row = tables.held(attempt)?;
             check_order(&records, row.log.last())?;
             row.log.append(records, &self.inner.counters);
+            tables.hints.push(Topic::Run(attempt.run));
             Ok(())
         });
         Box::pin(ready(result))
@@ -71,10 +77,10 @@ impl Logs for MemoryStore {
         })))
     }
 
-    async fn read_log(&self, run: RunId, from: u64, limit: ReadLimit) -> Result<Vec<LogRecord>> {
+    async fn read_log(&self, tenant: &TenantId, run: RunId, from: u64, limit: ReadLimit) -> Result<Vec<LogRecord>> {
         self.read(|tables| {
             let mut bytes = 0;
-            let rows = tables.run(run)?.log.records.range(from..).take(limit.records);
+            let rows = tables.run(tenant, run)?.log.records.range(from..).take(limit.records);
             let fits = |(i, (_, record)): &(usize, (&u64, &Bytes))| {
                 bytes += record.len();
                 *i == 0 || bytes <= limit.bytes
@@ -84,34 +90,20 @@ impl Logs for MemoryStore {
         })
     }
 
-    async fn log_bounds(&self, run: RunId) -> Result<LogBounds> {
+    async fn log_bounds(&self, tenant: &TenantId, run: RunId) -> Result<LogBounds> {
         self.read(|tables| {
-            let log = &tables.run(run)?.log;
+            let log = &tables.run(tenant, run)?.log;
             let last = log.records.last_key_value().map_or(0, |(seq, _)| *seq);
             Ok(LogBounds { oldest: log.oldest.max(FIRST_SEQ), last, next: log.next_seq() })
         })
     }
 
-    async fn trim_log(&self, run: RunId, before: u64) -> Result<()> {
+    async fn trim_log(&self, tenant: &TenantId, run: RunId, before: u64) -> Result<()> {
         self.write(|tables| {
+            tables.run(tenant, run)?;
             let log = &mut tables.run_mut(run)?.log;
             log.trim(before.min(log.last() + 1));
             Ok(())
-        })
-    }
-
-    async fn drop_logs(&self, ended_before: SystemTime, limit: usize) -> Result<u64> {
-        self.write(|tables| {
-            let old = tables
-                .runs
-                .values_mut()
-                .filter(|row| row.run.ended_at.is_some_and(|at| at < ended_before) && !row.log.records.is_empty());
-            let mut dropped = 0;
-            for row in old.take(limit) {
-                row.log.trim(row.log.last() + 1);
-                dropped += 1;
-            }
-            Ok(dropped)
         })
     }
 }

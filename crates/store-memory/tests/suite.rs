@@ -10,7 +10,7 @@ use runloom_store_memory::MemoryStore;
 
 fn open() -> Fixture {
     let clock = TestClock::new();
-    Fixture { store: Arc::new(MemoryStore::with_clock(clock.clone())), clock, guard: None }
+    Fixture::new(Arc::new(MemoryStore::with_clock(clock.clone())), clock, None)
 }
 
 runloom_store::testing::suite!(open);

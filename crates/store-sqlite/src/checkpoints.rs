@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, ops::ControlFlow, sync::Arc};
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use runloom_engine::{
     CheckpointError, CheckpointId, RunId, ThreadId,
     checkpoint::{
@@ -18,7 +19,7 @@ use crate::{
     writer::Tx,
 };
 use runloom_store::{
-    Attempt, Checkpoints, Error, Result, What,
+    Attempt, Checkpoints, Error, Result, SeenCheckpoint, TenantId, Topic, What,
     delta::{Chain, encode, encode_changes, encode_state},
     time::nanos,
 };
@@ -170,12 +171,15 @@ impl Prepared {
 /// A checkpointer, of an attempt or for writing by hand.
 struct SqliteCheckpointer {
     store: SqliteStore,
+    tenant: TenantId,
     attempt: Option<Attempt>,
+    /// The latest checkpoint that a put by hand expects.
+    seen: Option<Arc<Mutex<SeenCheckpoint>>>,
 }
 
 /// Lets an attempt, or the hand, write to a thread. The places of the run (0 for the hand) and the thread.
-fn admit(tx: &Tx<'_>, attempt: Option<Attempt>, id: ThreadId) -> Result<(i64, i64)> {
-    let thread = threads::place(tx, id)?;
+fn admit(tx: &Tx<'_>, tenant: &TenantId, attempt: Option<Attempt>, id: ThreadId) -> Result<(i64, i64)> {
+    let thread = threads::place(tx, tenant, id)?;
     if let Some(attempt) = attempt {
         let (run, of_run) = run_rows::held(tx, attempt)?;
         return match thread {
@@ -190,29 +194,50 @@ fn admit(tx: &Tx<'_>, attempt: Option<Attempt>, id: ThreadId) -> Result<(i64, i6
     }
 }
 
+/// Refuses a put by hand where the thread has moved on since it was seen.
+fn check_seen(
+    tx: &Tx<'_>,
+    seen: &mut SeenCheckpoint,
+    (n, thread): (i64, ThreadId),
+    put: Option<CheckpointId>,
+) -> Result<()> {
+    let sql = "SELECT id FROM checkpoints WHERE thread = ?1 AND ns = '' ORDER BY id DESC LIMIT 1";
+    let latest = tx.one(sql, [n], |row| Ok(CheckpointId(row.uuid()?)))?;
+    if latest != *seen {
+        return Err(Error::Moved { thread, latest });
+    }
+    *seen = put.or(latest);
+    Ok(())
+}
+
 #[async_trait]
 impl Checkpointer for SqliteCheckpointer {
     fn put(&self, write: CheckpointWrite) -> Ack {
-        let (attempt, thread) = (self.attempt, write.thread);
+        let (tenant, attempt, seen, thread) = (self.tenant.clone(), self.attempt, self.seen.clone(), write.thread);
         let prepared = match Prepared::new(write) {
             Ok(prepared) => prepared,
             Err(error) => return Box::pin(std::future::ready(Err(error.into()))),
         };
         let put = self.store.inner.shared.begin(prepared.bytes(), move |tx| {
-            let (_, thread) = admit(tx, attempt, thread)?;
-            prepared.put(tx, thread)
+            let (_, n) = admit(tx, &tenant, attempt, thread)?;
+            if let Some(seen) = seen {
+                let put = prepared.write.checkpoint.as_ref();
+                check_seen(tx, &mut seen.lock(), (n, thread), put.ns.is_empty().then_some(put.id))?;
+            }
+            tx.hint([Topic::Thread(thread)]);
+            prepared.put(tx, n)
         });
         Box::pin(async move { Ok(put.await?) })
     }
 
     fn put_task(&self, thread: ThreadId, ns: &Arc<str>, checkpoint: CheckpointId, record: TaskRecord) -> Ack {
-        let (attempt, ns, task) = (self.attempt, ns.clone(), record.task);
+        let (tenant, attempt, ns, task) = (self.tenant.clone(), self.attempt, ns.clone(), record.task);
         let body = match encode(&record) {
             Ok(body) => body,
             Err(error) => return Box::pin(std::future::ready(Err(error.into()))),
         };
         let put = self.store.inner.shared.begin(body.len(), move |tx| {
-            let (run, thread) = admit(tx, attempt, thread)?;
+            let (run, thread) = admit(tx, &tenant, attempt, thread)?;
             let sql = "INSERT OR REPLACE INTO tasks (thread, ns, checkpoint, task, run, body) \
                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
             tx.run(sql, params![thread, &*ns, checkpoint.0.into_bytes(), task.0.into_bytes(), run, body])?;
@@ -230,9 +255,9 @@ impl Checkpointer for SqliteCheckpointer {
         ns: &str,
         id: Option<CheckpointId>,
     ) -> Result<Option<Saved>, CheckpointError> {
-        let ns: Arc<str> = ns.into();
+        let (tenant, ns): (_, Arc<str>) = (self.tenant.clone(), ns.into());
         let found = self.store.read(move |db| {
-            let Some(thread) = threads::place(db, thread)? else { return Ok(None) };
+            let Some(thread) = threads::place(db, &tenant, thread)? else { return Ok(None) };
             let read = |row: &mut Columns<'_>| checkpoint(row, &ns);
             let found = match id {
                 Some(id) => {
@@ -250,9 +275,9 @@ impl Checkpointer for SqliteCheckpointer {
     }
 
     async fn list(&self, thread: ThreadId, ns: &str, filter: CheckpointFilter) -> Result<Vec<Saved>, CheckpointError> {
-        let ns: Arc<str> = ns.into();
+        let (tenant, ns): (_, Arc<str>) = (self.tenant.clone(), ns.into());
         let found = self.store.read(move |db| {
-            let Some(thread) = threads::place(db, thread)? else { return Ok(Vec::new()) };
+            let Some(thread) = threads::place(db, &tenant, thread)? else { return Ok(Vec::new()) };
             let (before, limit) = (filter.before.map(|id| id.0.into_bytes()), filter.limit.unwrap_or(usize::MAX));
             let mut rows = Vec::new();
             let sql = format!(
@@ -276,26 +301,29 @@ impl Checkpointer for SqliteCheckpointer {
 
 #[async_trait]
 impl Checkpoints for SqliteStore {
-    fn checkpointer(&self, attempt: Attempt) -> Arc<dyn Checkpointer> {
-        Arc::new(SqliteCheckpointer { store: self.clone(), attempt: Some(attempt) })
+    fn checkpointer(&self, tenant: &TenantId, attempt: Attempt) -> Arc<dyn Checkpointer> {
+        Arc::new(SqliteCheckpointer { store: self.clone(), tenant: tenant.clone(), attempt: Some(attempt), seen: None })
     }
 
-    fn checkpointer_by_hand(&self) -> Arc<dyn Checkpointer> {
-        Arc::new(SqliteCheckpointer { store: self.clone(), attempt: None })
+    fn checkpointer_by_hand(&self, tenant: &TenantId, seen: Option<SeenCheckpoint>) -> Arc<dyn Checkpointer> {
+        let seen = seen.map(|seen| Arc::new(Mutex::new(seen)));
+        Arc::new(SqliteCheckpointer { store: self.clone(), tenant: tenant.clone(), attempt: None, seen })
     }
 
-    async fn delete_run_checkpoints(&self, run: RunId) -> Result<u64> {
+    async fn delete_run_checkpoints(&self, tenant: &TenantId, run: RunId) -> Result<u64> {
+        let tenant = tenant.clone();
         self.write(move |tx| {
-            let (n, thread, record) = run_rows::get_with_thread(tx, run)?;
+            let (n, thread, record) = run_rows::get_with_thread(tx, &tenant, run)?;
             record.check_deletable()?;
             upkeep::remove_run(tx, n, run, thread)
         })
         .await
     }
 
-    async fn prune_checkpoints(&self, thread: ThreadId, keep: usize) -> Result<u64> {
+    async fn prune_checkpoints(&self, tenant: &TenantId, thread: ThreadId, keep: usize) -> Result<u64> {
+        let tenant = tenant.clone();
         self.write(move |tx| {
-            let thread = threads::place(tx, thread)?.ok_or_else(|| Error::not_found(What::Thread, thread))?;
+            let thread = threads::place(tx, &tenant, thread)?.ok_or_else(|| Error::not_found(What::Thread, thread))?;
             upkeep::prune(tx, thread, keep)
         })
         .await

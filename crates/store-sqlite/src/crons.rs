@@ -1,33 +1,31 @@
-//! Crons and deliveries in SQLite.
-
-use std::time::SystemTime;
+//! Crons in SQLite, and the rows of deliveries.
 
 use async_trait::async_trait;
 use runloom_engine::{RunId, ThreadId};
 use rusqlite::{Connection, params, params_from_iter};
 
 use crate::{
-    SqliteStore, runs,
+    SqliteStore,
     sql::{Columns, Sql, Where, object_text},
     threads,
     writer::Tx,
 };
 use runloom_store::{
-    AssistantId, Cron, CronFilter, CronId, CronSort, CronUpdate, Crons, Deliveries, Delivery, Direction, Error, Firing,
-    NewCron, Page, PageRequest, Result, Run, RunThread, What, delta, page::paginate, time::nanos,
+    AssistantId, Cron, CronFilter, CronId, CronSort, CronUpdate, Crons, Delivery, Direction, Error, NewCron, Page,
+    PageRequest, Result, TenantId, Topic, What, delta, page::paginate, time::nanos,
 };
 
-const COLUMNS: &str = "n, id, owner, assistant, thread, schedule, timezone, end_at, enabled, keep, next_at, fired, \
+pub(crate) const COLUMNS: &str = "n, tenant, id, assistant, thread, schedule, timezone, end_at, enabled, keep, next_at, fired, \
     last_run, created, updated, error, metadata, request";
 
 /// A cron with its place.
-fn cron(row: &mut Columns<'_>) -> Result<(i64, Cron)> {
+pub(crate) fn cron(row: &mut Columns<'_>) -> Result<(i64, Cron)> {
     let n = row.get()?;
     Ok((
         n,
         Cron {
+            tenant: row.tenant()?,
             id: CronId(row.uuid()?),
-            owner: row.get()?,
             assistant: AssistantId(row.uuid()?),
             thread: row.maybe_uuid()?.map(ThreadId),
             schedule: row.get()?,
@@ -47,23 +45,28 @@ fn cron(row: &mut Columns<'_>) -> Result<(i64, Cron)> {
     ))
 }
 
-fn find(db: &Connection, id: CronId) -> Result<Option<(i64, Cron)>> {
-    db.one(&format!("SELECT {COLUMNS} FROM crons WHERE id = ?1"), [id.0.into_bytes()], cron)
+pub(crate) fn find(db: &Connection, tenant: &TenantId, id: CronId) -> Result<Option<(i64, Cron)>> {
+    db.one(
+        &format!("SELECT {COLUMNS} FROM crons WHERE tenant = ?1 AND id = ?2"),
+        params![tenant.as_str(), id.0.into_bytes()],
+        cron,
+    )
 }
 
-fn get(db: &Connection, id: CronId) -> Result<(i64, Cron)> {
-    find(db, id)?.ok_or_else(|| Error::not_found(What::Cron, id))
+fn get(db: &Connection, tenant: &TenantId, id: CronId) -> Result<(i64, Cron)> {
+    find(db, tenant, id)?.ok_or_else(|| Error::not_found(What::Cron, id))
 }
 
 /// Writes a cron, at its place or at a new one.
-fn write(tx: &Tx<'_>, n: Option<i64>, cron: &Cron) -> Result<()> {
+pub(crate) fn write(tx: &Tx<'_>, n: Option<i64>, cron: &Cron) -> Result<()> {
+    tx.hint([Topic::Schedules]);
     let marks: Vec<String> = (1..=18).map(|i| format!("?{i}")).collect();
     tx.run(
         &format!("INSERT OR REPLACE INTO crons ({COLUMNS}) VALUES ({})", marks.join(", ")),
         params![
             n,
+            cron.tenant.as_str(),
             cron.id.0.into_bytes(),
-            cron.owner,
             cron.assistant.0.into_bytes(),
             cron.thread.map(|id| id.0.into_bytes()),
             cron.schedule,
@@ -86,12 +89,15 @@ fn write(tx: &Tx<'_>, n: Option<i64>, cron: &Cron) -> Result<()> {
 
 /// Deletes the crons on a thread.
 pub(crate) fn delete_of(tx: &Tx<'_>, thread: i64) -> Result<()> {
-    tx.run("DELETE FROM crons WHERE thread = (SELECT id FROM threads WHERE n = ?1)", [thread]).map(|_| ())
+    tx.run("DELETE FROM crons WHERE (tenant, thread) = (SELECT tenant, id FROM threads WHERE n = ?1) AND thread IS NOT NULL",
+        [thread],
+    ).map(|_| ())
 }
 
 /// The crons that a filter holds for, with their places.
-fn matching(db: &Connection, filter: &CronFilter) -> Result<Vec<(i64, Cron)>> {
+fn matching(db: &Connection, tenant: &TenantId, filter: &CronFilter) -> Result<Vec<(i64, Cron)>> {
     let mut conditions = Where::default();
+    conditions.and("tenant = ?", tenant.to_string());
     if let Some(assistant) = filter.assistant {
         conditions.and("assistant = ?", assistant.0.as_bytes().to_vec());
     }
@@ -106,31 +112,34 @@ fn matching(db: &Connection, filter: &CronFilter) -> Result<Vec<(i64, Cron)>> {
 
 #[async_trait]
 impl Crons for SqliteStore {
-    async fn create_cron(&self, new: NewCron) -> Result<Cron> {
+    async fn create_cron(&self, tenant: &TenantId, new: NewCron) -> Result<Cron> {
         let now = self.now();
         let id = new.id.unwrap_or_else(|| CronId(self.uuid()));
+        let tenant = tenant.clone();
         self.write(move |tx| {
-            if find(tx, id)?.is_some() {
+            if find(tx, &tenant, id)?.is_some() {
                 return Err(Error::exists(What::Cron, id));
             }
             if let Some(thread) = new.thread {
-                threads::place(tx, thread)?.ok_or_else(|| Error::not_found(What::Thread, thread))?;
+                threads::place(tx, &tenant, thread)?.ok_or_else(|| Error::not_found(What::Thread, thread))?;
             }
-            let cron = Cron::new(id, new, now);
+            let cron = Cron::new(tenant, id, new, now);
             write(tx, None, &cron)?;
             Ok(cron)
         })
         .await
     }
 
-    async fn get_cron(&self, id: CronId) -> Result<Cron> {
-        self.read(move |db| Ok(get(db, id)?.1)).await
+    async fn get_cron(&self, tenant: &TenantId, id: CronId) -> Result<Cron> {
+        let tenant = tenant.clone();
+        self.read(move |db| Ok(get(db, &tenant, id)?.1)).await
     }
 
-    async fn update_cron(&self, id: CronId, update: CronUpdate) -> Result<Cron> {
+    async fn update_cron(&self, tenant: &TenantId, id: CronId, update: CronUpdate) -> Result<Cron> {
         let now = self.now();
+        let tenant = tenant.clone();
         self.write(move |tx| {
-            let (n, mut cron) = get(tx, id)?;
+            let (n, mut cron) = get(tx, &tenant, id)?;
             cron.apply(update, now);
             write(tx, Some(n), &cron)?;
             Ok(cron)
@@ -138,8 +147,10 @@ impl Crons for SqliteStore {
         .await
     }
 
-    async fn delete_cron(&self, id: CronId) -> Result<()> {
-        self.write(move |tx| match tx.run("DELETE FROM crons WHERE id = ?1", [id.0.into_bytes()])? {
+    async fn delete_cron(&self, tenant: &TenantId, id: CronId) -> Result<()> {
+        let tenant = tenant.clone();
+        let sql = "DELETE FROM crons WHERE tenant = ?1 AND id = ?2";
+        self.write(move |tx| match tx.run(sql, params![tenant.as_str(), id.0.into_bytes()])? {
             0 => Err(Error::not_found(What::Cron, id)),
             _ => Ok(()),
         })
@@ -148,106 +159,38 @@ impl Crons for SqliteStore {
 
     async fn list_crons(
         &self,
+        tenant: &TenantId,
         filter: CronFilter,
         (sort, direction): (CronSort, Direction),
         page: PageRequest,
     ) -> Result<Page<Cron>> {
+        let tenant = tenant.clone();
         self.read(move |db| {
-            let rows = matching(db, &filter)?.into_iter().map(|(n, cron)| (sort.position(&cron, n), cron));
+            let rows = matching(db, &tenant, &filter)?.into_iter().map(|(n, cron)| (sort.position(&cron, n), cron));
             paginate(rows.collect(), sort.tag(direction), direction, &page)
         })
         .await
     }
 
-    async fn count_crons(&self, filter: CronFilter) -> Result<u64> {
-        self.read(move |db| Ok(matching(db, &filter)?.len() as u64)).await
-    }
-
-    async fn waiting_crons(&self, limit: usize) -> Result<Vec<Cron>> {
-        self.read(move |db| {
-            let sql = format!(
-                "SELECT {COLUMNS} FROM crons WHERE next_at IS NOT NULL AND enabled ORDER BY next_at, n LIMIT {limit}"
-            );
-            db.all(&sql, [], |row| Ok(cron(row)?.1))
-        })
-        .await
-    }
-
-    async fn fire_cron(&self, firing: Firing) -> Result<Option<Run>> {
-        let now = self.now();
-        let ids = (RunId(self.uuid()), ThreadId(self.uuid()));
-        self.write(move |tx| {
-            let Some((n, mut cron)) = find(tx, firing.cron)?.filter(|(_, cron)| cron.is_due(&firing)) else {
-                return Ok(None);
-            };
-            let made = match &firing.run {
-                Err(why) => Err(why.clone()),
-                Ok(new) => {
-                    let thread = match &new.thread {
-                        RunThread::Existing(id) => *id,
-                        RunThread::Create(thread) => thread.id.unwrap_or(ids.1),
-                    };
-                    Ok(runs::create(tx, new.id.unwrap_or(ids.0), thread, new.clone(), now)?.run)
-                }
-            };
-            cron.fired(firing.next, made.as_ref().map(|run| run.id).map_err(String::clone), now);
-            write(tx, Some(n), &cron)?;
-            Ok(made.ok())
-        })
-        .await
+    async fn count_crons(&self, tenant: &TenantId, filter: CronFilter) -> Result<u64> {
+        let tenant = tenant.clone();
+        self.read(move |db| Ok(matching(db, &tenant, &filter)?.len() as u64)).await
     }
 }
 
 /// Adds what is to be posted for a run that ends.
 pub(crate) fn deliver(tx: &Tx<'_>, delivery: &Delivery) -> Result<()> {
     tx.run(
-        "INSERT OR REPLACE INTO deliveries (run, next_at, created, attempts, url, body) VALUES (?1, ?2, ?3, 0, ?4, ?5)",
+        "INSERT OR REPLACE INTO deliveries (run, next_at, created, attempts, url, body, tenant) \
+         VALUES (?1, ?2, ?3, 0, ?4, ?5, ?6)",
         params![
             delivery.run.0.into_bytes(),
             nanos(delivery.next_at),
             nanos(delivery.created_at),
             delivery.url,
-            delivery.body
+            delivery.body,
+            delivery.tenant.as_str()
         ],
     )?;
     Ok(())
-}
-
-#[async_trait]
-impl Deliveries for SqliteStore {
-    async fn waiting_deliveries(&self, limit: usize) -> Result<Vec<(RunId, SystemTime)>> {
-        self.read(move |db| {
-            let sql = format!("SELECT run, next_at FROM deliveries ORDER BY next_at, run LIMIT {limit}");
-            db.all(&sql, [], |row| Ok((RunId(row.uuid()?), row.time()?)))
-        })
-        .await
-    }
-
-    async fn get_delivery(&self, run: RunId) -> Result<Option<Delivery>> {
-        self.read(move |db| {
-            let sql = "SELECT next_at, created, attempts, error, url, body FROM deliveries WHERE run = ?1";
-            db.one(sql, [run.0.into_bytes()], |row| {
-                Ok(Delivery {
-                    run,
-                    next_at: row.time()?,
-                    created_at: row.time()?,
-                    attempts: row.get()?,
-                    error: row.get()?,
-                    url: row.get()?,
-                    body: row.get()?,
-                })
-            })
-        })
-        .await
-    }
-
-    async fn postpone_delivery(&self, run: RunId, next: SystemTime, error: String) -> Result<()> {
-        let sql = "UPDATE deliveries SET next_at = ?2, error = ?3, attempts = attempts + 1 WHERE run = ?1";
-        self.write(move |tx| tx.run(sql, params![run.0.into_bytes(), nanos(next), error]).map(|_| ())).await
-    }
-
-    async fn delete_delivery(&self, run: RunId) -> Result<()> {
-        let sql = "DELETE FROM deliveries WHERE run = ?1";
-        self.write(move |tx| tx.run(sql, [run.0.into_bytes()]).map(|_| ())).await
-    }
 }

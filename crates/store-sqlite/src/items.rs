@@ -18,12 +18,15 @@ use crate::{
     writer::Tx,
 };
 use runloom_store::{
-    Error, Result, delta,
+    Error, Result, TenantId, Topic, delta,
     items::{expiry, known_prefix, list, matches},
     time::{nanos, time},
 };
 
-pub(crate) struct SqliteItems(pub SqliteStore);
+pub(crate) struct SqliteItems {
+    pub store: SqliteStore,
+    pub tenant: TenantId,
+}
 
 /// Ends a name in the key of a namespace. Within names it and [`ESCAPE`] are escaped, so that the key of a namespace is
 /// the start of the keys of all under it, and of no others.
@@ -97,11 +100,13 @@ impl SqliteItems {
         if refreshed.is_empty() {
             return Ok(());
         }
-        let write = self.0.write(move |tx| {
+        let tenant = self.tenant.clone();
+        let write = self.store.write(move |tx| {
             for (ns, key, expires) in refreshed {
                 // It may have gone, or have been put for good, since it was read.
-                let sql = "UPDATE items SET expires = ?3 WHERE ns = ?1 AND key = ?2 AND expires IS NOT NULL";
-                tx.run(sql, params![ns, key, expires])?;
+                let sql =
+                    "UPDATE items SET expires = ?3 WHERE tenant = ?4 AND ns = ?1 AND key = ?2 AND expires IS NOT NULL";
+                tx.run(sql, params![ns, key, expires, tenant.as_str()])?;
             }
             Ok(())
         });
@@ -130,27 +135,33 @@ impl ItemStore for SqliteItems {
         value: Object,
         ttl: Option<Duration>,
     ) -> Result<(), CheckpointError> {
-        let (ns, key, now) = (namespace_key(namespace), key.to_owned(), nanos(self.0.now()));
+        let (ns, key, now) = (namespace_key(namespace), key.to_owned(), nanos(self.store.now()));
         let ttl = ttl.map(|ttl| i64::try_from(ttl.as_nanos()).unwrap_or(i64::MAX));
         let value = object_text(&value)?;
         let bytes = value.as_ref().map_or(0, String::len);
-        let put = self.0.write_sized(bytes, move |tx| {
+        let tenant = self.tenant.clone();
+        let put = self.store.write_sized(bytes, move |tx| {
             // One whose time is over is not the one that is put now.
-            tx.run(&format!("DELETE FROM items WHERE ns = ?2 AND key = ?3 AND NOT {IS_THERE}"), params![now, ns, key])?;
+            let sql = format!("DELETE FROM items WHERE tenant = ?4 AND ns = ?2 AND key = ?3 AND NOT {IS_THERE}");
+            tx.run(&sql, params![now, ns, key, tenant.as_str()])?;
+            tx.hint(ttl.map(|_| Topic::Schedules));
             let sql = format!(
-                "INSERT INTO items ({COLUMNS}) VALUES (?1, ?2, ?3, ?3, ?4, ?5, ?6) ON CONFLICT (ns, key) DO UPDATE \
+                "INSERT INTO items ({COLUMNS}, tenant) VALUES (?1, ?2, ?3, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (tenant, ns, key) DO UPDATE \
                  SET updated = excluded.updated, expires = excluded.expires, ttl = excluded.ttl, value = excluded.value"
             );
             let expires = ttl.map(|ttl| past_ttl(now, ttl));
-            tx.run(&sql, params![ns, key, now, expires, ttl, value]).map(|_| ())
+            tx.run(&sql, params![ns, key, now, expires, ttl, value, tenant.as_str()]).map(|_| ())
         });
         Ok(put.await?)
     }
 
     async fn look_up(&self, namespace: &[String], key: &str, refresh: bool) -> Result<Option<Item>, CheckpointError> {
-        let (ns, key, now) = (namespace_key(namespace), key.to_owned(), nanos(self.0.now()));
-        let sql = format!("SELECT {COLUMNS} FROM items WHERE ns = ?2 AND key = ?3 AND {IS_THERE}");
-        let Some((mut found, ttl)) = self.0.read(move |db| db.one(&sql, params![now, ns, key], item)).await? else {
+        let (ns, key, now) = (namespace_key(namespace), key.to_owned(), nanos(self.store.now()));
+        let tenant = self.tenant.clone();
+        let sql = format!("SELECT {COLUMNS} FROM items WHERE tenant = ?4 AND ns = ?2 AND key = ?3 AND {IS_THERE}");
+        let Some((mut found, ttl)) =
+            self.store.read(move |db| db.one(&sql, params![now, ns, key, tenant.as_str()], item)).await?
+        else {
             return Ok(None);
         };
         if refresh {
@@ -161,24 +172,26 @@ impl ItemStore for SqliteItems {
 
     async fn delete(&self, namespace: &[String], key: &str) -> Result<(), CheckpointError> {
         let (ns, key) = (namespace_key(namespace), key.to_owned());
-        let sql = "DELETE FROM items WHERE ns = ?1 AND key = ?2";
-        Ok(self.0.write(move |tx| tx.run(sql, params![ns, key]).map(|_| ())).await?)
+        let tenant = self.tenant.clone();
+        let sql = "DELETE FROM items WHERE tenant = ?3 AND ns = ?1 AND key = ?2";
+        Ok(self.store.write(move |tx| tx.run(sql, params![ns, key, tenant.as_str()]).map(|_| ())).await?)
     }
 
     async fn search(&self, query: ItemQuery) -> Result<Vec<Item>, CheckpointError> {
-        let (keep_expiry, now) = (query.keep_expiry, nanos(self.0.now()));
-        let found = self.0.read(move |db| {
+        let (keep_expiry, now) = (query.keep_expiry, nanos(self.store.now()));
+        let tenant = self.tenant.clone();
+        let found = self.store.read(move |db| {
             let (limit, mut skip) = (if query.limit == 0 { 10 } else { query.limit }, query.offset);
             let from = namespace_key(&query.prefix);
             let mut found = Vec::new();
             // Numbers first, in their order: of the items themselves no more are read than are needed.
-            let under = format!("ns >= ?2 AND (?3 IS NULL OR ns < ?3) AND {IS_THERE}");
+            let under = format!("tenant = ?4 AND ns >= ?2 AND (?3 IS NULL OR ns < ?3) AND {IS_THERE}");
             let sql = format!(
                 "WITH spaces AS (SELECT ns, min(n) AS first FROM items WHERE {under} GROUP BY ns) \
                  SELECT n FROM items JOIN spaces USING (ns) WHERE {under} ORDER BY first, n"
             );
             let of_number = format!("SELECT {COLUMNS} FROM items WHERE n = ?1");
-            db.each(&sql, params![now, from, past(from.clone())], |row| {
+            db.each(&sql, params![now, from, past(from.clone()), tenant.as_str()], |row| {
                 let Some((item, ttl)) = db.one(&of_number, [row.get::<i64>()?], item)? else {
                     return Ok(ControlFlow::Continue(()));
                 };
@@ -201,12 +214,13 @@ impl ItemStore for SqliteItems {
     }
 
     async fn namespaces(&self, query: NamespaceQuery) -> Result<Vec<Vec<String>>, CheckpointError> {
-        let (from, now) = (namespace_key(&known_prefix(&query)), nanos(self.0.now()));
-        let found = self.0.read(move |db| {
+        let (from, now) = (namespace_key(&known_prefix(&query)), nanos(self.store.now()));
+        let tenant = self.tenant.clone();
+        let found = self.store.read(move |db| {
             let sql =
-                format!("SELECT DISTINCT ns FROM items WHERE ns >= ?2 AND (?3 IS NULL OR ns < ?3) AND {IS_THERE}");
+                format!("SELECT DISTINCT ns FROM items WHERE tenant = ?4 AND ns >= ?2 AND (?3 IS NULL OR ns < ?3) AND {IS_THERE}");
             let mut found =
-                db.all(&sql, params![now, from, past(from.clone())], |row| namespace_of(&row.get::<Vec<u8>>()?))?;
+                db.all(&sql, params![now, from, past(from.clone()), tenant.as_str()], |row| namespace_of(&row.get::<Vec<u8>>()?))?;
             found.sort();
             Ok(list(found.into_iter(), &query))
         });
@@ -214,14 +228,18 @@ impl ItemStore for SqliteItems {
     }
 }
 
-pub(crate) struct SqliteCache(pub SqliteStore);
+pub(crate) struct SqliteCache {
+    pub store: SqliteStore,
+    pub tenant: TenantId,
+}
 
 #[async_trait]
 impl NodeCache for SqliteCache {
     async fn get(&self, key: &str) -> Option<Value> {
-        let (key, now) = (key.to_owned(), nanos(self.0.now()));
-        let sql = "SELECT value FROM node_cache WHERE key = ?1 AND (until IS NULL OR until > ?2)";
-        let found = self.0.read(move |db| db.one(sql, params![key, now], |row| row.json())).await;
+        let (key, now) = (key.to_owned(), nanos(self.store.now()));
+        let tenant = self.tenant.clone();
+        let sql = "SELECT value FROM node_cache WHERE tenant = ?3 AND key = ?1 AND (until IS NULL OR until > ?2)";
+        let found = self.store.read(move |db| db.one(sql, params![key, now, tenant.as_str()], |row| row.json())).await;
         found.unwrap_or_else(|error| {
             tracing::warn!(%error, "a cached result does not read; the node runs instead");
             None
@@ -230,11 +248,13 @@ impl NodeCache for SqliteCache {
 
     async fn put(&self, key: &str, value: Value, until: Option<SystemTime>) {
         let (key, until) = (key.to_owned(), until.map(nanos));
+        let tenant = self.tenant.clone();
         let put = async {
             let value = delta::encode(&value)?;
-            let sql = "INSERT OR REPLACE INTO node_cache (key, until, value) VALUES (?1, ?2, ?3)";
-            let put = move |tx: &crate::writer::Tx<'_>| tx.run(sql, params![key, until, value]).map(|_| ());
-            self.0.write(put).await
+            let sql = "INSERT OR REPLACE INTO node_cache (key, until, value, tenant) VALUES (?1, ?2, ?3, ?4)";
+            let put =
+                move |tx: &crate::writer::Tx<'_>| tx.run(sql, params![key, until, value, tenant.as_str()]).map(|_| ());
+            self.store.write(put).await
         };
         if let Err(error) = put.await {
             tracing::warn!(%error, "a node's result was not cached");

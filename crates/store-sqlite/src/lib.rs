@@ -6,6 +6,7 @@
 mod assistants;
 mod chain;
 mod checkpoints;
+mod claims;
 mod crons;
 mod graphs;
 mod items;
@@ -17,6 +18,7 @@ mod queue;
 mod readers;
 mod run_rows;
 mod runs;
+mod schedules;
 mod sql;
 mod threads;
 mod upkeep;
@@ -45,7 +47,7 @@ use self::{
     readers::Readers,
     writer::{Shared, Tx},
 };
-use runloom_store::{Error, Health, Result, Store, StoreStats, stats::Counters, time::nanos};
+use runloom_store::{Error, Health, Result, Store, StoreStats, TenantId, Topic, Watch, stats::Counters, time::nanos};
 
 /// Keeps everything in one file of a folder.
 ///
@@ -74,6 +76,7 @@ impl SqliteStore {
             health: watch::Sender::new(Health::Serving),
             counters: Counters::default(),
             clock: options.clock,
+            hub: Arc::default(),
         });
         let for_writer = shared.clone();
         let writer = std::thread::Builder::new()
@@ -119,13 +122,19 @@ impl SqliteStore {
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Inner {
+    /// Writes what waits, and closes the file: the write-ahead log is checkpointed and gone when this returns.
+    fn close(&self) {
         // Before the writer: the last connection to close puts the log away, which one that only reads cannot.
         self.readers.close();
         self.shared.queue.close();
-        if let Some(writer) = self.writer.lock().take()
-            && writer.thread().id() != std::thread::current().id()
-        {
-            // It has told of itself, should it have failed.
+        let Some(writer) = self.writer.lock().take() else { return };
+        if writer.thread().id() != std::thread::current().id() {
+            // Its failure has been logged.
             let _ = writer.join();
         }
     }
@@ -139,21 +148,16 @@ impl fmt::Debug for SqliteStore {
 
 #[async_trait]
 impl Store for SqliteStore {
-    fn items(&self) -> Arc<dyn ItemStore> {
-        Arc::new(items::SqliteItems(self.clone()))
+    fn items(&self, tenant: &TenantId) -> Arc<dyn ItemStore> {
+        Arc::new(items::SqliteItems { store: self.clone(), tenant: tenant.clone() })
     }
 
-    async fn next_item_expiry(&self) -> Result<Option<SystemTime>> {
-        self.read(items::next_expiry).await
+    fn node_cache(&self, tenant: &TenantId) -> Arc<dyn NodeCache> {
+        Arc::new(items::SqliteCache { store: self.clone(), tenant: tenant.clone() })
     }
 
-    async fn sweep_items(&self, now: SystemTime, limit: usize) -> Result<u64> {
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        self.write(move |tx| items::sweep(tx, nanos(now), limit)).await
-    }
-
-    fn node_cache(&self) -> Arc<dyn NodeCache> {
-        Arc::new(items::SqliteCache(self.clone()))
+    fn watch(&self, topic: Topic) -> Watch {
+        self.inner.shared.hub.watch(topic)
     }
 
     async fn room(&self) {

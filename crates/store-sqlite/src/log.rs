@@ -1,6 +1,6 @@
 //! Logs in SQLite.
 
-use std::{ops::ControlFlow, time::SystemTime};
+use std::ops::ControlFlow;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -13,8 +13,8 @@ use crate::{
     writer::Tx,
 };
 use runloom_store::{
-    Ack, Attempt, Error, FIRST_SEQ, LogBounds, LogRecord, Logs, MAX_SEQ, ReadLimit, Result, What, log::check_order,
-    time::nanos,
+    Ack, Attempt, Error, FIRST_SEQ, LogBounds, LogRecord, Logs, MAX_SEQ, ReadLimit, Result, TenantId, Topic, What,
+    log::check_order,
 };
 
 /// The key of a record: the run's place above, the record's number below.
@@ -77,7 +77,7 @@ pub(crate) fn delete(tx: &Tx<'_>, run: i64) -> Result<()> {
     tx.run("DELETE FROM log_state WHERE run = ?1", [run]).map(|_| ())
 }
 
-fn trim(tx: &Tx<'_>, run: i64, before: u64) -> Result<()> {
+pub(crate) fn trim(tx: &Tx<'_>, run: i64, before: u64) -> Result<()> {
     if before == 0 {
         return Ok(());
     }
@@ -87,8 +87,12 @@ fn trim(tx: &Tx<'_>, run: i64, before: u64) -> Result<()> {
     tx.run(sql, [run, before as i64]).map(|_| ())
 }
 
-fn place(db: &Connection, run: RunId) -> Result<i64> {
-    let found = db.one("SELECT n FROM runs WHERE id = ?1", [run.0.into_bytes()], first)?;
+fn place(db: &Connection, tenant: &TenantId, run: RunId) -> Result<i64> {
+    let found = db.one(
+        "SELECT n FROM runs WHERE id = ?1 AND tenant = ?2",
+        params![run.0.into_bytes(), tenant.as_str()],
+        first,
+    )?;
     found.ok_or_else(|| Error::not_found(What::Run, run))
 }
 
@@ -99,6 +103,7 @@ impl Logs for SqliteStore {
         Box::pin(self.inner.shared.begin(bytes, move |tx| {
             let (run, _) = run_rows::held(tx, attempt)?;
             check_order(&records, last(tx, run)?)?;
+            tx.hint([Topic::Run(attempt.run)]);
             insert(tx, run, &records)
         }))
     }
@@ -110,9 +115,10 @@ impl Logs for SqliteStore {
         }))
     }
 
-    async fn read_log(&self, run: RunId, from: u64, limit: ReadLimit) -> Result<Vec<LogRecord>> {
+    async fn read_log(&self, tenant: &TenantId, run: RunId, from: u64, limit: ReadLimit) -> Result<Vec<LogRecord>> {
+        let tenant = tenant.clone();
         self.read(move |db| {
-            let run = place(db, run)?;
+            let run = place(db, &tenant, run)?;
             let mut records = Vec::new();
             let mut bytes = 0;
             if limit.records == 0 || from > MAX_SEQ {
@@ -134,33 +140,21 @@ impl Logs for SqliteStore {
         .await
     }
 
-    async fn log_bounds(&self, run: RunId) -> Result<LogBounds> {
+    async fn log_bounds(&self, tenant: &TenantId, run: RunId) -> Result<LogBounds> {
+        let tenant = tenant.clone();
         self.read(move |db| {
-            let run = place(db, run)?;
+            let run = place(db, &tenant, run)?;
             let (_, oldest) = state(db, run)?;
             Ok(LogBounds { oldest: oldest.max(FIRST_SEQ), last: last_there(db, run)?, next: next(db, run)? })
         })
         .await
     }
 
-    async fn trim_log(&self, run: RunId, before: u64) -> Result<()> {
+    async fn trim_log(&self, tenant: &TenantId, run: RunId, before: u64) -> Result<()> {
+        let tenant = tenant.clone();
         self.write(move |tx| {
-            let run = place(tx, run)?;
+            let run = place(tx, &tenant, run)?;
             trim(tx, run, before.min(last(tx, run)? + 1))
-        })
-        .await
-    }
-
-    async fn drop_logs(&self, ended_before: SystemTime, limit: usize) -> Result<u64> {
-        self.write(move |tx| {
-            let sql = "SELECT n FROM runs WHERE logged = 1 AND ended < ?1 ORDER BY ended LIMIT ?2";
-            let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-            let runs: Vec<i64> = tx.all(sql, [nanos(ended_before), limit], first)?;
-            for run in &runs {
-                trim(tx, *run, last(tx, *run)? + 1)?;
-                tx.run("UPDATE runs SET logged = 0 WHERE n = ?1", [*run])?;
-            }
-            Ok(runs.len() as u64)
         })
         .await
     }

@@ -23,7 +23,18 @@ const APPLICATION: i64 = 0x5275_6e4c;
 /// How long to wait for another program that holds the file.
 pub(crate) const BUSY: Duration = Duration::from_secs(5);
 /// What brings a file from each version of the schema to the next.
-const MIGRATIONS: [&str; 3] = [include_str!("schema.sql"), include_str!("schema_2.sql"), include_str!("schema_3.sql")];
+const MIGRATIONS: [Migration; 4] = [
+    Migration { sql: include_str!("schema.sql"), run: None },
+    Migration { sql: include_str!("schema_2.sql"), run: None },
+    Migration { sql: include_str!("schema_3.sql"), run: None },
+    Migration { sql: include_str!("schema_4.sql"), run: None },
+];
+
+/// One step of the schema: SQL, then code that SQL cannot express, in one transaction.
+struct Migration {
+    sql: &'static str,
+    run: Option<fn(&Connection) -> Result<()>>,
+}
 
 /// How to open a [`SqliteStore`](crate::SqliteStore).
 #[derive(Clone)]
@@ -76,6 +87,8 @@ pub(crate) fn connect(options: &OpenOptions) -> Result<Connection> {
     }
     conn.pragma_update(None, "synchronous", "full").map_err(failed)?;
     conn.pragma_update(None, "journal_size_limit", 64 << 20).map_err(failed)?;
+    // The lock on the folder says that no other server is alive.
+    conn.execute_batch("DELETE FROM servers; DELETE FROM claims").map_err(failed)?;
     if let Some(bytes) = options.max_bytes {
         let page: i64 = conn.pragma_query_value(None, "page_size", |row| row.get(0)).map_err(failed)?;
         let pages = i64::try_from(bytes).unwrap_or(i64::MAX) / page.max(1);
@@ -119,7 +132,10 @@ fn migrate(conn: &mut Connection, file: &Path) -> Result<()> {
     }
     for (version, step) in (1..).zip(MIGRATIONS).skip(usize::try_from(found).unwrap_or(0)) {
         let tx = conn.transaction().map_err(failed)?;
-        tx.execute_batch(step).map_err(failed)?;
+        tx.execute_batch(step.sql).map_err(failed)?;
+        if let Some(run) = step.run {
+            run(&tx)?;
+        }
         tx.pragma_update(None, "application_id", APPLICATION).map_err(failed)?;
         tx.pragma_update(None, "user_version", version).map_err(failed)?;
         tx.commit().map_err(failed)?;

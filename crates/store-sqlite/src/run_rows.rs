@@ -11,13 +11,13 @@ use crate::{
 };
 use runloom_store::{
     AssistantId, Attempt, CancelAction, CancelRequest, Canceller, Error, Multitask, RequestKey, Result, Run, RunStatus,
-    What, delta,
+    ServerId, TenantId, Topic, What, delta,
     time::nanos,
     transitions::{Fence, superseded},
 };
 
 /// Of a run joined with its thread: `r` and `t`.
-pub(crate) const COLUMNS: &str = "r.n, r.id, t.id, r.owner, r.assistant, r.graph, r.revision, r.status, r.attempt, r.multitask, \
+pub(crate) const COLUMNS: &str = "r.n, r.id, t.id, r.tenant, r.server, r.assistant, r.graph, r.revision, r.status, r.attempt, r.multitask, \
     r.created, r.updated, r.started, r.ended, r.start_at, r.expires, r.stateless, r.last_seq, r.given_back, r.cancel, \
     r.cancel_cause, r.cancel_by, r.cancel_at, r.request_id, r.request_hash, r.usage, r.error, r.request FROM runs r JOIN threads t ON t.n = r.thread";
 
@@ -48,7 +48,8 @@ pub(crate) fn run(row: &mut Columns<'_>) -> Result<(i64, Run)> {
     let mut run = Run {
         id: RunId(row.uuid()?),
         thread: ThreadId(row.uuid()?),
-        owner: row.get()?,
+        tenant: row.tenant()?,
+        server: row.maybe_uuid()?.map(ServerId),
         assistant: row.maybe_uuid()?.map(AssistantId),
         graph: row.get()?,
         revision: row.get()?,
@@ -83,23 +84,29 @@ pub(crate) fn run(row: &mut Columns<'_>) -> Result<(i64, Run)> {
     Ok((n, run))
 }
 
-/// A run with its place, by its id.
-pub(crate) fn get(db: &Connection, id: RunId) -> Result<(i64, Run)> {
+/// A run of a tenant with its place.
+pub(crate) fn get(db: &Connection, tenant: &TenantId, id: RunId) -> Result<(i64, Run)> {
+    let found = get_any(db, id)?;
+    if found.1.tenant == *tenant { Ok(found) } else { Err(Error::not_found(What::Run, id)) }
+}
+
+/// A run with its place, whosever it is.
+pub(crate) fn get_any(db: &Connection, id: RunId) -> Result<(i64, Run)> {
     let found = db.one(&format!("SELECT {COLUMNS} WHERE r.id = ?1"), [id.0.into_bytes()], run)?;
     found.ok_or_else(|| Error::not_found(What::Run, id))
 }
 
 /// The places of a run and its thread, and the run.
-pub(crate) fn get_with_thread(db: &Connection, id: RunId) -> Result<(i64, i64, Run)> {
-    let (n, run) = get(db, id)?;
-    let thread = threads::place(db, run.thread)?.ok_or_else(|| Error::not_found(What::Thread, run.thread))?;
+pub(crate) fn get_with_thread(db: &Connection, tenant: &TenantId, id: RunId) -> Result<(i64, i64, Run)> {
+    let (n, run) = get(db, tenant, id)?;
+    let thread = threads::place(db, tenant, run.thread)?.ok_or_else(|| Error::not_found(What::Thread, run.thread))?;
     Ok((n, thread, run))
 }
 
 /// The run that a request made.
-pub(crate) fn by_request(db: &Connection, owner: Option<&str>, id: &str) -> Result<Option<Run>> {
-    let sql = format!("SELECT {COLUMNS} WHERE r.request_id = ?1 AND ifnull(r.owner, '') = ?2");
-    Ok(db.one(&sql, params![id, owner.unwrap_or_default()], run)?.map(|(_, run)| run))
+pub(crate) fn by_request(db: &Connection, tenant: &TenantId, id: &str) -> Result<Option<Run>> {
+    let sql = format!("SELECT {COLUMNS} WHERE r.tenant = ?1 AND r.request_id = ?2");
+    Ok(db.one(&sql, params![tenant.as_str(), id], run)?.map(|(_, run)| run))
 }
 
 /// The places of the run and the thread of an attempt that is about to write.
@@ -122,15 +129,17 @@ pub(crate) fn running(tx: &Tx<'_>, thread: i64) -> Result<Option<RunId>> {
 
 /// Adds a run that is new.
 pub(crate) fn insert(tx: &Tx<'_>, thread: i64, run: &Run) -> Result<()> {
+    let due = if run.start_at.is_some() { Topic::Schedules } else { Topic::Pending };
+    tx.hint([Topic::Thread(run.thread), due]);
     let key = run.request_key.as_ref();
     tx.run(
-        "INSERT INTO runs (id, thread, owner, assistant, graph, revision, multitask, stateless, created, updated, \
+        "INSERT INTO runs (id, thread, tenant, assistant, graph, revision, multitask, stateless, created, updated, \
          start_at, request_id, request_hash, request, attempt, status, logged, last_seq) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9, ?10, ?11, ?12, ?13, 0, 0, 0, 0)",
         params![
             run.id.0.into_bytes(),
             thread,
-            run.owner,
+            run.tenant.as_str(),
             run.assistant.map(|id| id.0.into_bytes()),
             run.graph,
             run.revision,
@@ -148,11 +157,12 @@ pub(crate) fn insert(tx: &Tx<'_>, thread: i64, run: &Run) -> Result<()> {
 
 /// Writes all of a run that can change.
 pub(crate) fn write(tx: &Tx<'_>, n: i64, run: &Run) -> Result<()> {
+    tx.hint([Topic::Run(run.id), Topic::Thread(run.thread)]);
     let cancel = run.cancel.as_ref();
     tx.run(
         "UPDATE runs SET attempt = ?2, status = ?3, updated = ?4, started = ?5, ended = ?6, expires = ?7, \
          last_seq = ?8, cancel = ?9, cancel_by = ?10, cancel_at = ?11, usage = ?12, error = ?13, \
-         logged = ?14, cancel_cause = ?15, given_back = ?16 WHERE n = ?1",
+         logged = ?14, cancel_cause = ?15, given_back = ?16, server = ?17 WHERE n = ?1",
         params![
             n,
             run.attempt,
@@ -169,7 +179,8 @@ pub(crate) fn write(tx: &Tx<'_>, n: i64, run: &Run) -> Result<()> {
             value_text(run.error.as_ref())?,
             run.status.is_end() && run.last_seq > 0,
             cancel.map_or(0, |cancel| cause(&cancel.by)),
-            run.given_back
+            run.given_back,
+            run.server.map(|server| server.0.into_bytes())
         ],
     )?;
     Ok(())
@@ -178,5 +189,7 @@ pub(crate) fn write(tx: &Tx<'_>, n: i64, run: &Run) -> Result<()> {
 /// Deletes a run with its log.
 pub(crate) fn delete(tx: &Tx<'_>, n: i64) -> Result<()> {
     log::delete(tx, n)?;
-    tx.run("DELETE FROM runs WHERE n = ?1", [n]).map(|_| ())
+    let id = tx.one("DELETE FROM runs WHERE n = ?1 RETURNING id", [n], |row| row.uuid())?;
+    tx.hint(id.map(|id| Topic::Run(RunId(id))));
+    Ok(())
 }

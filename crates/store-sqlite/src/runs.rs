@@ -3,39 +3,47 @@
 use std::{ops::ControlFlow, time::SystemTime};
 
 use async_trait::async_trait;
-use runloom_engine::{Object, RunId, ThreadId, Value};
+use runloom_engine::{RunId, ThreadId};
 use rusqlite::{Connection, params, params_from_iter};
 
 use crate::{
-    SqliteStore, crons, log,
-    run_rows::{COLUMNS, by_request, delete, get, insert, run, running, write},
-    sql::{Sql, Where, first},
+    SqliteStore,
+    run_rows::{COLUMNS, by_request, delete, get, insert, run, write},
+    sql::{Columns, Sql, Where, first},
     threads,
     writer::Tx,
 };
 use runloom_store::{
-    Attempt, Begun, CancelAction, Canceller, CreatedRun, Delivery, Direction, Error, Multitask, NewRun, Page,
-    PageRequest, Result, Run, RunEnd, RunFilter, RunThread, Runs, Swept, Thread, ThreadStatus, ThreadUpdate, What,
-    log::check_order,
+    BegunAt, CancelAction, Canceller, CreatedRun, Direction, Error, Multitask, NewRun, Page, PageRequest, Result, Run,
+    RunFilter, RunThread, Runs, TenantId, Thread, Topic, What,
     page::{Key, Position},
     runs::order_of_runs,
     time::nanos,
 };
 
 /// Makes a run, and its thread where that is asked for.
-pub(crate) fn create(tx: &Tx<'_>, id: RunId, thread: ThreadId, new: NewRun, now: SystemTime) -> Result<CreatedRun> {
+pub(crate) fn create(
+    tx: &Tx<'_>,
+    tenant: &TenantId,
+    id: RunId,
+    thread: ThreadId,
+    new: NewRun,
+    now: SystemTime,
+) -> Result<CreatedRun> {
     if let Some(key) = &new.request_key
-        && let Some(run) = by_request(tx, new.owner.as_deref(), &key.id)?
+        && let Some(run) = by_request(tx, tenant, &key.id)?
     {
         return run.again(key);
     }
     if tx.one("SELECT 1 FROM runs WHERE id = ?1", [id.0.into_bytes()], |_| Ok(()))?.is_some() {
         return Err(Error::exists(What::Run, id));
     }
-    let place = match (threads::place(tx, thread)?, &new.thread) {
+    let place = match (threads::place(tx, tenant, thread)?, &new.thread) {
         (Some(place), _) => place,
         (None, RunThread::Existing(_)) => return Err(Error::not_found(What::Thread, thread)),
-        (None, RunThread::Create(made)) => threads::insert(tx, &Thread::new(thread, made.clone(), now))?,
+        (None, RunThread::Create(made)) => {
+            threads::insert(tx, &Thread::new(tenant.clone(), thread, made.clone(), now))?
+        }
     };
     if new.multitask == Multitask::Reject {
         let open = "SELECT id FROM runs WHERE thread = ?1 AND status < 2 \
@@ -44,52 +52,17 @@ pub(crate) fn create(tx: &Tx<'_>, id: RunId, thread: ThreadId, new: NewRun, now:
             return Err(Error::Busy { thread, run: RunId(run) });
         }
     }
-    let run = Run::new(id, thread, new, now);
+    let run = Run::new(tenant.clone(), id, thread, new, now);
     insert(tx, place, &run)?;
     Ok(CreatedRun { run, new: true })
 }
 
-fn begin(tx: &Tx<'_>, seen: Attempt, config: Object, reserve: u64, now: SystemTime) -> Result<Begun> {
-    let (n, mut run) = get(tx, seen.run)?;
-    run.begin(seen, now)?;
-    let (place, mut thread) = threads::get(tx, run.thread)?;
-    if let Some(other) = running(tx, place)?.filter(|other| *other != run.id) {
-        return Err(Error::Busy { thread: run.thread, run: other });
-    }
-    let first_seq = log::next(tx, n)?;
-    let reserved = log::reserve(tx, n, first_seq.saturating_add(reserve))?;
-    write(tx, n, &run)?;
-    thread.begun(&run, config, now);
-    threads::write(tx, place, &thread)?;
-    Ok(Begun { attempt: run.current(), run, first_seq, reserved })
-}
-
-fn finish(tx: &Tx<'_>, attempt: Attempt, mut end: RunEnd, now: SystemTime) -> Result<Run> {
-    let (n, mut run) = get(tx, attempt.run)?;
-    let records = std::mem::take(&mut end.records);
-    let delivery = end.delivery.take();
-    let before = log::last(tx, n)?;
-    let last = records.last().map_or(before, |record| record.seq);
-    let update = run.finish(attempt, end, last, now)?;
-    check_order(&records, before)?;
-    log::insert(tx, n, &records)?;
-    write(tx, n, &run)?;
-    if let Some(new) = delivery {
-        crons::deliver(tx, &Delivery::new(run.id, new, now))?;
-    }
-    if update != ThreadUpdate::default() {
-        threads::update(tx, run.thread, update, now)?;
-    }
-    Ok(run)
-}
-
-fn conditions(filter: &RunFilter) -> Where {
+fn conditions(tenant: &TenantId, filter: &RunFilter) -> Where {
     let mut conditions = Where::default();
+    conditions.and("r.tenant = ?", tenant.to_string());
     if let Some(thread) = filter.thread {
-        conditions.and("r.thread = (SELECT n FROM threads WHERE id = ?)", thread.0.as_bytes().to_vec());
-    }
-    if let Some(owner) = &filter.owner {
-        conditions.and("r.owner = ?", owner.clone());
+        conditions
+            .and("r.thread = (SELECT n FROM threads WHERE tenant = r.tenant AND id = ?)", thread.0.as_bytes().to_vec());
     }
     if !filter.status.is_empty() {
         conditions.among("r.status", filter.status.iter().map(|status| *status as i64));
@@ -107,13 +80,19 @@ fn conditions(filter: &RunFilter) -> Where {
     conditions
 }
 
-fn list(db: &Connection, filter: &RunFilter, direction: Direction, request: &PageRequest) -> Result<Page<Run>> {
+fn list(
+    db: &Connection,
+    tenant: &TenantId,
+    filter: &RunFilter,
+    direction: Direction,
+    request: &PageRequest,
+) -> Result<Page<Run>> {
     let tag = order_of_runs(direction);
     let (past, order) = match direction {
         Direction::Ascending => (">", "ASC"),
         Direction::Descending => ("<", "DESC"),
     };
-    let mut conditions = conditions(filter);
+    let mut conditions = conditions(tenant, filter);
     if let Some(token) = &request.token {
         conditions.and(&format!("r.n {past} ?"), Position::parse(token, tag)?.ordinal);
     }
@@ -138,29 +117,56 @@ fn list(db: &Connection, filter: &RunFilter, direction: Direction, request: &Pag
     Ok(page)
 }
 
+fn begun(db: &Connection, thread: i64, from: Option<BegunAt>, order: Direction, limit: usize) -> Result<Vec<Run>> {
+    const AT: &str = "ifnull(r.started, r.ended)";
+    let (past, order) = match order {
+        Direction::Ascending => (">", "ASC"),
+        Direction::Descending => ("<", "DESC"),
+    };
+    let from_there = from.map_or_else(String::new, |_| format!("AND ({AT}, r.id) {past} (?2, ?3)"));
+    let sql = format!(
+        "SELECT {COLUMNS} WHERE r.thread = ?1 AND {AT} IS NOT NULL {from_there} ORDER BY {AT} {order}, r.id {order} LIMIT {limit}"
+    );
+    let read = |row: &mut Columns<'_>| Ok(run(row)?.1);
+    match from {
+        None => db.all(&sql, [thread], read),
+        Some(from) => db.all(&sql, params![thread, nanos(from.at), from.run.0.into_bytes()], read),
+    }
+}
+
 #[async_trait]
 impl Runs for SqliteStore {
-    async fn create_run(&self, mut new: NewRun) -> Result<CreatedRun> {
+    async fn create_run(&self, tenant: &TenantId, mut new: NewRun) -> Result<CreatedRun> {
         let now = self.now();
         let id = new.id.unwrap_or_else(|| RunId(self.uuid()));
         let thread = match &mut new.thread {
             RunThread::Existing(id) => *id,
             RunThread::Create(thread) => *thread.id.get_or_insert_with(|| ThreadId(self.uuid())),
         };
-        self.write(move |tx| create(tx, id, thread, new, now)).await
+        let tenant = tenant.clone();
+        self.write(move |tx| create(tx, &tenant, id, thread, new, now)).await
     }
 
-    async fn get_run(&self, id: RunId) -> Result<Run> {
-        self.read(move |db| Ok(get(db, id)?.1)).await
+    async fn get_run(&self, tenant: &TenantId, id: RunId) -> Result<Run> {
+        let tenant = tenant.clone();
+        self.read(move |db| Ok(get(db, &tenant, id)?.1)).await
     }
 
-    async fn list_runs(&self, filter: RunFilter, order: Direction, page: PageRequest) -> Result<Page<Run>> {
-        self.read(move |db| list(db, &filter, order, &page)).await
+    async fn list_runs(
+        &self,
+        tenant: &TenantId,
+        filter: RunFilter,
+        order: Direction,
+        page: PageRequest,
+    ) -> Result<Page<Run>> {
+        let tenant = tenant.clone();
+        self.read(move |db| list(db, &tenant, &filter, order, &page)).await
     }
 
-    async fn count_runs(&self, filter: RunFilter) -> Result<u64> {
+    async fn count_runs(&self, tenant: &TenantId, filter: RunFilter) -> Result<u64> {
+        let tenant = tenant.clone();
         self.read(move |db| {
-            let conditions = conditions(&filter);
+            let conditions = conditions(&tenant, &filter);
             let sql = format!("SELECT count(*) FROM runs r {}", conditions.sql());
             let count: Option<i64> = db.one(&sql, params_from_iter(&conditions.params), first)?;
             Ok(count.unwrap_or_default().unsigned_abs())
@@ -168,97 +174,49 @@ impl Runs for SqliteStore {
         .await
     }
 
-    async fn find_request(&self, owner: Option<&str>, request_id: &str) -> Result<Option<Run>> {
-        let (owner, id) = (owner.map(str::to_owned), request_id.to_owned());
-        self.read(move |db| by_request(db, owner.as_deref(), &id)).await
+    async fn find_request(&self, tenant: &TenantId, request_id: &str) -> Result<Option<Run>> {
+        let (tenant, id) = (tenant.clone(), request_id.to_owned());
+        self.read(move |db| by_request(db, &tenant, &id)).await
     }
 
-    async fn next_pending(&self, thread: ThreadId, now: SystemTime) -> Result<Option<Run>> {
+    async fn begun_runs(
+        &self,
+        tenant: &TenantId,
+        thread: ThreadId,
+        from: Option<BegunAt>,
+        order: Direction,
+        limit: usize,
+    ) -> Result<Vec<Run>> {
+        let tenant = tenant.clone();
         self.read(move |db| {
-            let sql = format!(
-                "SELECT {COLUMNS} WHERE r.thread = (SELECT n FROM threads WHERE id = ?1) AND r.status < 2 \
-                 AND r.status = 0 AND (r.start_at IS NULL OR r.start_at <= ?2) ORDER BY r.n LIMIT 1"
-            );
-            Ok(db.one(&sql, params![thread.0.into_bytes(), nanos(now)], run)?.map(|(_, run)| run))
+            let place = threads::place(db, &tenant, thread)?;
+            begun(db, place.ok_or_else(|| Error::not_found(What::Thread, thread))?, from, order, limit)
         })
         .await
     }
 
-    async fn scheduled_runs(&self, limit: usize) -> Result<Vec<Run>> {
-        self.read(move |db| {
-            let sql = format!(
-                "SELECT {COLUMNS} WHERE r.status = 0 AND r.start_at IS NOT NULL ORDER BY r.start_at, r.n LIMIT {limit}"
-            );
-            db.all(&sql, [], |row| Ok(run(row)?.1))
-        })
-        .await
-    }
-
-    async fn begin_attempt(&self, seen: Attempt, config: Object, reserve: u64) -> Result<Begun> {
-        let now = self.now();
-        self.write(move |tx| begin(tx, seen, config, reserve, now)).await
-    }
-
-    async fn release_run(&self, attempt: Attempt, usage: Option<Value>) -> Result<Run> {
-        let now = self.now();
+    async fn request_cancel(&self, tenant: &TenantId, run: RunId, action: CancelAction, by: Canceller) -> Result<Run> {
+        let (tenant, now) = (tenant.clone(), self.now());
         self.write(move |tx| {
-            let (n, mut run) = get(tx, attempt.run)?;
-            run.release(attempt, usage, now)?;
-            write(tx, n, &run)?;
-            let idle = ThreadUpdate { status: Some(ThreadStatus::Idle), ..ThreadUpdate::default() };
-            threads::update(tx, run.thread, idle, now)?;
-            Ok(run)
-        })
-        .await
-    }
-
-    async fn finish_run(&self, attempt: Attempt, end: RunEnd) -> Result<Run> {
-        let now = self.now();
-        let bytes = end.records.iter().map(|record| record.bytes.len()).sum::<usize>();
-        let bytes = bytes + end.delivery.as_ref().map_or(0, |delivery| delivery.body.len());
-        self.write_sized(bytes, move |tx| finish(tx, attempt, end, now)).await
-    }
-
-    async fn request_cancel(&self, run: RunId, action: CancelAction, by: Canceller) -> Result<Run> {
-        let now = self.now();
-        self.write(move |tx| {
-            let (n, mut run) = get(tx, run)?;
+            let (n, mut run) = get(tx, &tenant, run)?;
             if !run.status.is_end() {
                 run.cancel(action, by, now);
                 write(tx, n, &run)?;
+                tx.hint(run.server.map(Topic::Cancels));
             }
             Ok(run)
         })
         .await
     }
 
-    async fn delete_run(&self, id: RunId) -> Result<()> {
+    async fn delete_run(&self, tenant: &TenantId, id: RunId) -> Result<()> {
+        let tenant = tenant.clone();
         self.write(move |tx| {
-            let (n, run) = get(tx, id)?;
+            let (n, run) = get(tx, &tenant, id)?;
             run.check_deletable()?;
-            delete(tx, n)
-        })
-        .await
-    }
-
-    async fn sweep(&self, now: SystemTime, limit: usize) -> Result<Swept> {
-        self.write(move |tx| {
-            let sql = "SELECT n, thread FROM runs WHERE expires IS NOT NULL AND expires <= ?1 AND stateless \
-                ORDER BY expires, n LIMIT ?2";
-            let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-            let expired = tx.all(sql, params![nanos(now), limit], |row| Ok((row.get()?, row.get()?)))?;
-            let mut swept = Swept::default();
-            for (run, thread) in expired {
-                let run: i64 = run;
-                // Another run of the same thread may have taken it along.
-                if tx.one("SELECT 1 FROM runs WHERE n = ?1", [run], |_| Ok(()))?.is_some() {
-                    threads::delete(tx, thread)?;
-                    swept.runs += 1;
-                }
-            }
-            let sql = "DELETE FROM node_cache WHERE until IS NOT NULL AND until <= ?1";
-            swept.cached = tx.run(sql, [nanos(now)])? as u64;
-            Ok(swept)
+            delete(tx, n)?;
+            tx.hint([Topic::Thread(run.thread)]);
+            Ok(())
         })
         .await
     }

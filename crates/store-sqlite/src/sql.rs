@@ -7,7 +7,7 @@ use rusqlite::{CachedStatement, Connection, ErrorCode, OptionalExtension, Params
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
-use runloom_store::{Error, Result, delta, time::time};
+use runloom_store::{Error, Result, TenantId, delta, time::time};
 
 /// SQL on a connection, by statements that stay prepared.
 pub(crate) trait Sql {
@@ -102,6 +102,11 @@ impl Columns<'_> {
 
     pub fn uuid(&mut self) -> Result<Uuid> {
         Ok(Uuid::from_bytes(self.get()?))
+    }
+
+    pub fn tenant(&mut self) -> Result<TenantId> {
+        let id: String = self.get()?;
+        TenantId::new(&id).map_err(|_| Error::Corrupt(format!("`{id}` is no tenant")))
     }
 
     pub fn maybe_uuid(&mut self) -> Result<Option<Uuid>> {

@@ -13,13 +13,13 @@ use crate::{
     writer::Tx,
 };
 use runloom_store::{
-    AssistantId, Direction, Error, Expiry, IfExists, NewThread, Page, PageRequest, Result, Thread, ThreadFilter,
-    ThreadSort, ThreadStatus, ThreadUpdate, Threads, What,
+    AssistantId, Direction, Error, Expiry, IfExists, NewThread, Page, PageRequest, Result, TenantId, Thread,
+    ThreadFilter, ThreadSort, ThreadStatus, ThreadUpdate, Threads, Topic, What,
     page::{Key, Position},
     time::{nanos, time},
 };
 
-const COLUMNS: &str = "n, id, owner, created, updated, state_updated, status, stateless, graph, assistant, metadata, \
+const COLUMNS: &str = "n, tenant, id, created, updated, state_updated, status, stateless, graph, assistant, metadata, \
     config, error, interrupts, expires, keep_latest";
 
 /// In `state_updated`.
@@ -30,14 +30,14 @@ const IDS: usize = 10_000;
 
 fn thread(row: &mut Columns<'_>) -> Result<(i64, Thread)> {
     let n = row.get()?;
-    let (id, owner, created_at, updated_at) = (ThreadId(row.uuid()?), row.get()?, row.time()?, row.time()?);
+    let (tenant, id, created_at, updated_at) = (row.tenant()?, ThreadId(row.uuid()?), row.time()?, row.time()?);
     let state_updated: i64 = row.get()?;
     let (status, stateless) = (row.state(&ThreadStatus::ALL)?, row.get()?);
     Ok((
         n,
         Thread {
             id,
-            owner,
+            tenant,
             created_at,
             updated_at,
             state_updated_at: Some(state_updated).filter(|at| *at != NEVER).map(time),
@@ -54,29 +54,33 @@ fn thread(row: &mut Columns<'_>) -> Result<(i64, Thread)> {
     ))
 }
 
-fn expiry(row: &mut Columns<'_>) -> Result<Option<Expiry>> {
+pub(crate) fn expiry(row: &mut Columns<'_>) -> Result<Option<Expiry>> {
     let (at, keep_latest): (_, Option<bool>) = (row.maybe_time()?, row.get()?);
     Ok(at.map(|at| Expiry { at, keep_latest: keep_latest.unwrap_or_default() }))
 }
 
-pub(crate) fn find(db: &Connection, id: ThreadId) -> Result<Option<(i64, Thread)>> {
-    db.one(&format!("SELECT {COLUMNS} FROM threads WHERE id = ?1"), [id.0.into_bytes()], thread)
+pub(crate) fn find(db: &Connection, tenant: &TenantId, id: ThreadId) -> Result<Option<(i64, Thread)>> {
+    db.one(
+        &format!("SELECT {COLUMNS} FROM threads WHERE tenant = ?1 AND id = ?2"),
+        params![tenant.as_str(), id.0.into_bytes()],
+        thread,
+    )
 }
 
 /// A thread with its place.
-pub(crate) fn get(db: &Connection, id: ThreadId) -> Result<(i64, Thread)> {
-    find(db, id)?.ok_or_else(|| Error::not_found(What::Thread, id))
+pub(crate) fn get(db: &Connection, tenant: &TenantId, id: ThreadId) -> Result<(i64, Thread)> {
+    find(db, tenant, id)?.ok_or_else(|| Error::not_found(What::Thread, id))
 }
 
 /// The place of a thread.
-pub(crate) fn place(db: &Connection, id: ThreadId) -> Result<Option<i64>> {
-    db.one("SELECT n FROM threads WHERE id = ?1", [id.0.into_bytes()], first)
+pub(crate) fn place(db: &Connection, tenant: &TenantId, id: ThreadId) -> Result<Option<i64>> {
+    let sql = "SELECT n FROM threads WHERE tenant = ?1 AND id = ?2";
+    db.one(sql, params![tenant.as_str(), id.0.into_bytes()], first)
 }
 
 pub(crate) fn insert(tx: &Tx<'_>, thread: &Thread) -> Result<i64> {
-    let sql =
-        "INSERT INTO threads (id, created, updated, state_updated, status, stateless) VALUES (?1, 0, 0, 0, 0, ?2)";
-    tx.run(sql, params![thread.id.0.into_bytes(), thread.stateless])?;
+    let sql = "INSERT INTO threads (tenant, id, created, updated, state_updated, status, stateless) VALUES (?1, ?2, 0, 0, 0, 0, ?3)";
+    tx.run(sql, params![thread.tenant.as_str(), thread.id.0.into_bytes(), thread.stateless])?;
     let n = tx.last_insert_rowid();
     write(tx, n, thread)?;
     Ok(n)
@@ -84,13 +88,14 @@ pub(crate) fn insert(tx: &Tx<'_>, thread: &Thread) -> Result<i64> {
 
 /// Writes all of a thread that can change.
 pub(crate) fn write(tx: &Tx<'_>, n: i64, thread: &Thread) -> Result<()> {
-    let sql = "UPDATE threads SET owner = ?2, created = ?3, updated = ?4, state_updated = ?5, status = ?6, graph = ?7, \
-        assistant = ?8, metadata = ?9, config = ?10, error = ?11, interrupts = ?12, expires = ?13, keep_latest = ?14 WHERE n = ?1";
+    tx.hint([Topic::Thread(thread.id)]);
+    tx.hint(thread.expiry.map(|_| Topic::Schedules));
+    let sql = "UPDATE threads SET created = ?2, updated = ?3, state_updated = ?4, status = ?5, graph = ?6, \
+        assistant = ?7, metadata = ?8, config = ?9, error = ?10, interrupts = ?11, expires = ?12, keep_latest = ?13 WHERE n = ?1";
     tx.run(
         sql,
         params![
             n,
-            thread.owner,
             nanos(thread.created_at),
             nanos(thread.updated_at),
             thread.state_updated_at.map_or(NEVER, nanos),
@@ -109,8 +114,14 @@ pub(crate) fn write(tx: &Tx<'_>, n: i64, thread: &Thread) -> Result<()> {
 }
 
 /// Changes a thread.
-pub(crate) fn update(tx: &Tx<'_>, id: ThreadId, update: ThreadUpdate, now: std::time::SystemTime) -> Result<Thread> {
-    let (n, mut thread) = get(tx, id)?;
+pub(crate) fn update(
+    tx: &Tx<'_>,
+    tenant: &TenantId,
+    id: ThreadId,
+    update: ThreadUpdate,
+    now: std::time::SystemTime,
+) -> Result<Thread> {
+    let (n, mut thread) = get(tx, tenant, id)?;
     thread.apply(update, now);
     write(tx, n, &thread)?;
     Ok(thread)
@@ -123,12 +134,15 @@ pub(crate) fn delete(tx: &Tx<'_>, n: i64) -> Result<()> {
     }
     upkeep::delete(tx, n)?;
     crons::delete_of(tx, n)?;
-    tx.run("DELETE FROM threads WHERE n = ?1", [n]).map(|_| ())
+    let id = tx.one("DELETE FROM threads WHERE n = ?1 RETURNING id", [n], |row| row.uuid())?;
+    tx.hint(id.map(|id| Topic::Thread(ThreadId(id))));
+    Ok(())
 }
 
 /// The conditions of a filter that SQL looks at; [`ThreadFilter::matches`] looks at all of them.
-fn conditions(filter: &ThreadFilter) -> Result<Where> {
+fn conditions(tenant: &TenantId, filter: &ThreadFilter) -> Result<Where> {
     let mut conditions = Where::default();
+    conditions.and("tenant = ?", tenant.to_string());
     if !filter.stateless {
         conditions.plain("stateless = 0");
     }
@@ -138,9 +152,6 @@ fn conditions(filter: &ThreadFilter) -> Result<Where> {
         }
         conditions.among("id", ids.iter().map(|id| id.0.as_bytes().to_vec()));
     }
-    if let Some(owner) = &filter.owner {
-        conditions.and("owner = ?", owner.clone());
-    }
     if let Some(status) = filter.status {
         conditions.and("status = ?", status as i64);
     }
@@ -149,6 +160,7 @@ fn conditions(filter: &ThreadFilter) -> Result<Where> {
 
 fn list(
     db: &Connection,
+    tenant: &TenantId,
     filter: &ThreadFilter,
     (sort, direction): (ThreadSort, Direction),
     request: &PageRequest,
@@ -164,7 +176,7 @@ fn list(
         Direction::Ascending => (">", "ASC"),
         Direction::Descending => ("<", "DESC"),
     };
-    let mut conditions = conditions(filter)?;
+    let mut conditions = conditions(tenant, filter)?;
     if let Some(token) = &request.token {
         let after = Position::parse(token, sort.tag(direction))?;
         if sort == ThreadSort::Created {
@@ -203,14 +215,15 @@ fn list(
 
 #[async_trait]
 impl Threads for SqliteStore {
-    async fn create_thread(&self, new: NewThread) -> Result<Thread> {
+    async fn create_thread(&self, tenant: &TenantId, new: NewThread) -> Result<Thread> {
         let now = self.now();
         let id = new.id.unwrap_or_else(|| ThreadId(self.uuid()));
-        self.write(move |tx| match find(tx, id)? {
+        let tenant = tenant.clone();
+        self.write(move |tx| match find(tx, &tenant, id)? {
             Some((_, found)) if new.if_exists == IfExists::Keep => Ok(found),
             Some(_) => Err(Error::exists(What::Thread, id)),
             None => {
-                let thread = Thread::new(id, new, now);
+                let thread = Thread::new(tenant, id, new, now);
                 insert(tx, &thread)?;
                 Ok(thread)
             }
@@ -218,51 +231,41 @@ impl Threads for SqliteStore {
         .await
     }
 
-    async fn get_thread(&self, id: ThreadId) -> Result<Thread> {
-        self.read(move |db| Ok(get(db, id)?.1)).await
+    async fn get_thread(&self, tenant: &TenantId, id: ThreadId) -> Result<Thread> {
+        let tenant = tenant.clone();
+        self.read(move |db| Ok(get(db, &tenant, id)?.1)).await
     }
 
-    async fn update_thread(&self, id: ThreadId, change: ThreadUpdate) -> Result<Thread> {
+    async fn update_thread(&self, tenant: &TenantId, id: ThreadId, change: ThreadUpdate) -> Result<Thread> {
         let now = self.now();
-        self.write(move |tx| update(tx, id, change, now)).await
+        let tenant = tenant.clone();
+        self.write(move |tx| update(tx, &tenant, id, change, now)).await
     }
 
-    async fn delete_thread(&self, id: ThreadId) -> Result<()> {
+    async fn delete_thread(&self, tenant: &TenantId, id: ThreadId) -> Result<()> {
+        let tenant = tenant.clone();
         self.write(move |tx| {
-            let n = place(tx, id)?.ok_or_else(|| Error::not_found(What::Thread, id))?;
+            let n = place(tx, &tenant, id)?.ok_or_else(|| Error::not_found(What::Thread, id))?;
             delete(tx, n)
-        })
-        .await
-    }
-
-    async fn expiring_threads(&self, limit: usize) -> Result<Vec<(ThreadId, Expiry)>> {
-        self.read(move |db| {
-            let sql =
-                "SELECT id, expires, keep_latest FROM threads WHERE expires IS NOT NULL ORDER BY expires, id LIMIT ?1";
-            let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-            let mut expiring = Vec::new();
-            db.each(sql, [limit], |row| {
-                let id = ThreadId(row.uuid()?);
-                expiring.extend(expiry(row)?.map(|expiry| (id, expiry)));
-                Ok(ControlFlow::Continue(()))
-            })?;
-            Ok(expiring)
         })
         .await
     }
 
     async fn list_threads(
         &self,
+        tenant: &TenantId,
         filter: ThreadFilter,
         sort: (ThreadSort, Direction),
         page: PageRequest,
     ) -> Result<Page<Thread>> {
-        self.read(move |db| list(db, &filter, sort, &page)).await
+        let tenant = tenant.clone();
+        self.read(move |db| list(db, &tenant, &filter, sort, &page)).await
     }
 
-    async fn count_threads(&self, filter: ThreadFilter) -> Result<u64> {
+    async fn count_threads(&self, tenant: &TenantId, filter: ThreadFilter) -> Result<u64> {
+        let tenant = tenant.clone();
         self.read(move |db| {
-            let conditions = conditions(&filter)?;
+            let conditions = conditions(&tenant, &filter)?;
             if filter.metadata.is_empty() {
                 let sql = format!("SELECT count(*) FROM threads {}", conditions.sql());
                 let count: Option<i64> = db.one(&sql, params_from_iter(&conditions.params), first)?;
@@ -279,12 +282,13 @@ impl Threads for SqliteStore {
         .await
     }
 
-    async fn copy_thread(&self, from: ThreadId, to: Option<ThreadId>) -> Result<Thread> {
+    async fn copy_thread(&self, tenant: &TenantId, from: ThreadId, to: Option<ThreadId>) -> Result<Thread> {
         let now = self.now();
         let to = to.unwrap_or_else(|| ThreadId(self.uuid()));
+        let tenant = tenant.clone();
         self.write(move |tx| {
-            let (n, thread) = get(tx, from)?;
-            if place(tx, to)?.is_some() {
+            let (n, thread) = get(tx, &tenant, from)?;
+            if place(tx, &tenant, to)?.is_some() {
                 return Err(Error::exists(What::Thread, to));
             }
             let copy = thread.copied(to, now);

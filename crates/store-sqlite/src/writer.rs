@@ -22,7 +22,7 @@ use crate::{
     queue::{Queue, Taken},
     sql::Sql,
 };
-use runloom_store::{Error, Health, Result, StoreStats, stats::Counters, time::nanos};
+use runloom_store::{Error, Health, Hub, Result, StoreStats, Topic, stats::Counters, time::nanos};
 
 /// How often a store whose writes fail tries whether they work again.
 const PROBE_EVERY: Duration = Duration::from_millis(500);
@@ -42,6 +42,7 @@ pub(crate) struct Shared {
     pub health: watch::Sender<Health>,
     pub counters: Counters,
     pub clock: Arc<dyn Clock>,
+    pub hub: Arc<Hub>,
 }
 
 /// The transaction in which a write runs.
@@ -49,6 +50,8 @@ pub(crate) struct Tx<'c> {
     conn: &'c Connection,
     /// What it counts, if it is committed.
     pub stats: &'c RefCell<StoreStats>,
+    /// What its writes changed, for watchers, if it is committed.
+    hints: &'c RefCell<Vec<Topic>>,
 }
 
 impl Deref for Tx<'_> {
@@ -203,9 +206,10 @@ impl Drop for Abandon<'_> {
 /// Commits writes as one transaction and answers them. Answers itself with the first trouble of the file, if any.
 fn commit(conn: &Connection, mut jobs: Vec<Box<dyn Job>>, shared: &Shared) -> Result<()> {
     let stats = RefCell::new(StoreStats { commits: 1, writes: jobs.len() as u64, ..StoreStats::default() });
+    let hints = RefCell::new(Vec::new());
     let mut trouble = Ok(());
     let committed = transaction(conn, || {
-        let tx = Tx { conn, stats: &stats };
+        let tx = Tx { conn, stats: &stats, hints: &hints };
         for job in &mut jobs {
             let before = *stats.borrow();
             tx.savepoint("SAVEPOINT job")?;
@@ -225,7 +229,10 @@ fn commit(conn: &Connection, mut jobs: Vec<Box<dyn Job>>, shared: &Shared) -> Re
         Ok(())
     });
     match &committed {
-        Ok(()) => shared.counters.add(&stats.borrow()),
+        Ok(()) => {
+            shared.counters.add(&stats.borrow());
+            shared.hub.publish(&hints.borrow());
+        }
         Err(_) => shared.counters.add(&StoreStats { failed_commits: 1, ..StoreStats::default() }),
     }
     for job in jobs {
@@ -267,6 +274,11 @@ fn transaction(conn: &Connection, work: impl FnOnce() -> Result<()>) -> Result<(
 }
 
 impl Tx<'_> {
+    /// Has the watchers of topics look once this is committed.
+    pub fn hint(&self, topics: impl IntoIterator<Item = Topic>) {
+        self.hints.borrow_mut().extend(topics);
+    }
+
     fn savepoint(&self, sql: &str) -> Result<()> {
         self.conn.run(sql, []).map(|_| ())
     }

@@ -13,7 +13,9 @@ use std::{
 
 use runloom_engine::{checkpoint::Change, value};
 use runloom_store::testing::{self, Fixture, Line, TestClock, done, record};
-use runloom_store::{Attempt, Error, Health, LogRecord, Logs, NewAssistant, NewThread, ReadLimit, Runs, Threads};
+use runloom_store::{
+    Attempt, Claims, Error, Health, LogRecord, Logs, NewAssistant, NewThread, ReadLimit, Runs, TenantId, Threads,
+};
 use runloom_store_sqlite::{OpenOptions, SqliteStore};
 
 fn open(folder: &Path) -> Fixture {
@@ -22,7 +24,7 @@ fn open(folder: &Path) -> Fixture {
 
 fn open_with(options: OpenOptions, clock: Arc<TestClock>) -> Fixture {
     let store = SqliteStore::open(OpenOptions { clock: clock.clone(), ..options }).unwrap();
-    Fixture { store: Arc::new(store), clock, guard: None }
+    Fixture::new(Arc::new(store), clock, None)
 }
 
 #[tokio::test]
@@ -36,34 +38,38 @@ async fn everything_is_there_after_the_store_is_opened_again() {
     for line in [&first, &second] {
         f.put(line, Some(begun.attempt)).await;
     }
-    let assistant = f.store.create_assistant(NewAssistant { name: "a".into(), ..Default::default() }).await.unwrap();
-    let graph = f.store.put_graph("g", "r", "text").await.unwrap();
-    f.store.items().put(&["ns".into()], "k", testing::object(value!({"x": 1}))).await.unwrap();
-    f.store.node_cache().put("k", value!(7), None).await;
+    let assistant = f
+        .store
+        .create_assistant(&TenantId::default(), NewAssistant { name: "a".into(), ..Default::default() })
+        .await
+        .unwrap();
+    let graph = f.store.put_graph(&TenantId::default(), "g", "r", "text").await.unwrap();
+    f.store.items(&TenantId::default()).put(&["ns".into()], "k", testing::object(value!({"x": 1}))).await.unwrap();
+    f.store.node_cache(&TenantId::default()).put("k", value!(7), None).await;
     // Nobody waits for these: they are written all the same.
     drop(f.store.append_log(begun.attempt, vec![record(1, "a"), record(2, "b")]));
     drop(f.store.reserve_log(begun.attempt, 50));
-    let checkpointer = f.store.checkpointer(begun.attempt);
+    let checkpointer = f.store.checkpointer(&TenantId::default(), begun.attempt);
     drop(checkpointer.put_task(thread, &"".into(), second.id, done(1, 1)));
-    let run = f.store.get_run(begun.run.id).await.unwrap();
-    let record_of_thread = f.store.get_thread(thread).await.unwrap();
+    let run = f.store.get_run(&TenantId::default(), begun.run.id).await.unwrap();
+    let record_of_thread = f.store.get_thread(&TenantId::default(), thread).await.unwrap();
     let clock = f.clock.clone();
     drop((f, checkpointer));
 
     assert!(!folder.path().join("runloom.db-wal").exists(), "a store that is closed leaves one file");
     let f = open_with(OpenOptions::new(folder.path()), clock);
-    assert_eq!(f.store.get_thread(thread).await.unwrap(), record_of_thread);
-    assert_eq!(f.store.get_run(run.id).await.unwrap(), run);
+    assert_eq!(f.store.get_thread(&TenantId::default(), thread).await.unwrap(), record_of_thread);
+    assert_eq!(f.store.get_run(&TenantId::default(), run.id).await.unwrap(), run);
     second.assert_kept(&f.get(thread, "", second.id).await.unwrap(), Some(first.id));
     assert_eq!(f.get(thread, "", second.id).await.unwrap().tasks, [done(1, 1)]);
-    assert_eq!(f.store.get_assistant(assistant.id).await.unwrap(), assistant);
-    assert_eq!(f.store.get_graph("g", None).await.unwrap(), graph);
+    assert_eq!(f.store.get_assistant(&TenantId::default(), assistant.id).await.unwrap(), assistant);
+    assert_eq!(f.store.get_graph(&TenantId::default(), "g", None).await.unwrap(), graph);
     assert_eq!(
-        f.store.items().get(&["ns".into()], "k").await.unwrap().unwrap().value,
+        f.store.items(&TenantId::default()).get(&["ns".into()], "k").await.unwrap().unwrap().value,
         testing::object(value!({"x": 1}))
     );
-    assert_eq!(f.store.node_cache().get("k").await, Some(value!(7)));
-    let log = f.store.read_log(run.id, 1, ReadLimit::default()).await.unwrap();
+    assert_eq!(f.store.node_cache(&TenantId::default()).get("k").await, Some(value!(7)));
+    let log = f.store.read_log(&TenantId::default(), run.id, 1, ReadLimit::default()).await.unwrap();
     assert_eq!(log, [record(1, "a"), record(2, "b")]);
 
     // What ran is taken up again, past all that may have been sent.
@@ -85,16 +91,21 @@ async fn what_is_deleted_leaves_no_row_behind() {
     let line = Line::new(&f, thread, "").set("x", value!(1));
     f.put(&line, Some(attempt)).await;
     f.put(&line.next(), Some(attempt)).await;
-    f.store.checkpointer(attempt).put_task(thread, &"".into(), line.id, done(1, 1)).await.unwrap();
-    let copy = f.store.copy_thread(thread, None).await.unwrap();
-    let assistant = f.store.create_assistant(NewAssistant::default()).await.unwrap();
-    f.store.update_assistant(assistant.id, Default::default()).await.unwrap();
-    f.store.put_graph("g", "r", "text").await.unwrap();
+    f.store
+        .checkpointer(&TenantId::default(), attempt)
+        .put_task(thread, &"".into(), line.id, done(1, 1))
+        .await
+        .unwrap();
+    let copy = f.store.copy_thread(&TenantId::default(), thread, None).await.unwrap();
+    let assistant = f.store.create_assistant(&TenantId::default(), NewAssistant::default()).await.unwrap();
+    f.store.update_assistant(&TenantId::default(), assistant.id, Default::default()).await.unwrap();
+    f.store.put_graph(&TenantId::default(), "g", "r", "text").await.unwrap();
 
-    f.store.delete_thread(thread).await.unwrap();
-    f.store.delete_thread(copy.id).await.unwrap();
-    f.store.delete_assistant(assistant.id).await.unwrap();
-    f.store.delete_graph("g").await.unwrap();
+    f.store.delete_thread(&TenantId::default(), thread).await.unwrap();
+    f.store.delete_thread(&TenantId::default(), copy.id).await.unwrap();
+    f.store.delete_assistant(&TenantId::default(), assistant.id).await.unwrap();
+    f.store.delete_graph(&TenantId::default(), "g").await.unwrap();
+    f.store.release_server(f.server().await).await.unwrap();
     let conn = rusqlite::Connection::open(folder.path().join("runloom.db")).unwrap();
     let mut tables = conn.prepare("SELECT name FROM sqlite_schema WHERE type = 'table'").unwrap();
     let tables: Vec<String> = tables.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
@@ -190,11 +201,18 @@ async fn a_full_disk_is_said_by_the_write_and_by_health_and_passes() {
     assert!(matches!(&full, Error::Unavailable(message) if message.contains("full")), "{full}");
     tokio::time::timeout(Duration::from_secs(2), health.wait_for(|h| !h.is_serving())).await.unwrap().unwrap();
     assert!(matches!(&*health.borrow(), Health::Failing(reason) if reason.contains("full")));
-    let log = f.store.read_log(attempt.run, 1, ReadLimit { records: 100, bytes: 1 << 30 }).await.unwrap();
+    let log = f
+        .store
+        .read_log(&TenantId::default(), attempt.run, 1, ReadLimit { records: 100, bytes: 1 << 30 })
+        .await
+        .unwrap();
     assert_eq!(log.len() as u64, kept, "reading goes on, and nothing is there by half");
-    assert_eq!(f.store.read_log(other.run, 1, ReadLimit::default()).await.unwrap().len() as u64, small);
+    assert_eq!(
+        f.store.read_log(&TenantId::default(), other.run, 1, ReadLimit::default()).await.unwrap().len() as u64,
+        small
+    );
 
-    f.store.delete_thread(thread).await.unwrap();
+    f.store.delete_thread(&TenantId::default(), thread).await.unwrap();
     // Nobody writes now: the store finds out by itself.
     tokio::time::timeout(Duration::from_secs(10), health.wait_for(Health::is_serving)).await.unwrap().unwrap();
     f.store.append_log(other, vec![record(1000, &big)]).await.unwrap();
@@ -246,9 +264,18 @@ async fn whoever_is_answered_finds_it_in_the_file() {
 async fn child_that_writes_until_it_is_killed() {
     let Ok(folder) = std::env::var("RUNLOOM_TEST_FOLDER") else { return };
     let store = SqliteStore::open(OpenOptions::new(folder)).unwrap();
-    let thread = store.create_thread(NewThread::default()).await.unwrap().id;
-    let run = store.create_run(testing::new_run(thread)).await.unwrap().run;
-    let attempt = store.begin_attempt(run.current(), Default::default(), 0).await.unwrap().attempt;
+    let thread = store.create_thread(&TenantId::default(), NewThread::default()).await.unwrap().id;
+    let run = store.create_run(&TenantId::default(), testing::new_run(thread)).await.unwrap().run;
+    let attempt = store
+        .begin_attempt(
+            run.current(),
+            store.register_server(Duration::from_secs(60)).await.unwrap(),
+            Default::default(),
+            0,
+        )
+        .await
+        .unwrap()
+        .attempt;
     println!("RUN {}", run.id);
     for seq in 1.. {
         store.append_log(attempt, vec![record(seq, &seq.to_string())]).await.unwrap();
@@ -287,11 +314,22 @@ async fn what_was_answered_survives_a_kill() {
     child.wait().unwrap();
     let run = run.unwrap();
     let store = SqliteStore::open(OpenOptions::new(folder.path())).unwrap();
-    let log = store.read_log(run, 1, ReadLimit { records: usize::MAX, bytes: usize::MAX }).await.unwrap();
+    let log = store
+        .read_log(&TenantId::default(), run, 1, ReadLimit { records: usize::MAX, bytes: usize::MAX })
+        .await
+        .unwrap();
     assert!(log.len() as u64 >= kept, "{kept} were answered, {} are there", log.len());
     let expected = |record: &LogRecord, seq: u64| record.seq == seq && record.bytes == seq.to_string();
     assert!((1..).zip(&log).all(|(seq, record)| expected(record, seq)), "and they are whole, in order");
-    let begun = store.begin_attempt(Attempt::new(run, 1), Default::default(), 0).await.unwrap();
+    let begun = store
+        .begin_attempt(
+            Attempt::new(run, 1),
+            store.register_server(Duration::from_secs(60)).await.unwrap(),
+            Default::default(),
+            0,
+        )
+        .await
+        .unwrap();
     assert_eq!(begun.first_seq, log.len() as u64 + 1);
 }
 
@@ -310,9 +348,10 @@ async fn a_file_of_the_first_schema_is_brought_up_to_date_with_what_is_in_it() {
     .unwrap();
     drop(old);
     let f = open(folder.path());
-    let item = f.store.items().get(&["a".to_owned()], "k").await.unwrap().unwrap();
+    let item = f.store.items(&TenantId::default()).get(&["a".to_owned()], "k").await.unwrap().unwrap();
     assert_eq!((item.value, item.expires_at), (testing::object(value!({"x": 1})), None));
-    let thread = f.store.get_thread(runloom_engine::ThreadId(uuid::Uuid::from_u128(7))).await.unwrap();
+    let thread =
+        f.store.get_thread(&TenantId::default(), runloom_engine::ThreadId(uuid::Uuid::from_u128(7))).await.unwrap();
     assert_eq!(thread.expiry, None);
     assert!(f.store.waiting_crons(9).await.unwrap().is_empty());
     assert!(f.store.waiting_deliveries(9).await.unwrap().is_empty());
@@ -328,7 +367,10 @@ async fn a_store_that_is_closed_leaves_one_file_though_handles_remain() {
     f.store.close().await.unwrap();
     let wal = folder.path().join("runloom.db-wal");
     assert!(std::fs::metadata(&wal).map_or(0, |file| file.len()) == 0, "the log is empty or gone");
-    assert!(matches!(f.store.get_thread(thread).await, Err(Error::Unavailable(_))), "later calls are refused");
+    assert!(
+        matches!(f.store.get_thread(&TenantId::default(), thread).await, Err(Error::Unavailable(_))),
+        "later calls are refused"
+    );
     assert!(matches!(f.store.ping().await, Err(Error::Unavailable(_))));
     f.store.close().await.unwrap();
 }
@@ -339,7 +381,8 @@ async fn reads_that_are_never_polled_again_hold_up_no_other_read() {
     let f = open_with(OpenOptions { readers: 2, ..OpenOptions::new(folder.path()) }, TestClock::new());
     let thread = f.thread().await;
     // As the body of a response is that its client does not read: polled once or twice, and then held.
-    let mut stalled: Vec<_> = (0..64).map(|_| Box::pin(f.store.get_thread(thread))).collect();
+    let tenant = TenantId::default();
+    let mut stalled: Vec<_> = (0..64).map(|_| Box::pin(f.store.get_thread(&tenant, thread))).collect();
     for _ in 0..3 {
         for read in &mut stalled {
             let _ = futures_util::poll!(read);
@@ -347,7 +390,7 @@ async fn reads_that_are_never_polled_again_hold_up_no_other_read() {
         tokio::task::yield_now().await;
     }
     for _ in 0..10 {
-        let read = tokio::time::timeout(Duration::from_secs(10), f.store.get_thread(thread));
+        let read = tokio::time::timeout(Duration::from_secs(10), f.store.get_thread(&tenant, thread));
         read.await.expect("held up by reads that nothing polls").unwrap();
     }
 }

@@ -11,12 +11,12 @@ use runloom_engine::{
     value,
 };
 use runloom_store::testing::{Fixture, Line, TestClock, done, object, record};
-use runloom_store::{Attempt, StoreStats};
+use runloom_store::{Attempt, StoreStats, TenantId};
 use runloom_store_sqlite::{OpenOptions, SqliteStore};
 
 fn open(folder: &Path, clock: Arc<TestClock>) -> Fixture {
     let store = SqliteStore::open(OpenOptions { clock: clock.clone(), ..OpenOptions::new(folder) }).unwrap();
-    Fixture { store: Arc::new(store), clock, guard: None }
+    Fixture::new(Arc::new(store), clock, None)
 }
 
 /// A message of about 250 bytes.
@@ -27,7 +27,7 @@ fn message(i: usize) -> Value {
 
 /// A step as the engine makes it: its task is recorded, then its checkpoint put.
 async fn step(f: &Fixture, attempt: Attempt, line: &Line, i: usize) -> Line {
-    let checkpointer = f.store.checkpointer(attempt);
+    let checkpointer = f.store.checkpointer(&TenantId::default(), attempt);
     let task = checkpointer.put_task(line.thread, &line.ns, line.id, done(i as u128, Value::from(vec![message(i)])));
     let next = line.next().with("messages", Change::Append(Value::from(vec![message(i)])));
     let put = checkpointer.put(next.write(Some(attempt)));
@@ -87,7 +87,7 @@ async fn a_step_costs_what_it_writes_whatever_the_length_of_the_thread() {
         println!("  next {STEPS}: {rows:.0} B a step, snapshots {snapshots:.0} B a step, log file {disk:.0} B a step");
         figures.push((rows, snapshots, disk));
 
-        let hand = f.store.checkpointer_by_hand();
+        let hand = f.store.checkpointer_by_hand(&TenantId::default(), None);
         let started = Instant::now();
         let saved = hand.get(thread, "", None).await.unwrap().unwrap();
         println!("  the latest read in {:?}", started.elapsed());

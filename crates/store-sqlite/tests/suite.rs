@@ -12,7 +12,7 @@ fn open() -> Fixture {
     let clock = TestClock::new();
     let keep = tempfile::tempdir().unwrap();
     let store = SqliteStore::open(OpenOptions { clock: clock.clone(), ..OpenOptions::new(keep.path()) }).unwrap();
-    Fixture { store: Arc::new(store), clock, guard: Some(Box::new(keep)) }
+    Fixture::new(Arc::new(store), clock, Some(Box::new(keep)))
 }
 
 runloom_store::testing::suite!(open);

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use runloom_engine::{Object, Value};
 
 use crate::{
-    AssistantId, Direction, IfExists, Page, PageRequest, Result, contains,
+    AssistantId, Direction, IfExists, Page, PageRequest, Result, TenantId, contains,
     filter::merge,
     page::{Key, Position, order_tag, paginate},
     time::nanos,
@@ -17,8 +17,8 @@ use crate::{
 pub struct Assistant {
     /// Its id.
     pub id: AssistantId,
-    /// Whose it is, where the server knows.
-    pub owner: Option<String>,
+    /// Whose it is.
+    pub tenant: TenantId,
     /// The graph's name.
     pub graph: String,
     /// Its name.
@@ -46,8 +46,6 @@ pub struct NewAssistant {
     pub id: Option<AssistantId>,
     /// What to do where the id is taken.
     pub if_exists: IfExists,
-    /// Whose it is.
-    pub owner: Option<String>,
     /// The graph's name.
     pub graph: String,
     /// Its name.
@@ -82,8 +80,6 @@ pub struct AssistantUpdate {
 /// Which assistants. Every condition must hold; an empty one holds for all.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct AssistantFilter {
-    /// Only this owner's.
-    pub owner: Option<String>,
     /// Only of this graph.
     pub graph: Option<String>,
     /// Only those whose name has this in it, whatever the case.
@@ -112,41 +108,48 @@ pub enum AssistantSort {
 #[async_trait]
 pub trait Assistants: Send + Sync {
     /// Makes an assistant, at version 1.
-    async fn create_assistant(&self, new: NewAssistant) -> Result<Assistant>;
+    async fn create_assistant(&self, tenant: &TenantId, new: NewAssistant) -> Result<Assistant>;
 
     /// An assistant, in its latest version.
-    async fn get_assistant(&self, id: AssistantId) -> Result<Assistant>;
+    async fn get_assistant(&self, tenant: &TenantId, id: AssistantId) -> Result<Assistant>;
 
     /// Makes a version after the highest, and makes it the latest.
-    async fn update_assistant(&self, id: AssistantId, update: AssistantUpdate) -> Result<Assistant>;
+    async fn update_assistant(&self, tenant: &TenantId, id: AssistantId, update: AssistantUpdate) -> Result<Assistant>;
 
     /// Deletes an assistant with its versions. Its runs and threads stay.
-    async fn delete_assistant(&self, id: AssistantId) -> Result<()>;
+    async fn delete_assistant(&self, tenant: &TenantId, id: AssistantId) -> Result<()>;
 
     /// Assistants by filter, each in its latest version, a page at a time.
     async fn list_assistants(
         &self,
+        tenant: &TenantId,
         filter: AssistantFilter,
         sort: (AssistantSort, Direction),
         page: PageRequest,
     ) -> Result<Page<Assistant>>;
 
     /// How many assistants a filter holds for.
-    async fn count_assistants(&self, filter: AssistantFilter) -> Result<u64>;
+    async fn count_assistants(&self, tenant: &TenantId, filter: AssistantFilter) -> Result<u64>;
 
     /// The versions of an assistant, the highest first, of those whose metadata [`contains`] this.
-    async fn list_versions(&self, id: AssistantId, metadata: Object, page: PageRequest) -> Result<Page<Assistant>>;
+    async fn list_versions(
+        &self,
+        tenant: &TenantId,
+        id: AssistantId,
+        metadata: Object,
+        page: PageRequest,
+    ) -> Result<Page<Assistant>>;
 
     /// Makes a version the latest.
-    async fn set_latest(&self, id: AssistantId, version: u32) -> Result<Assistant>;
+    async fn set_latest(&self, tenant: &TenantId, id: AssistantId, version: u32) -> Result<Assistant>;
 }
 
 impl Assistant {
     /// The assistant of a request, at version 1.
-    pub fn new(id: AssistantId, new: NewAssistant, now: SystemTime) -> Self {
+    pub fn new(tenant: TenantId, id: AssistantId, new: NewAssistant, now: SystemTime) -> Self {
         Self {
             id,
-            owner: new.owner,
+            tenant,
             graph: new.graph,
             name: new.name,
             description: new.description.filter(|d| !d.is_empty()),
@@ -225,8 +228,7 @@ pub fn page_of_versions(versions: Vec<Assistant>, has: &Object, page: &PageReque
 impl AssistantFilter {
     /// True where an assistant is one of those meant.
     pub fn matches(&self, assistant: &Assistant) -> bool {
-        self.owner.as_ref().is_none_or(|owner| assistant.owner.as_ref() == Some(owner))
-            && self.graph.as_ref().is_none_or(|graph| assistant.graph == *graph)
+        self.graph.as_ref().is_none_or(|graph| assistant.graph == *graph)
             && self.name.as_ref().is_none_or(|n| assistant.name.to_lowercase().contains(&n.to_lowercase()))
             && contains(&assistant.metadata, &self.metadata)
     }

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use runloom_engine::{Object, RunId, ThreadId, Value};
 
 use crate::{
-    AssistantId, CronId, Direction, NewRun, Page, PageRequest, Result, Run, contains,
+    AssistantId, CronId, Direction, NewRun, Page, PageRequest, Result, TenantId, contains,
     filter::merge,
     page::{Key, Position, order_tag},
     time::nanos,
@@ -17,8 +17,8 @@ use crate::{
 pub struct Cron {
     /// Its id.
     pub id: CronId,
-    /// Whose it is, where the server knows.
-    pub owner: Option<String>,
+    /// Whose it is.
+    pub tenant: TenantId,
     /// The assistant of its runs.
     pub assistant: AssistantId,
     /// The thread of its runs; none where each has one of its own.
@@ -56,8 +56,6 @@ pub struct Cron {
 pub struct NewCron {
     /// Its id; a new one where there is none.
     pub id: Option<CronId>,
-    /// Whose it is.
-    pub owner: Option<String>,
     /// The assistant of its runs.
     pub assistant: AssistantId,
     /// The thread of its runs, which must be there; none where each has one of its own.
@@ -104,8 +102,6 @@ pub struct CronUpdate {
 /// Which crons. Every condition must hold; an empty one holds for all.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct CronFilter {
-    /// Only this owner's.
-    pub owner: Option<String>,
     /// Only of this assistant.
     pub assistant: Option<AssistantId>,
     /// Only on this thread.
@@ -139,6 +135,8 @@ pub enum CronSort {
 /// That a cron fires.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Firing {
+    /// Whose the cron is.
+    pub tenant: TenantId,
     /// The cron.
     pub cron: CronId,
     /// When it was due, as the caller saw it: of two that saw the same one fires it.
@@ -153,43 +151,36 @@ pub struct Firing {
 #[async_trait]
 pub trait Crons: Send + Sync {
     /// Makes a cron.
-    async fn create_cron(&self, new: NewCron) -> Result<Cron>;
+    async fn create_cron(&self, tenant: &TenantId, new: NewCron) -> Result<Cron>;
 
     /// A cron.
-    async fn get_cron(&self, id: CronId) -> Result<Cron>;
+    async fn get_cron(&self, tenant: &TenantId, id: CronId) -> Result<Cron>;
 
     /// Changes a cron.
-    async fn update_cron(&self, id: CronId, update: CronUpdate) -> Result<Cron>;
+    async fn update_cron(&self, tenant: &TenantId, id: CronId, update: CronUpdate) -> Result<Cron>;
 
     /// Deletes a cron. The runs that it made stay. Crons on a thread go with it.
-    async fn delete_cron(&self, id: CronId) -> Result<()>;
+    async fn delete_cron(&self, tenant: &TenantId, id: CronId) -> Result<()>;
 
     /// Crons by filter, a page at a time.
     async fn list_crons(
         &self,
+        tenant: &TenantId,
         filter: CronFilter,
         sort: (CronSort, Direction),
         page: PageRequest,
     ) -> Result<Page<Cron>>;
 
     /// How many crons a filter holds for.
-    async fn count_crons(&self, filter: CronFilter) -> Result<u64>;
-
-    /// The enabled crons that wait for a time, the soonest first.
-    async fn waiting_crons(&self, limit: usize) -> Result<Vec<Cron>>;
-
-    /// Makes the run of a cron and notes when the cron is due again, in one transaction. None where the firing makes no
-    /// run; and nothing is done where the cron is not due as the caller saw it: it has fired, was changed, disabled or
-    /// deleted. Where the run cannot be made, nothing is noted either.
-    async fn fire_cron(&self, firing: Firing) -> Result<Option<Run>>;
+    async fn count_crons(&self, tenant: &TenantId, filter: CronFilter) -> Result<u64>;
 }
 
 impl Cron {
     /// The cron of a request.
-    pub fn new(id: CronId, new: NewCron, now: SystemTime) -> Self {
+    pub fn new(tenant: TenantId, id: CronId, new: NewCron, now: SystemTime) -> Self {
         Self {
             id,
-            owner: new.owner,
+            tenant,
             assistant: new.assistant,
             thread: new.thread,
             schedule: new.schedule,
@@ -281,8 +272,7 @@ impl CronSort {
 impl CronFilter {
     /// True where a cron is one of those meant.
     pub fn matches(&self, cron: &Cron) -> bool {
-        self.owner.as_ref().is_none_or(|owner| cron.owner.as_ref() == Some(owner))
-            && self.assistant.is_none_or(|assistant| cron.assistant == assistant)
+        self.assistant.is_none_or(|assistant| cron.assistant == assistant)
             && self.thread.is_none_or(|thread| cron.thread == Some(thread))
             && self.enabled.is_none_or(|enabled| cron.enabled == enabled)
             && contains(&cron.metadata, &self.metadata)

@@ -1,11 +1,11 @@
-//! Deliveries: what is to be posted now that a run has ended, kept with its end until it is delivered or given up.
+//! Deliveries: what is to be posted now that a run has ended. One is stored with the end of its run, and stays until it
+//! is delivered or given up, also where the run is deleted.
 
 use std::time::SystemTime;
 
-use async_trait::async_trait;
 use runloom_engine::RunId;
 
-use crate::Result;
+use crate::TenantId;
 
 /// What is to be posted when a run has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub struct NewDelivery {
 /// What waits to be posted. A run has one at most.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivery {
+    /// Whose it is: that of the run.
+    pub tenant: TenantId,
     /// The run that has ended.
     pub run: RunId,
     /// Where to.
@@ -37,24 +39,8 @@ pub struct Delivery {
 
 impl Delivery {
     /// The delivery of a run that ends now.
-    pub fn new(run: RunId, new: NewDelivery, now: SystemTime) -> Self {
+    pub fn new(tenant: TenantId, run: RunId, new: NewDelivery, now: SystemTime) -> Self {
         let NewDelivery { url, body } = new;
-        Self { run, url, body, created_at: now, next_at: now, attempts: 0, error: None }
+        Self { tenant, run, url, body, created_at: now, next_at: now, attempts: 0, error: None }
     }
-}
-
-/// Deliveries. They are made by [`finish_run`](crate::Runs::finish_run), and stay when the run goes.
-#[async_trait]
-pub trait Deliveries: Send + Sync {
-    /// The runs whose deliveries wait, with the times at which they are to be tried, the soonest first.
-    async fn waiting_deliveries(&self, limit: usize) -> Result<Vec<(RunId, SystemTime)>>;
-
-    /// What waits to be posted for a run.
-    async fn get_delivery(&self, run: RunId) -> Result<Option<Delivery>>;
-
-    /// Notes that it failed, and when it is tried again.
-    async fn postpone_delivery(&self, run: RunId, next: SystemTime, error: String) -> Result<()>;
-
-    /// Deletes it: it was delivered, or given up.
-    async fn delete_delivery(&self, run: RunId) -> Result<()>;
 }

@@ -2,9 +2,9 @@
 
 use std::{fmt, path::PathBuf};
 
-use runloom_engine::{CheckpointError, RunId, ThreadId};
+use runloom_engine::{CheckpointError, CheckpointId, RunId, ThreadId};
 
-use crate::RunStatus;
+use crate::{RunStatus, ServerId};
 
 /// The result of a store's operation.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -65,6 +65,20 @@ pub enum Error {
         thread: ThreadId,
         /// The run in the way.
         run: RunId,
+    },
+    /// The server's lease is over and the store does not know the server any more. Stop its runs and register again.
+    #[error("the lease of server {server} is over; register again")]
+    LeaseLost {
+        /// The server.
+        server: ServerId,
+    },
+    /// The thread is at another checkpoint than the one that an update by hand started from. Read it again.
+    #[error("thread {thread} is at checkpoint {}, not at the one that the update started from", .latest.map_or_else(|| "none".to_owned(), |id| id.to_string()))]
+    Moved {
+        /// The thread.
+        thread: ThreadId,
+        /// Its latest checkpoint.
+        latest: Option<CheckpointId>,
     },
     /// It cannot be deleted while something uses it.
     #[error("{what} {id} is in use by {by}; end that first")]
@@ -171,6 +185,7 @@ impl From<Error> for CheckpointError {
     fn from(error: Error) -> Self {
         match error {
             Error::Superseded { .. } | Error::RunState { .. } => Self::Superseded,
+            Error::Moved { latest, .. } => Self::Moved { latest },
             Error::Corrupt(message) => Self::Corrupt(message),
             Error::Unavailable(message) => Self::Unavailable(message),
             other => Self::Unavailable(other.to_string()),

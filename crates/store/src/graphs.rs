@@ -4,9 +4,9 @@ use std::time::SystemTime;
 
 use async_trait::async_trait;
 
-use crate::Result;
+use crate::{Result, TenantId};
 
-/// A graph document, in one revision.
+/// A graph document, in one revision, of a tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RegisteredGraph {
     /// The graph's name.
@@ -24,16 +24,16 @@ pub struct RegisteredGraph {
 #[async_trait]
 pub trait Graphs: Send + Sync {
     /// Registers a revision, and makes it the latest. One that is there already becomes the latest again.
-    async fn put_graph(&self, name: &str, revision: &str, text: &str) -> Result<RegisteredGraph>;
+    async fn put_graph(&self, tenant: &TenantId, name: &str, revision: &str, text: &str) -> Result<RegisteredGraph>;
 
     /// A revision of a graph, or its latest.
-    async fn get_graph(&self, name: &str, revision: Option<&str>) -> Result<RegisteredGraph>;
+    async fn get_graph(&self, tenant: &TenantId, name: &str, revision: Option<&str>) -> Result<RegisteredGraph>;
 
     /// The latest revision of every graph, by name.
-    async fn list_graphs(&self) -> Result<Vec<RegisteredGraph>>;
+    async fn list_graphs(&self, tenant: &TenantId) -> Result<Vec<RegisteredGraph>>;
 
     /// Deletes a graph with its revisions; refused with [`InUse`](crate::Error::InUse) while a run of it is not over.
-    async fn delete_graph(&self, name: &str) -> Result<()>;
+    async fn delete_graph(&self, tenant: &TenantId, name: &str) -> Result<()>;
 }
 
 /// A graph, or a revision of it, as an error names it.

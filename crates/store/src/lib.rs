@@ -7,6 +7,7 @@
 
 pub mod assistants;
 pub mod checkpoints;
+mod claims;
 mod crons;
 mod deliveries;
 pub mod delta;
@@ -19,23 +20,27 @@ pub mod log;
 pub mod page;
 mod run_status;
 pub mod runs;
+mod schedules;
 pub mod stats;
+mod tenant;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod threads;
 pub mod time;
 pub mod transitions;
+mod watch;
 
-use std::{sync::Arc, time::SystemTime};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use runloom_engine::items::{ItemStore, NodeCache};
-use tokio::sync::watch;
+use tokio::sync::watch as channel;
 
 pub use assistants::{Assistant, AssistantFilter, AssistantSort, AssistantUpdate, Assistants, NewAssistant};
-pub use checkpoints::Checkpoints;
+pub use checkpoints::{Checkpoints, SeenCheckpoint};
+pub use claims::{Claims, Job, ServerId, SweepKind};
 pub use crons::{Cron, CronFilter, CronSort, CronUpdate, Crons, Firing, NewCron};
-pub use deliveries::{Deliveries, Delivery, NewDelivery};
+pub use deliveries::{Delivery, NewDelivery};
 pub use error::{Error, Result, What};
 pub use filter::contains;
 pub use graphs::{Graphs, RegisteredGraph};
@@ -45,33 +50,33 @@ pub use log::{Ack, FIRST_SEQ, LogBounds, LogRecord, Logs, MAX_SEQ, ReadLimit};
 pub use page::{Direction, Page, PageRequest};
 pub use run_status::{Multitask, RunStatus};
 pub use runs::{
-    Begun, CancelAction, CancelRequest, Canceller, CreatedRun, NewRun, RequestKey, Run, RunEnd, RunFilter, RunThread,
-    Runs, Swept,
+    Begun, BegunAt, CancelAction, CancelRequest, Canceller, CreatedRun, NewRun, RequestKey, Run, RunEnd, RunFilter,
+    RunThread, Runs,
 };
+pub use schedules::{Schedules, Swept};
 pub use stats::StoreStats;
+pub use tenant::TenantId;
 pub use threads::{
     Expiry, IfExists, LastRun, NewThread, Thread, ThreadFilter, ThreadSort, ThreadStatus, ThreadUpdate, Threads,
 };
+pub use watch::{Hub, Topic, Watch};
 
-/// Everything that is kept. Held as `Arc<dyn Store>`.
+/// Everything that is stored. Held as `Arc<dyn Store>`.
 ///
 /// A write is durable when its future resolves. A future that is dropped before may or may not have its write kept;
 /// nothing is ever kept by half.
 #[async_trait]
 pub trait Store:
-    Threads + Runs + Assistants + Graphs + Crons + Deliveries + Logs + Checkpoints + Send + Sync + 'static
+    Threads + Runs + Assistants + Graphs + Crons + Logs + Checkpoints + Claims + Schedules + Send + Sync + 'static
 {
-    /// Items, for nodes and for the API.
-    fn items(&self) -> Arc<dyn ItemStore>;
+    /// A tenant's items, for nodes and for the API.
+    fn items(&self, tenant: &TenantId) -> Arc<dyn ItemStore>;
 
-    /// When the next item goes that was put for a time.
-    async fn next_item_expiry(&self) -> Result<Option<SystemTime>>;
+    /// A tenant's cached results of nodes.
+    fn node_cache(&self, tenant: &TenantId) -> Arc<dyn NodeCache>;
 
-    /// Deletes up to `limit` items whose time is over, and tells how many. They are not found any more as it is.
-    async fn sweep_items(&self, now: SystemTime, limit: usize) -> Result<u64>;
-
-    /// Cached results of nodes.
-    fn node_cache(&self) -> Arc<dyn NodeCache>;
+    /// Watches a topic. Subscribe first, then read: what is committed after the subscription gives a hint.
+    fn watch(&self, topic: Topic) -> Watch;
 
     /// Resolves when the queue of writes has room. Methods that are `async` wait for it themselves.
     async fn room(&self);
@@ -79,8 +84,8 @@ pub trait Store:
     /// Resolves when every write that began before is durable, or has failed.
     async fn flush(&self) -> Result<()>;
 
-    /// Writes what waits, and lets go of what is open: after it every call is refused. Called once, before the process ends; a store that is dropped
-    /// without it is left as by a crash, which the next start repairs.
+    /// Writes what waits and closes what is open: the last call of a server that stops. Later calls are refused. A store
+    /// that is dropped without it is left as by a crash, which the next start repairs.
     async fn close(&self) -> Result<()> {
         self.flush().await
     }
@@ -90,7 +95,7 @@ pub trait Store:
 
     /// Whether writes work, as it changes. A store whose writes fail tries again by itself twice a second, and says so
     /// when they work again, whether or not anybody writes.
-    fn health(&self) -> watch::Receiver<Health>;
+    fn health(&self) -> channel::Receiver<Health>;
 
     /// What was written since the store was opened.
     fn stats(&self) -> StoreStats;

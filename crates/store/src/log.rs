@@ -1,13 +1,11 @@
 //! The log of each run: numbered records, opaque here.
 
-use std::time::SystemTime;
-
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use runloom_engine::RunId;
 
-use crate::{Attempt, Error, Result};
+use crate::{Attempt, Error, Result, TenantId};
 
 /// The number of a log's first record. 0 stands before all of them.
 pub const FIRST_SEQ: u64 = 1;
@@ -69,16 +67,13 @@ pub trait Logs: Send + Sync {
     fn reserve_log(&self, attempt: Attempt, end: u64) -> Ack;
 
     /// Records from a number on.
-    async fn read_log(&self, run: RunId, from: u64, limit: ReadLimit) -> Result<Vec<LogRecord>>;
+    async fn read_log(&self, tenant: &TenantId, run: RunId, from: u64, limit: ReadLimit) -> Result<Vec<LogRecord>>;
 
     /// How far a log reaches.
-    async fn log_bounds(&self, run: RunId) -> Result<LogBounds>;
+    async fn log_bounds(&self, tenant: &TenantId, run: RunId) -> Result<LogBounds>;
 
     /// Deletes the records before a number.
-    async fn trim_log(&self, run: RunId, before: u64) -> Result<()>;
-
-    /// Deletes all records of up to `limit` runs that ended before a time, and tells of how many runs.
-    async fn drop_logs(&self, ended_before: SystemTime, limit: usize) -> Result<u64>;
+    async fn trim_log(&self, tenant: &TenantId, run: RunId, before: u64) -> Result<()>;
 }
 
 /// Refuses records that are out of order or past the highest number.

@@ -3,12 +3,12 @@
 use std::{fmt, time::SystemTime};
 
 use async_trait::async_trait;
-use runloom_engine::{Object, RunId, ThreadId, Value};
+use runloom_engine::{RunId, ThreadId, Value};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     AssistantId, Attempt, Direction, LogRecord, Multitask, NewDelivery, NewThread, Page, PageRequest, Result,
-    RunStatus, ThreadUpdate, page::order_tag,
+    RunStatus, ServerId, TenantId, ThreadUpdate, page::order_tag,
 };
 
 /// A run of a graph on a thread.
@@ -18,8 +18,8 @@ pub struct Run {
     pub id: RunId,
     /// The thread it is on.
     pub thread: ThreadId,
-    /// Whose it is, where the server knows.
-    pub owner: Option<String>,
+    /// Whose it is: that of its thread.
+    pub tenant: TenantId,
     /// The assistant it was asked of, where it was one.
     pub assistant: Option<AssistantId>,
     /// The graph's name.
@@ -30,6 +30,8 @@ pub struct Run {
     pub status: RunStatus,
     /// How many attempts have begun.
     pub attempt: u32,
+    /// The server that drives it, while it is running.
+    pub server: Option<ServerId>,
     /// How many of them were given back by a server that drained.
     pub given_back: u32,
     /// What happens where the thread is busy.
@@ -72,7 +74,7 @@ impl Run {
 /// By what a request is known when it comes again.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RequestKey {
-    /// The id that the client gave it; unique for an owner.
+    /// The id that the client gave it; unique within a tenant.
     pub id: String,
     /// A hash of all that was asked.
     pub hash: Vec<u8>,
@@ -155,8 +157,6 @@ pub struct NewRun {
     pub id: Option<RunId>,
     /// The thread it is on.
     pub thread: RunThread,
-    /// Whose it is.
-    pub owner: Option<String>,
     /// The assistant it was asked of.
     pub assistant: Option<AssistantId>,
     /// The graph's name.
@@ -230,8 +230,6 @@ pub struct RunEnd {
 pub struct RunFilter {
     /// Only on this thread.
     pub thread: Option<ThreadId>,
-    /// Only this owner's.
-    pub owner: Option<String>,
     /// Only in one of these states; in any where there is none.
     pub status: Vec<RunStatus>,
     /// Only of this assistant.
@@ -240,71 +238,64 @@ pub struct RunFilter {
     pub graph: Option<String>,
 }
 
-/// What a sweep took away.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Swept {
-    /// Stateless runs with their threads.
-    pub runs: u64,
-    /// Cached results of nodes.
-    pub cached: u64,
+/// A place among the runs of a thread that have begun, or ended without having begun, in that order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct BegunAt {
+    /// When the run began, or ended without having begun.
+    pub at: SystemTime,
+    /// The run; it need not exist any more.
+    pub run: RunId,
 }
 
-/// Runs.
-///
-/// ```text
-/// pending ──begin_attempt──▶ running ──finish_run──▶ succeeded, awaiting_input, failed, cancelled, timed_out
-///    │ ▲                      │   └──begin_attempt (after a crash: the old attempt is fenced off)
-///    │ └─────release_run──────┘
-///    └──finish_run──▶ cancelled, failed, timed_out
-/// ```
+impl BegunAt {
+    /// The place of a run; none where it has neither begun nor ended.
+    pub fn of(run: &Run) -> Option<Self> {
+        Some(Self { at: run.started_at.or(run.ended_at)?, run: run.id })
+    }
+}
+
+/// Runs of a tenant. How they are driven: [`Claims`](crate::Claims).
 #[async_trait]
 pub trait Runs: Send + Sync {
-    /// Makes a run, and its thread where that is asked for. A request with a key that has made a run already is
+    /// Creates a run, and its thread where that is requested. A request with a key that has created a run already is
     /// answered with that run, or with [`RequestReused`](crate::Error::RequestReused) where the hash is another.
-    async fn create_run(&self, new: NewRun) -> Result<CreatedRun>;
+    async fn create_run(&self, tenant: &TenantId, new: NewRun) -> Result<CreatedRun>;
 
     /// A run.
-    async fn get_run(&self, id: RunId) -> Result<Run>;
+    async fn get_run(&self, tenant: &TenantId, id: RunId) -> Result<Run>;
 
     /// Runs by filter, in the order in which they were made or the reverse, a page at a time.
-    async fn list_runs(&self, filter: RunFilter, order: Direction, page: PageRequest) -> Result<Page<Run>>;
+    async fn list_runs(
+        &self,
+        tenant: &TenantId,
+        filter: RunFilter,
+        order: Direction,
+        page: PageRequest,
+    ) -> Result<Page<Run>>;
 
-    /// How many runs a filter holds for.
-    async fn count_runs(&self, filter: RunFilter) -> Result<u64>;
+    /// How many runs a filter matches.
+    async fn count_runs(&self, tenant: &TenantId, filter: RunFilter) -> Result<u64>;
 
-    /// The run that a request made.
-    async fn find_request(&self, owner: Option<&str>, request_id: &str) -> Result<Option<Run>>;
+    /// The run that a request created.
+    async fn find_request(&self, tenant: &TenantId, request_id: &str) -> Result<Option<Run>>;
 
-    /// The pending run of a thread that was made first, of those whose time has come.
-    async fn next_pending(&self, thread: ThreadId, now: SystemTime) -> Result<Option<Run>>;
+    /// Up to `limit` runs of a thread that have begun, or ended without having begun, in that order or the reverse, from
+    /// the one next to `from` on. Costs what it returns, whatever the number of runs on the thread.
+    async fn begun_runs(
+        &self,
+        tenant: &TenantId,
+        thread: ThreadId,
+        from: Option<BegunAt>,
+        order: Direction,
+        limit: usize,
+    ) -> Result<Vec<Run>>;
 
-    /// The pending runs that wait for a time, the soonest first.
-    async fn scheduled_runs(&self, limit: usize) -> Result<Vec<Run>>;
-
-    /// Begins the attempt after the one seen, and fences that one off: from here on its writes are refused. The run is
-    /// running and its thread busy. Reserves `reserve` numbers of the log for it.
-    ///
-    /// Of two servers that saw the same attempt one begins, and the other is told
-    /// [`Superseded`](crate::Error::Superseded). While another run of the thread is running: [`Busy`](crate::Error::Busy).
-    /// `config` is noted on the thread as that of the run that began last.
-    async fn begin_attempt(&self, seen: Attempt, config: Object, reserve: u64) -> Result<Begun>;
-
-    /// Gives a running run back: it is pending again, and no attempt holds it. Its thread is idle. `usage` is what it has
-    /// used so far.
-    async fn release_run(&self, attempt: Attempt, usage: Option<Value>) -> Result<Run>;
-
-    /// Ends a run. Later writes of its attempt are refused.
-    async fn finish_run(&self, attempt: Attempt, end: RunEnd) -> Result<Run>;
-
-    /// Notes that a run is to end. No attempt is named: anybody may ask. Asking again keeps the first who asked, and
-    /// can turn an interrupt into a rollback, not back. A run that has ended is answered as it is.
-    async fn request_cancel(&self, run: RunId, action: CancelAction, by: Canceller) -> Result<Run>;
+    /// Requests that a run ends. No attempt is named: anybody may. Requesting again keeps the first requester, and can turn
+    /// an interrupt into a rollback, not back. A run that has ended is answered as it is.
+    async fn request_cancel(&self, tenant: &TenantId, run: RunId, action: CancelAction, by: Canceller) -> Result<Run>;
 
     /// Deletes a run that is not running, with its log. Its checkpoints stay.
-    async fn delete_run(&self, id: RunId) -> Result<()>;
-
-    /// Deletes up to `limit` stateless runs, with their threads, whose time is up, and cached results of nodes as well.
-    async fn sweep(&self, now: SystemTime, limit: usize) -> Result<Swept>;
+    async fn delete_run(&self, tenant: &TenantId, id: RunId) -> Result<()>;
 }
 
 /// Names the order of a list of runs in its page tokens.

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use runloom_engine::{Object, ThreadId, Value};
 
 use crate::{
-    AssistantId, Direction, Page, PageRequest, Result, Run, contains,
+    AssistantId, Direction, Page, PageRequest, Result, Run, TenantId, contains,
     filter::merge,
     page::{Key, order_tag},
     time::nanos,
@@ -17,8 +17,8 @@ use crate::{
 pub struct Thread {
     /// Its id.
     pub id: ThreadId,
-    /// Whose it is, where the server knows.
-    pub owner: Option<String>,
+    /// Whose it is.
+    pub tenant: TenantId,
     /// When it was made.
     pub created_at: SystemTime,
     /// When anything of this record last changed.
@@ -116,8 +116,6 @@ pub struct NewThread {
     pub id: Option<ThreadId>,
     /// What to do where the id is taken.
     pub if_exists: IfExists,
-    /// Whose it is.
-    pub owner: Option<String>,
     /// What its users say of it.
     pub metadata: Object,
     /// True for the thread of a stateless run.
@@ -161,8 +159,6 @@ pub struct LastRun {
 pub struct ThreadFilter {
     /// Only these.
     pub ids: Option<Vec<ThreadId>>,
-    /// Only this owner's.
-    pub owner: Option<String>,
     /// Only in this state.
     pub status: Option<ThreadStatus>,
     /// Only those whose metadata [`contains`] this.
@@ -191,44 +187,42 @@ pub enum ThreadSort {
 #[async_trait]
 pub trait Threads: Send + Sync {
     /// Makes a thread.
-    async fn create_thread(&self, new: NewThread) -> Result<Thread>;
+    async fn create_thread(&self, tenant: &TenantId, new: NewThread) -> Result<Thread>;
 
     /// A thread.
-    async fn get_thread(&self, id: ThreadId) -> Result<Thread>;
+    async fn get_thread(&self, tenant: &TenantId, id: ThreadId) -> Result<Thread>;
 
     /// Changes a thread, and answers with what it is then. What a run changes of its thread goes with
-    /// [`finish_run`](crate::Runs::finish_run) instead.
-    async fn update_thread(&self, id: ThreadId, update: ThreadUpdate) -> Result<Thread>;
+    /// [`finish_run`](crate::Claims::finish_run) instead.
+    async fn update_thread(&self, tenant: &TenantId, id: ThreadId, update: ThreadUpdate) -> Result<Thread>;
 
     /// Deletes a thread with its runs, their logs and its checkpoints. A run under way finds itself
     /// [`Superseded`](crate::Error::Superseded) at its next write.
-    async fn delete_thread(&self, id: ThreadId) -> Result<()>;
-
-    /// The threads that go at a time, the soonest first.
-    async fn expiring_threads(&self, limit: usize) -> Result<Vec<(ThreadId, Expiry)>>;
+    async fn delete_thread(&self, tenant: &TenantId, id: ThreadId) -> Result<()>;
 
     /// Threads by filter, a page at a time.
     async fn list_threads(
         &self,
+        tenant: &TenantId,
         filter: ThreadFilter,
         sort: (ThreadSort, Direction),
         page: PageRequest,
     ) -> Result<Page<Thread>>;
 
     /// How many threads a filter holds for.
-    async fn count_threads(&self, filter: ThreadFilter) -> Result<u64>;
+    async fn count_threads(&self, tenant: &TenantId, filter: ThreadFilter) -> Result<u64>;
 
     /// Copies a thread with its checkpoints in all namespaces, and without its runs, to a new id (made where none is
     /// given). The copy of a busy thread is idle, at the last checkpoint that was kept.
-    async fn copy_thread(&self, from: ThreadId, to: Option<ThreadId>) -> Result<Thread>;
+    async fn copy_thread(&self, tenant: &TenantId, from: ThreadId, to: Option<ThreadId>) -> Result<Thread>;
 }
 
 impl Thread {
     /// The thread of a request.
-    pub fn new(id: ThreadId, new: NewThread, now: SystemTime) -> Self {
+    pub fn new(tenant: TenantId, id: ThreadId, new: NewThread, now: SystemTime) -> Self {
         Self {
             id,
-            owner: new.owner,
+            tenant,
             created_at: now,
             updated_at: now,
             state_updated_at: None,
@@ -311,7 +305,6 @@ impl ThreadFilter {
     pub fn matches(&self, thread: &Thread) -> bool {
         (self.stateless || !thread.stateless)
             && self.ids.as_ref().is_none_or(|ids| ids.contains(&thread.id))
-            && self.owner.as_ref().is_none_or(|owner| thread.owner.as_ref() == Some(owner))
             && self.status.is_none_or(|status| thread.status == status)
             && contains(&thread.metadata, &self.metadata)
     }

@@ -6,7 +6,7 @@ use runloom_engine::{RunId, ThreadId, Value};
 
 use crate::{
     Attempt, CancelAction, CancelRequest, Canceller, CreatedRun, Error, NewRun, RequestKey, Result, Run, RunEnd,
-    RunFilter, RunStatus, ThreadStatus, ThreadUpdate,
+    RunFilter, RunStatus, ServerId, TenantId, ThreadStatus, ThreadUpdate,
 };
 
 /// What the writes of an attempt are checked against.
@@ -43,16 +43,17 @@ pub fn superseded(named: Attempt, current: Option<u32>) -> Error {
 
 impl Run {
     /// The run of a request: pending, at attempt 0.
-    pub fn new(id: RunId, thread: ThreadId, new: NewRun, now: SystemTime) -> Self {
+    pub fn new(tenant: TenantId, id: RunId, thread: ThreadId, new: NewRun, now: SystemTime) -> Self {
         Self {
             id,
             thread,
-            owner: new.owner,
+            tenant,
             assistant: new.assistant,
             graph: new.graph,
             revision: new.revision,
             status: RunStatus::Pending,
             attempt: 0,
+            server: None,
             given_back: 0,
             multitask: new.multitask,
             created_at: now,
@@ -99,8 +100,17 @@ impl Run {
     }
 
     /// Begins the attempt after the one seen.
-    pub fn begin(&mut self, seen: Attempt, now: SystemTime) -> Result<()> {
+    ///
+    /// `is_live` says whether the server that drives it now has a lease that lasts.
+    pub fn begin(&mut self, seen: Attempt, server: ServerId, is_live: bool, now: SystemTime) -> Result<()> {
         self.fence().current(seen)?;
+        if self.status == RunStatus::Running && is_live && self.server != Some(server) {
+            return Err(Error::RunState {
+                run: self.id,
+                status: self.status,
+                hint: "another server drives it, whose lease lasts",
+            });
+        }
         if self.status.is_end() {
             return Err(Error::RunState {
                 run: self.id,
@@ -109,6 +119,7 @@ impl Run {
             });
         }
         self.attempt += 1;
+        self.server = Some(server);
         self.status = RunStatus::Running;
         self.started_at.get_or_insert(now);
         self.updated_at = now;
@@ -126,6 +137,7 @@ impl Run {
             });
         }
         self.status = RunStatus::Pending;
+        self.server = None;
         self.given_back += 1;
         self.usage = usage;
         self.updated_at = now;
@@ -149,6 +161,7 @@ impl Run {
             return refuse("it has not begun, and can only fail, time out or be cancelled");
         }
         self.status = end.status;
+        self.server = None;
         self.error = end.error;
         self.usage = end.usage;
         self.expires_at = end.expires_at;
@@ -181,7 +194,6 @@ impl RunFilter {
     /// True where a run is one of those meant.
     pub fn matches(&self, run: &Run) -> bool {
         self.thread.is_none_or(|thread| run.thread == thread)
-            && self.owner.as_ref().is_none_or(|owner| run.owner.as_ref() == Some(owner))
             && (self.status.is_empty() || self.status.contains(&run.status))
             && self.assistant.is_none_or(|assistant| run.assistant == Some(assistant))
             && self.graph.as_ref().is_none_or(|graph| run.graph == *graph)

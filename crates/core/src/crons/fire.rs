@@ -60,7 +60,7 @@ impl Core {
         let Some(due) = cron.next_at else { return Ok(()) };
         let next = Schedule::parse(&cron.schedule, cron.timezone.as_deref())
             .map_or(None, |schedule| schedule.next(now, cron.end_at));
-        let firing = |run| Firing { cron: cron.id, due, next, run };
+        let firing = |run| Firing { tenant: cron.tenant.clone(), cron: cron.id, due, next, run };
         let why = if cron.end_at.is_some_and(|end| end < now) {
             "its end came while no server ran".to_owned()
         } else {

@@ -7,7 +7,9 @@ mod schedule;
 use std::time::SystemTime;
 
 use runloom_engine::{Object, Value};
-use runloom_store::{Cron, CronFilter, CronId, CronSort, CronUpdate, Direction, Multitask, NewCron, Page, PageRequest};
+use runloom_store::{
+    Cron, CronFilter, CronId, CronSort, CronUpdate, Direction, Multitask, NewCron, Page, PageRequest, TenantId,
+};
 
 use self::schedule::Schedule;
 use crate::{Core, Error, Reason, Result, RunRequest, RunSpec, Target, runs::StoredRequest, threads::replacing};
@@ -117,7 +119,6 @@ impl Core {
         let assistant = assistant.ok_or_else(|| Error::field("assistant_id", "is required"))?;
         let new = NewCron {
             id,
-            owner: run.owner,
             assistant,
             thread: run.thread_id,
             schedule,
@@ -129,7 +130,7 @@ impl Core {
             request: CronRun::new(run.spec, run.multitask).to_value()?,
             next_at,
         };
-        let made = match (self.inner.store.create_cron(new).await, id) {
+        let made = match (self.inner.store.create_cron(&TenantId::default(), new).await, id) {
             (Err(runloom_store::Error::AlreadyExists { .. }), Some(id)) => return self.get_cron(id).await,
             (made, _) => made?,
         };
@@ -139,7 +140,7 @@ impl Core {
 
     /// A cron.
     pub async fn get_cron(&self, id: CronId) -> Result<Cron> {
-        Ok(self.inner.store.get_cron(id).await?)
+        Ok(self.inner.store.get_cron(&TenantId::default(), id).await?)
     }
 
     /// Changes a cron. Its next time is reckoned anew, from now, where anything changes that it depends on.
@@ -175,14 +176,14 @@ impl Core {
             request: patch.run.map(|run| run.to_value()).transpose()?,
             next_at,
         };
-        let changed = self.inner.store.update_cron(id, update).await?;
+        let changed = self.inner.store.update_cron(&TenantId::default(), id, update).await?;
         self.inner.crons.notify_one();
         Ok(changed)
     }
 
     /// Deletes a cron. The runs that it made stay.
     pub async fn delete_cron(&self, id: CronId) -> Result<()> {
-        Ok(self.inner.store.delete_cron(id).await?)
+        Ok(self.inner.store.delete_cron(&TenantId::default(), id).await?)
     }
 
     /// Crons by filter, a page at a time.
@@ -192,12 +193,12 @@ impl Core {
         sort: (CronSort, Direction),
         page: PageRequest,
     ) -> Result<Page<Cron>> {
-        Ok(self.inner.store.list_crons(filter, sort, page).await?)
+        Ok(self.inner.store.list_crons(&TenantId::default(), filter, sort, page).await?)
     }
 
     /// How many crons a filter holds for.
     pub async fn count_crons(&self, filter: CronFilter) -> Result<u64> {
-        Ok(self.inner.store.count_crons(filter).await?)
+        Ok(self.inner.store.count_crons(&TenantId::default(), filter).await?)
     }
 }
 
@@ -220,7 +221,6 @@ fn request_of(cron: &Cron, run: CronRun) -> RunRequest {
     RunRequest {
         thread_id: cron.thread,
         target: Target::Assistant(cron.assistant),
-        owner: cron.owner.clone(),
         multitask: run.multitask,
         spec: run.spec,
         ..RunRequest::default()

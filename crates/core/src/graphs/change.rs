@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use runloom_engine::Graph;
-use runloom_store::{AssistantFilter, AssistantSort, Direction, PageRequest, RunFilter, RunStatus, Store};
+use runloom_store::{AssistantFilter, AssistantSort, Direction, PageRequest, RunFilter, RunStatus, Store, TenantId};
 
 use super::{
     documents::{DOCUMENT, Given, Read, all},
@@ -113,7 +113,7 @@ impl Registry {
             }
         }
         self.check_unused(store, &table, name).await?;
-        match store.delete_graph(name).await {
+        match store.delete_graph(&TenantId::default(), name).await {
             Ok(()) | Err(runloom_store::Error::NotFound { .. }) => {}
             // A run was made meanwhile.
             Err(runloom_store::Error::InUse { by, .. }) => {
@@ -121,7 +121,7 @@ impl Registry {
             }
             Err(error) => return Err(error.into()),
         }
-        match store.delete_assistant(default_assistant_id(name)).await {
+        match store.delete_assistant(&TenantId::default(), default_assistant_id(name)).await {
             Ok(()) | Err(runloom_store::Error::NotFound { .. }) => {}
             Err(error) => return Err(error.into()),
         }
@@ -135,7 +135,7 @@ impl Registry {
         let (mut by, mut error) = (Vec::new(), Error::new(Reason::GraphInUse, ""));
         let filter =
             RunFilter { graph: Some(name.to_owned()), status: RunStatus::UNFINISHED.to_vec(), ..RunFilter::default() };
-        let runs = store.list_runs(filter, Direction::Ascending, PageRequest::first(10)).await?;
+        let runs = store.list_runs(&TenantId::default(), filter, Direction::Ascending, PageRequest::first(10)).await?;
         if !runs.items.is_empty() {
             let ids: Vec<String> = runs.items.iter().map(|run| run.id.to_string()).collect();
             by.push(format!("runs that are not over ({})", ids.join(", ")));
@@ -143,7 +143,8 @@ impl Registry {
         }
         let filter = AssistantFilter { graph: Some(name.to_owned()), ..AssistantFilter::default() };
         let sort = (AssistantSort::Created, Direction::Ascending);
-        let assistants = store.list_assistants(filter, sort, PageRequest::first(11)).await?.items.into_iter();
+        let assistants =
+            store.list_assistants(&TenantId::default(), filter, sort, PageRequest::first(11)).await?.items.into_iter();
         let ids = assistants.filter(|a| a.id != default_assistant_id(name)).take(10).map(|a| a.id.to_string());
         let ids: Vec<String> = ids.collect();
         if !ids.is_empty() {

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use runloom_engine::Value;
-use runloom_store::{Assistant, AssistantFilter, AssistantSort, Direction, IfExists, NewAssistant, PageRequest, Store};
+use runloom_store::{
+    Assistant, AssistantFilter, AssistantSort, Direction, IfExists, NewAssistant, PageRequest, Store, TenantId,
+};
 
 use super::{registry::Registry, served::default_assistant_id, table::Table};
 use crate::{Error, Reason, Result};
@@ -12,7 +14,7 @@ impl Registry {
     /// The default assistant of a graph, made where it is not there.
     pub async fn default_of(&self, store: &Arc<dyn Store>, name: &str) -> Result<Assistant> {
         let id = default_assistant_id(name);
-        let assistant = match store.get_assistant(id).await {
+        let assistant = match store.get_assistant(&TenantId::default(), id).await {
             Err(runloom_store::Error::NotFound { .. }) => {
                 let new = NewAssistant {
                     id: Some(id),
@@ -23,7 +25,7 @@ impl Registry {
                     metadata: [("created_by", Value::from("system"))].into_iter().collect(),
                     ..NewAssistant::default()
                 };
-                store.create_assistant(new).await?
+                store.create_assistant(&TenantId::default(), new).await?
             }
             found => found?,
         };
@@ -45,7 +47,7 @@ impl Registry {
         let sort = (AssistantSort::Created, Direction::Ascending);
         let (mut gone, mut page) = (Vec::new(), PageRequest::first(1000));
         loop {
-            let found = store.list_assistants(filter.clone(), sort, page).await?;
+            let found = store.list_assistants(&TenantId::default(), filter.clone(), sort, page).await?;
             let of_nobody = found.items.into_iter().filter(|assistant| {
                 assistant.id == default_assistant_id(&assistant.graph)
                     && !table.defaults.contains_key(&assistant.id)
@@ -67,12 +69,12 @@ impl Registry {
     /// then it waits for the graph to come back.
     pub(super) async fn drop_default(&self, store: &Arc<dyn Store>, name: &str) -> Result<()> {
         let id = default_assistant_id(name);
-        match store.get_assistant(id).await {
+        match store.get_assistant(&TenantId::default(), id).await {
             Ok(a) if a.version == 1 && a.updated_at == a.created_at && a.graph == name => {}
             Ok(_) | Err(runloom_store::Error::NotFound { .. }) => return Ok(()),
             Err(error) => return Err(error.into()),
         }
-        match store.delete_assistant(id).await {
+        match store.delete_assistant(&TenantId::default(), id).await {
             Ok(()) | Err(runloom_store::Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(error.into()),
         }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use parking_lot::RwLock;
 use runloom_document::Document;
 use runloom_engine::{Graph, Runtime};
-use runloom_store::{AssistantId, RegisteredGraph, Store};
+use runloom_store::{AssistantId, RegisteredGraph, Store, TenantId};
 
 use super::{
     documents::{Bundle, Given, Read, all, warning},
@@ -34,8 +34,8 @@ impl Registry {
         let store = &options.store;
         let runtime = Runtime {
             checkpointer: None,
-            items: Some(store.items()),
-            cache: Some(store.node_cache()),
+            items: Some(store.items(&TenantId::default())),
+            cache: Some(store.node_cache(&TenantId::default())),
             clock: options.clock.clone(),
         };
         let registry = Self {
@@ -52,7 +52,7 @@ impl Registry {
             ready.push(registry.ready(name, graph, GraphSource::Program)?);
         }
         let mut given: Vec<Given> = options.documents.iter().map(|(file, text)| Given::folder(file, text)).collect();
-        let mut kept = store.list_graphs().await?;
+        let mut kept = store.list_graphs(&TenantId::default()).await?;
         kept.retain(|graph| !graph.name.starts_with(FOLDER));
         given.extend(kept.iter().map(|graph| Given::registered(&graph.name, &Bundle::read(&graph.text).text)));
 
@@ -140,7 +140,7 @@ impl Registry {
         for (key, source) in
             [(name.to_owned(), GraphSource::Registered), (format!("{FOLDER}{name}"), GraphSource::Folder)]
         {
-            let kept = match store.get_graph(&key, Some(revision)).await {
+            let kept = match store.get_graph(&TenantId::default(), &key, Some(revision)).await {
                 Ok(kept) => kept,
                 Err(runloom_store::Error::NotFound { .. }) => continue,
                 Err(error) => return Err(error.into()),
@@ -225,9 +225,11 @@ impl Registry {
 
 /// Puts a revision in the store, unless it is the latest there.
 async fn put_latest(store: &Arc<dyn Store>, key: &str, revision: &str, text: &str) -> Result<RegisteredGraph> {
-    match store.get_graph(key, None).await {
+    match store.get_graph(&TenantId::default(), key, None).await {
         Ok(latest) if latest.revision == revision && latest.text == text => Ok(latest),
-        Ok(_) | Err(runloom_store::Error::NotFound { .. }) => Ok(store.put_graph(key, revision, text).await?),
+        Ok(_) | Err(runloom_store::Error::NotFound { .. }) => {
+            Ok(store.put_graph(&TenantId::default(), key, revision, text).await?)
+        }
         Err(error) => Err(error.into()),
     }
 }

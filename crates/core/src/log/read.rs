@@ -13,7 +13,7 @@ use runloom_engine::{
     RunId,
     stream::{EventKind, Mode, Modes, Payload},
 };
-use runloom_store::{ReadLimit, Run, RunStatus};
+use runloom_store::{ReadLimit, Run, RunStatus, TenantId};
 use tokio::{sync::OwnedSemaphorePermit, task::JoinHandle};
 
 use super::{
@@ -137,7 +137,7 @@ pub(super) struct Cursor {
 impl Core {
     /// Reads a run's log. The reader counts as one that is there until it is dropped.
     pub async fn read_run(&self, run: RunId, options: ReadOptions) -> Result<RunReader> {
-        let run = self.inner.store.get_run(run).await?;
+        let run = self.inner.store.get_run(&TenantId::default(), run).await?;
         self.read(run, options).await
     }
 
@@ -195,9 +195,9 @@ impl Cursor {
         // The live end first, then whether the run is over: so that an end between the two is not missed.
         let live = core.inner.runner.logs.open(run.id);
         let mut after = options.after;
-        let run = core.inner.store.get_run(run.id).await?;
+        let run = core.inner.store.get_run(&TenantId::default(), run.id).await?;
         let is_late = run.status.is_end();
-        let bounds = core.inner.store.log_bounds(run.id).await?;
+        let bounds = core.inner.store.log_bounds(&TenantId::default(), run.id).await?;
         if after + 1 < bounds.oldest {
             return Err(expired(&run, bounds.oldest));
         }
@@ -315,7 +315,9 @@ impl Cursor {
     /// Where the log of a run that is over holds nothing more, the run itself says how it ended.
     async fn end_of_stored(&mut self) -> Result<()> {
         let store = &self.core.inner.store;
-        let (run, bounds) = tokio::try_join!(store.get_run(self.live.run), store.log_bounds(self.live.run))?;
+        let tenant = TenantId::default();
+        let (run, bounds) =
+            tokio::try_join!(store.get_run(&tenant, self.live.run), store.log_bounds(&tenant, self.live.run))?;
         if self.after + 1 < bounds.oldest {
             return Err(expired(&run, bounds.oldest));
         }
@@ -335,7 +337,7 @@ impl Cursor {
         // The first row is read whatever its size; it is decoded as far as there is room.
         let limit =
             ReadLimit { bytes: usize::try_from(most / EXPANSION).unwrap_or(usize::MAX), ..ReadLimit::default() };
-        let rows = self.core.inner.store.read_log(self.live.run, self.after + 1, limit).await;
+        let rows = self.core.inner.store.read_log(&TenantId::default(), self.live.run, self.after + 1, limit).await;
         let rows = match rows {
             Ok(rows) => rows,
             Err(runloom_store::Error::NotFound { .. }) => return Err(self.not_found()),

@@ -14,7 +14,7 @@ use runloom_engine::{
     CheckpointId, Object, RunId, ThreadId,
     checkpoint::{CheckpointFilter, Source},
 };
-use runloom_store::{Direction, PageRequest, Run, RunFilter};
+use runloom_store::{Direction, PageRequest, Run, RunFilter, TenantId};
 
 use super::{
     read::{Cursor, RunReader},
@@ -90,7 +90,7 @@ impl Core {
         options: ReadOptions,
         writes: bool,
     ) -> Result<ThreadReader> {
-        self.inner.store.get_thread(thread).await?;
+        self.inner.store.get_thread(&TenantId::default(), thread).await?;
         self.follow_thread(thread, after, options, writes).await
     }
 
@@ -210,7 +210,7 @@ impl Follow {
     }
 
     async fn open(&mut self, run: RunId, after: u64) -> Result<()> {
-        let run = self.core.inner.store.get_run(run).await?;
+        let run = self.core.inner.store.get_run(&TenantId::default(), run).await?;
         // The modes a reader asks for are those it wants of whatever a run records.
         let spec = StoredRequest::of(&run).unwrap_or_default().spec;
         let recorded = spec.recording.modes();
@@ -291,7 +291,7 @@ async fn checkpoints_of(
     thread: ThreadId,
     filter: CheckpointFilter,
 ) -> Result<Vec<(CheckpointId, SystemTime)>> {
-    let found = core.inner.store.checkpointer_by_hand().list(thread, "", filter).await;
+    let found = core.inner.store.checkpointer_by_hand(&TenantId::default(), None).list(thread, "", filter).await;
     let found = found.map_err(|error| Error::new(Reason::StoreUnavailable, error.to_string()))?;
     Ok(found.into_iter().map(|saved| (saved.checkpoint.id, saved.checkpoint.created_at)).collect())
 }
@@ -302,7 +302,7 @@ async fn runs_of(core: Core, thread: ThreadId) -> Result<Vec<Run>> {
     let mut page = PageRequest::first(1000);
     loop {
         let filter = RunFilter { thread: Some(thread), ..RunFilter::default() };
-        let got = core.inner.store.list_runs(filter, Direction::Ascending, page).await?;
+        let got = core.inner.store.list_runs(&TenantId::default(), filter, Direction::Ascending, page).await?;
         all.extend(got.items);
         match got.next {
             Some(token) => page = PageRequest::after(1000, token),

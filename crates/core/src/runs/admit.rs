@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use runloom_engine::{ThreadId, checkpoint::Saved};
-use runloom_store::Thread;
+use runloom_store::{TenantId, Thread};
 
 use super::request::{RunRequest, Start};
 use crate::{
@@ -79,7 +79,7 @@ impl Core {
         thread: ThreadId,
         at: Option<runloom_engine::CheckpointId>,
     ) -> Result<Option<Saved>> {
-        let saved = self.inner.store.checkpointer_by_hand().get(thread, "", at).await;
+        let saved = self.inner.store.checkpointer_by_hand(&TenantId::default(), None).get(thread, "", at).await;
         saved.map_err(|e| Error::new(Reason::StoreUnavailable, e.to_string()).retry_after(Duration::from_secs(1)))
     }
 }

@@ -9,7 +9,7 @@ use runloom_engine::{
     model::Usage,
     stream::{Part, Payload},
 };
-use runloom_store::{Attempt, Begun, Run, RunStatus, Thread};
+use runloom_store::{Attempt, Begun, Run, RunStatus, TenantId, Thread};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
@@ -64,20 +64,23 @@ impl Core {
         let was_running = run.status == RunStatus::Running;
         let config = thread_config(&spec.options);
         let Begun { run: now, attempt, first_seq, reserved } =
-            match self.inner.store.begin_attempt(run.current(), config, LogWriter::RESERVE).await {
+            match self.inner.store.begin_attempt(run.current(), self.server(), config, LogWriter::RESERVE).await {
                 Ok(begun) => begun,
                 // Somebody else has it, or it is over, or gone: nothing to do here.
                 Err(
                     runloom_store::Error::Superseded { .. }
                     | runloom_store::Error::RunState { .. }
                     | runloom_store::Error::NotFound { .. },
-                ) => return Ok(()),
+                ) => {
+                    self.inner.runner.no_orphans(run.thread);
+                    return Ok(());
+                }
                 Err(error) => return Err(error.into()),
             };
         let stop = CancellationToken::new();
         self.inner.runner.activate(now.id, Active { attempt: attempt.number, stop: stop.clone() });
         // Asked for between the look and the beginning, when nobody could be told.
-        let now = match self.inner.store.get_run(now.id).await {
+        let now = match self.inner.store.get_run(&TenantId::default(), now.id).await {
             Ok(latest) if latest.cancel.is_some() => {
                 stop.cancel();
                 latest
@@ -122,7 +125,7 @@ impl Core {
             Err(error) if error.reason == Reason::RunActive || error.reason == Reason::RunNotFound => {
                 // Superseded or deleted: whoever did it tells its readers.
                 tracing::info!(run = %now.id, %error, "an attempt lost its run");
-                if self.inner.store.get_run(now.id).await.is_err() {
+                if self.inner.store.get_run(&TenantId::default(), now.id).await.is_err() {
                     live.gone();
                 }
                 Ok(())
@@ -151,7 +154,7 @@ impl Core {
         };
         log.push(Origin::default(), opening.into()).await?;
         log.flush().await?;
-        let thread = self.inner.store.get_thread(run.thread).await?;
+        let thread = self.inner.store.get_thread(&TenantId::default(), run.thread).await?;
         let served = self.inner.registry.revision(&run.graph, &run.revision, &self.inner.store).await;
         let used = log.used;
         let came = match served {
@@ -188,9 +191,9 @@ impl Core {
         let Work { run, request, attempt, stop, .. } = *work;
         let spec = &request.spec;
         let graph = served.graph.with_runtime(Runtime {
-            checkpointer: Some(self.inner.store.checkpointer(attempt)),
+            checkpointer: Some(self.inner.store.checkpointer(&TenantId::default(), attempt)),
             items: Some(self.inner.items.clone()),
-            cache: Some(self.inner.store.node_cache()),
+            cache: Some(self.inner.store.node_cache(&TenantId::default())),
             clock: self.inner.clock.clone(),
         });
         let config = RunConfig {
@@ -279,7 +282,7 @@ impl Core {
                 Came::Ended(Box::new(end(RunStatus::Failed, Some(error.into()))), None)
             }
             Some(Err(EngineError::Cancelled { .. })) | None => {
-                let latest = self.inner.store.get_run(run.id).await?;
+                let latest = self.inner.store.get_run(&TenantId::default(), run.id).await?;
                 if latest.cancel.is_none() {
                     // Nobody asked for its end: the core stopped it to drain.
                     return Ok(Came::GivenBack(total));

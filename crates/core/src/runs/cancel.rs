@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use runloom_engine::{RunId, model::Usage};
-use runloom_store::{Attempt, CancelAction, Canceller, Multitask, Run, RunEnd, RunStatus};
+use runloom_store::{Attempt, CancelAction, Canceller, Multitask, Run, RunEnd, RunStatus, TenantId};
 
 use super::{StoredRequest, usage::kept_usage};
 use crate::{
@@ -18,7 +18,7 @@ impl Core {
         // A caller that goes away now must not leave a run that is to end and is not told.
         let core = self.clone();
         let asked = tokio::spawn(async move {
-            let run = core.inner.store.request_cancel(id, action, by).await?;
+            let run = core.inner.store.request_cancel(&TenantId::default(), id, action, by).await?;
             if run.status.is_end() {
                 return Ok((run, true));
             }
@@ -71,7 +71,7 @@ impl Core {
     async fn finish_waiting(&self, run: &Run) -> Result<Run> {
         let attempt: Attempt = run.current();
         let live = self.inner.runner.logs.open(run.id);
-        let bounds = self.inner.store.log_bounds(run.id).await?;
+        let bounds = self.inner.store.log_bounds(&TenantId::default(), run.id).await?;
         // One that cannot be read is cancelled all the same.
         let spec = StoredRequest::of(run).map(|stored| stored.spec).unwrap_or_default();
         let codec = self.codec_of(run, &spec.options).await?;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use runloom_engine::{Object, RunId, ThreadId, Value};
 use runloom_store::{
-    CancelAction, IfExists, NewRun, NewThread, Page, PageRequest, RequestKey, Run, RunFilter, RunThread, Thread,
-    ThreadUpdate,
+    CancelAction, IfExists, NewRun, NewThread, Page, PageRequest, RequestKey, Run, RunFilter, RunThread, TenantId,
+    Thread, ThreadUpdate,
 };
 
 use super::request::{Marks, RunOptions, RunRequest, RunSpec, Start, StoredRequest, hash_of, is_same};
@@ -96,7 +96,7 @@ impl Core {
         let store = &self.inner.store;
         let thread = match request.thread_id {
             None => None,
-            Some(id) => match store.get_thread(id).await {
+            Some(id) => match store.get_thread(&TenantId::default(), id).await {
                 Ok(thread) => Some(thread),
                 Err(runloom_store::Error::NotFound { .. }) if request.create_thread => None,
                 Err(error) => return Err(error.into()),
@@ -155,7 +155,6 @@ impl Core {
                 (None, id) => RunThread::Create(NewThread {
                     id,
                     if_exists: IfExists::Keep,
-                    owner: request.owner.clone(),
                     metadata: {
                         let mut metadata = thread_metadata(&assistant.id.to_string(), &served.name);
                         request
@@ -168,7 +167,6 @@ impl Core {
                     expiry: None,
                 }),
             },
-            owner: thread.as_ref().map_or_else(|| request.owner.clone(), |t| t.owner.clone()),
             assistant: Some(assistant.id),
             graph: served.name.to_string(),
             revision: served.revision.to_string(),
@@ -183,7 +181,8 @@ impl Core {
 
     async fn make_run(&self, prepared: Prepared, is_read: bool) -> Result<Made> {
         let Prepared { new, mark, spec } = prepared;
-        let (made, ()) = tokio::join!(self.inner.store.create_run(new), self.mark_thread(mark));
+        let tenant = TenantId::default();
+        let (made, ()) = tokio::join!(self.inner.store.create_run(&tenant, new), self.mark_thread(mark));
         let made = made?;
         let run = made.run;
         let mut reading = None;
@@ -202,7 +201,7 @@ impl Core {
     /// Notes on a thread of which graph it is.
     pub(crate) async fn mark_thread(&self, mark: Option<(ThreadId, ThreadUpdate)>) {
         let Some((thread, mark)) = mark else { return };
-        if let Err(error) = self.inner.store.update_thread(thread, mark).await {
+        if let Err(error) = self.inner.store.update_thread(&TenantId::default(), thread, mark).await {
             tracing::warn!(%thread, %error, "cannot note a thread's graph");
         }
     }
@@ -231,7 +230,9 @@ impl Core {
     /// changed since must not refuse what was accepted.
     async fn made_before(&self, request: &RunRequest) -> Result<Option<Run>> {
         let Some(id) = &request.request_id else { return Ok(None) };
-        let Some(run) = self.inner.store.find_request(request.owner.as_deref(), id).await? else { return Ok(None) };
+        let Some(run) = self.inner.store.find_request(&TenantId::default(), id).await? else {
+            return Ok(None);
+        };
         let hash = hash_of(request)?;
         if run.request_key.as_ref().is_none_or(|key| !is_same(&key.hash, &hash)) {
             return Err(runloom_store::Error::RequestReused { request_id: id.clone(), run: run.id }.into());
@@ -242,17 +243,17 @@ impl Core {
 
     /// A run.
     pub async fn get_run(&self, id: RunId) -> Result<Run> {
-        Ok(self.inner.store.get_run(id).await?)
+        Ok(self.inner.store.get_run(&TenantId::default(), id).await?)
     }
 
     /// Runs by filter, the newest first, a page at a time.
     pub async fn list_runs(&self, filter: RunFilter, page: PageRequest) -> Result<Page<Run>> {
-        Ok(self.inner.store.list_runs(filter, runloom_store::Direction::Descending, page).await?)
+        Ok(self.inner.store.list_runs(&TenantId::default(), filter, runloom_store::Direction::Descending, page).await?)
     }
 
     /// Deletes a run that is over, or that waits, with its log. Its checkpoints stay.
     pub async fn delete_run(&self, id: RunId) -> Result<()> {
-        self.inner.store.delete_run(id).await?;
+        self.inner.store.delete_run(&TenantId::default(), id).await?;
         if let Some(live) = self.inner.runner.logs.get(id) {
             live.gone();
         }
@@ -264,7 +265,7 @@ impl Core {
     pub async fn wait_run(&self, id: RunId) -> Result<Outcome> {
         use futures_util::StreamExt;
         let options = ReadOptions { modes: Some(runloom_engine::stream::Modes::NONE), ..ReadOptions::default() };
-        let before = self.inner.store.get_run(id).await?;
+        let before = self.inner.store.get_run(&TenantId::default(), id).await?;
         let mut end = None;
         match self.read_run(id, options).await {
             Ok(mut reader) => {
@@ -292,7 +293,7 @@ impl Core {
     async fn taken_back(&self, run: &Run) -> runloom_store::Result<Run> {
         let mut moved = self.inner.runner.logs.follow(run.thread);
         loop {
-            let now = self.inner.store.get_run(run.id).await?;
+            let now = self.inner.store.get_run(&TenantId::default(), run.id).await?;
             let is_rollback = now.cancel.as_ref().is_some_and(|c| c.action == CancelAction::Rollback);
             if !is_rollback || self.inner.runner.active(run.id).is_none() || moved.changed().await.is_err() {
                 return Ok(now);
@@ -311,7 +312,7 @@ impl Core {
             metadata: engine_metadata(run, options),
             tags: options.tags.iter().map(|t| Arc::from(t.as_str())).collect(),
             inline,
-            reader: self.inner.store.checkpointer_by_hand(),
+            reader: self.inner.store.checkpointer_by_hand(&TenantId::default(), None),
             cache: Arc::default(),
         })
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use runloom_engine::{NodeFailure, Object, Value, checkpoint::CheckpointView, stream::SnapshotRef};
-use runloom_store::{CancelAction, Run, RunEnd, RunStatus, ThreadStatus, ThreadUpdate};
+use runloom_store::{CancelAction, Run, RunEnd, RunStatus, TenantId, ThreadStatus, ThreadUpdate};
 
 use super::{attempt::Work, cancel::cancelled, observe};
 use crate::{
@@ -21,7 +21,7 @@ impl Core {
         log: &mut LogWriter,
     ) -> Result<()> {
         let (run, attempt) = (work.run, work.attempt);
-        let latest = self.inner.store.get_run(run.id).await?;
+        let latest = self.inner.store.get_run(&TenantId::default(), run.id).await?;
         let is_rollback = latest.cancel.as_ref().is_some_and(|c| c.action == CancelAction::Rollback);
         log.flush().await?;
         log.settle().await?;
@@ -101,7 +101,7 @@ impl Core {
     pub(crate) async fn view_of_thread(&self, run: &Run, subgraphs: bool) -> Result<CheckpointView> {
         let served = self.inner.registry.revision(&run.graph, &run.revision, &self.inner.store).await;
         let served = served.ok_or_else(|| Error::new(Reason::GraphUnknown, "the graph is not served any more"))?;
-        let graph = served.graph.with_checkpointer(self.inner.store.checkpointer_by_hand());
+        let graph = served.graph.with_checkpointer(self.inner.store.checkpointer_by_hand(&TenantId::default(), None));
         Ok(crate::state::latest_state(&graph, run.thread, "", subgraphs).await?)
     }
 }

@@ -4,7 +4,7 @@
 use std::time::SystemTime;
 
 use runloom_engine::{Object, model::Usage, trace};
-use runloom_store::{Run, RunFilter, RunStatus};
+use runloom_store::{Run, RunFilter, RunStatus, TenantId};
 use tracing::{Span, field::Empty, info_span};
 
 use crate::{Core, Error, Result, log::End};
@@ -118,7 +118,7 @@ impl Core {
     pub async fn queue(&self) -> Result<Queue> {
         let count = async |status| {
             let filter = RunFilter { status: vec![status], ..RunFilter::default() };
-            self.inner.store.count_runs(filter).await
+            self.inner.store.count_runs(&TenantId::default(), filter).await
         };
         let (pending, running) = (count(RunStatus::Pending).await?, count(RunStatus::Running).await?);
         Ok(Queue { pending, running, most: self.inner.options.max_running as u64 })

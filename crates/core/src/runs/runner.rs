@@ -8,7 +8,7 @@ use std::{
 
 use parking_lot::Mutex;
 use runloom_engine::{RunId, ThreadId};
-use runloom_store::{Direction, PageRequest, Run, RunFilter, RunStatus};
+use runloom_store::{Direction, PageRequest, Run, RunFilter, RunStatus, TenantId};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -114,7 +114,7 @@ impl Runner {
         self.orphans.lock().contains(&thread)
     }
 
-    fn no_orphans(&self, thread: ThreadId) {
+    pub(super) fn no_orphans(&self, thread: ThreadId) {
         self.orphans.lock().remove(&thread);
     }
 
@@ -189,12 +189,17 @@ impl Core {
         let store = &self.inner.store;
         if self.inner.runner.has_orphans(thread) {
             let filter = RunFilter { thread: Some(thread), status: vec![RunStatus::Running], ..RunFilter::default() };
-            if let Some(run) = store.list_runs(filter, Direction::Ascending, PageRequest::first(1)).await?.items.pop() {
+            if let Some(run) = store
+                .list_runs(&TenantId::default(), filter, Direction::Ascending, PageRequest::first(1))
+                .await?
+                .items
+                .pop()
+            {
                 return Ok(Some(run));
             }
             self.inner.runner.no_orphans(thread);
         }
-        Ok(store.next_pending(thread, self.inner.clock.now()).await?)
+        Ok(store.next_pending(&TenantId::default(), thread).await?)
     }
 
     /// Waits a while, ever longer, or until the core drains.

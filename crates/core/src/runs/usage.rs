@@ -1,7 +1,7 @@
 //! What a run has used in the attempts before this one.
 
 use runloom_engine::model::Usage;
-use runloom_store::{ReadLimit, Run};
+use runloom_store::{ReadLimit, Run, TenantId};
 
 use crate::{Core, log::Codec};
 
@@ -14,8 +14,8 @@ impl Core {
         }
         let store = &self.inner.store;
         let last = async {
-            let last = store.log_bounds(run.id).await?.last;
-            store.read_log(run.id, last, ReadLimit { records: 1, ..ReadLimit::default() }).await
+            let last = store.log_bounds(&TenantId::default(), run.id).await?.last;
+            store.read_log(&TenantId::default(), run.id, last, ReadLimit { records: 1, ..ReadLimit::default() }).await
         };
         match last.await {
             Ok(rows) => rows.first().map_or(noted, |row| Codec::used(&row.bytes)),

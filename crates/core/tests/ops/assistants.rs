@@ -21,9 +21,9 @@ async fn every_graph_has_a_default_assistant_that_is_always_there(store: Arc<dyn
 
     let error = core.delete_assistant(id).await.unwrap_err();
     assert_eq!(error.reason, Reason::AssistantIsDefault);
-    core.store().delete_assistant(id).await.unwrap();
+    core.store().delete_assistant(&runloom_store::TenantId::default(), id).await.unwrap();
     assert_eq!(core.get_assistant(id).await.unwrap().graph, "echo");
-    core.store().delete_assistant(id).await.unwrap();
+    core.store().delete_assistant(&runloom_store::TenantId::default(), id).await.unwrap();
     let told = run(&core, request(None, "echo", Start::Input(value!({"q": "hi"})))).await;
     assert_eq!(told, value!({"q": "hi", "a": "plain: hi"}));
 

@@ -74,7 +74,7 @@ async fn a_time_that_passed_while_no_server_ran_is_made_up_for_once(store: Arc<d
     core.drain().await;
     let past = SystemTime::now() - Duration::from_secs(3 * 366 * 24 * 3600);
     let missed = CronUpdate { enabled: Some(true), next_at: Some(Some(past)), ..CronUpdate::default() };
-    store.update_cron(made.id, missed).await.unwrap();
+    store.update_cron(&runloom_store::TenantId::default(), made.id, missed).await.unwrap();
 
     let core = start(store.clone(), all()).await;
     let found = wait_for_runs(&core, 1).await;
@@ -141,7 +141,14 @@ async fn a_cron_is_changed_and_reckons_anew(store: Arc<dyn Store>) {
 
     // While it was off its time passed; that is not made up for.
     let past = Some(Some(SystemTime::now() - Duration::from_secs(60)));
-    store.update_cron(made.id, CronUpdate { next_at: past, ..CronUpdate::default() }).await.unwrap();
+    store
+        .update_cron(
+            &runloom_store::TenantId::default(),
+            made.id,
+            CronUpdate { next_at: past, ..CronUpdate::default() },
+        )
+        .await
+        .unwrap();
     let on = CronPatch { enabled: Some(true), ..CronPatch::default() };
     assert_eq!(core.update_cron(made.id, on).await.unwrap().next_at, zoned.next_at);
     assert!(runs(&core).await.is_empty());

@@ -47,7 +47,11 @@ async fn nodes_and_faces_have_the_same_items(store: Arc<dyn Store>) {
 async fn an_item_is_swept_when_its_time_is_over(store: Arc<dyn Store>) {
     // One from before the start, that waits for its time; one put after, which is sooner.
     let long = Duration::from_millis(400);
-    store.items().put_for(&ns(&["a"]), "old", object(value!({})), Some(long)).await.unwrap();
+    store
+        .items(&runloom_store::TenantId::default())
+        .put_for(&ns(&["a"]), "old", object(value!({})), Some(long))
+        .await
+        .unwrap();
     let core = start(store.clone(), all()).await;
     let since = std::time::Instant::now();
     core.put_item(&ns(&["a"]), "new", object(value!({})), Some(Duration::from_millis(50))).await.unwrap();

@@ -209,7 +209,7 @@ pub fn cron(cron: &Cron) -> Object {
         "created_at" => iso(cron.created_at),
         "updated_at" => iso(cron.updated_at),
         "payload" => payload(cron),
-        "user_id" => Value::from(cron.owner.clone()),
+        "user_id" => Value::from((!cron.tenant.is_default()).then(|| cron.tenant.to_string())),
         "next_run_date" => time(cron.next_at),
         "metadata" => cron.metadata.clone(),
         "enabled" => cron.enabled,

@@ -29,7 +29,7 @@ pub(crate) fn cron(cron: &Cron, encoding: JsonEncoding) -> Result<v1::Cron, NotE
         on_run_completed: on_run_completed.into(),
         metadata: Some(encode_object(&cron.metadata, encoding)?),
         run: Some(run(cron, encoding)?),
-        owner: cron.owner.clone().unwrap_or_default(),
+        owner: super::resources::owner(&cron.tenant),
         next_run_time: cron.next_at.map(timestamp),
         last_run_time: cron.fired_at.map(timestamp),
         last_run_id: cron.last_run.map(|id| id.to_string()).unwrap_or_default(),

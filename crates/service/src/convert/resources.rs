@@ -11,13 +11,18 @@ use runloom_engine::{
     model::Usage,
     stream::Interrupt,
 };
-use runloom_store::{Assistant, Multitask, Run, Thread, ThreadStatus};
+use runloom_store::{Assistant, Multitask, Run, TenantId, Thread, ThreadStatus};
 
 use super::{interrupt, message, run_state, stream_modes, timestamp};
 use crate::{
     json::{encode, encode_object},
     status::run_status,
 };
+
+/// The tenant of an object as the API shows it: empty for the default one.
+pub(crate) fn owner(tenant: &TenantId) -> String {
+    if tenant.is_default() { String::new() } else { tenant.to_string() }
+}
 
 /// A run.
 pub(crate) fn run(run: &Run, encoding: JsonEncoding) -> Result<v1::Run, NotExact> {
@@ -43,7 +48,7 @@ pub(crate) fn run(run: &Run, encoding: JsonEncoding) -> Result<v1::Run, NotExact
         state: run_state(run.status).into(),
         attempt: run.attempt,
         metadata: Some(encode_object(&metadata, encoding)?),
-        owner: run.owner.clone().unwrap_or_default(),
+        owner: owner(&run.tenant),
         create_time: Some(timestamp(run.created_at)),
         update_time: Some(timestamp(run.updated_at)),
         start_time: run.start_at.map(timestamp),
@@ -64,7 +69,7 @@ pub(crate) fn thread(thread: &Thread, values: Option<&Object>, encoding: JsonEnc
     let error = thread.error.as_ref().filter(|_| thread.status == ThreadStatus::Error);
     Ok(v1::Thread {
         thread_id: thread.id.to_string(),
-        owner: thread.owner.clone().unwrap_or_default(),
+        owner: owner(&thread.tenant),
         status: thread_status(thread.status).into(),
         metadata: Some(encode_object(&thread.metadata, encoding)?),
         create_time: Some(timestamp(thread.created_at)),
@@ -134,7 +139,7 @@ pub(crate) fn assistant(assistant: &Assistant, encoding: JsonEncoding) -> Result
     };
     Ok(v1::Assistant {
         assistant_id: assistant.id.to_string(),
-        owner: assistant.owner.clone().unwrap_or_default(),
+        owner: owner(&assistant.tenant),
         graph_name: assistant.graph.clone(),
         version: assistant.version,
         name: assistant.name.clone(),

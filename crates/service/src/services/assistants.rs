@@ -78,7 +78,6 @@ impl Assistants for Api {
         let new = NewAssistant {
             id: check.optional_id("assistant_id", &request.assistant_id),
             if_exists: if_exists(&mut check, request.if_exists),
-            owner: None,
             graph: check.name("graph_name", request.graph_name),
             name: check.text("name", request.name, MAX_NAME),
             description: Some(request.description).filter(|text| !text.is_empty()),

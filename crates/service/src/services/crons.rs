@@ -151,7 +151,6 @@ impl Crons for Api {
         let mut check = Check::default();
         let encoding = encoding(&mut check, request.json_encoding);
         let filter = CronFilter {
-            owner: None,
             assistant: check.optional_id("assistant_id", &request.assistant_id),
             thread: check.optional_id("thread_id", &request.thread_id),
             enabled: request.disabled.map(|disabled| !disabled),

@@ -11,6 +11,7 @@ fn shared() -> Shared {
         health: watch::Sender::new(Health::Serving),
         counters: Counters::default(),
         clock: Arc::new(SystemClock),
+        hub: Arc::default(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Checkpoints, on every store.
 
-use crate::RunStatus;
+use crate::{RunStatus, TenantId};
 use runloom_engine::{
     CheckpointError, CheckpointId, ThreadId, Value,
     checkpoint::{Change, CheckpointFilter, ListEdit, Patch},
@@ -43,7 +43,12 @@ pub async fn a_checkpoint_reads_back_as_it_was(f: Fixture) {
         f.put(line, Some(attempt)).await;
     }
     assert_eq!(lines[3].state["list"], value!(["one", 2, 3, 4]));
-    let listed = f.store.checkpointer_by_hand().list(thread, "", CheckpointFilter::default()).await.unwrap();
+    let listed = f
+        .store
+        .checkpointer_by_hand(&TenantId::default(), None)
+        .list(thread, "", CheckpointFilter::default())
+        .await
+        .unwrap();
     assert_eq!(listed.len(), lines.len());
     for (line, listed) in lines.iter().zip(listed.iter().rev()) {
         let saved = f.get(thread, "", line.id).await.unwrap();
@@ -77,7 +82,7 @@ pub async fn numbers_and_depth_come_back_as_they_went_in(f: Fixture) {
         // 1 and 1.0 are not the same here.
         assert_eq!(format!("{:?}", saved.checkpoint.values), format!("{:?}", line.state));
     }
-    let checkpointer = f.store.checkpointer_by_hand();
+    let checkpointer = f.store.checkpointer_by_hand(&TenantId::default(), None);
     checkpointer.put_task(thread, &"".into(), line.id, done(1, deep.clone())).await.unwrap();
     assert_eq!(f.get(thread, "", line.id).await.unwrap().tasks, [done(1, deep)]);
 }
@@ -93,7 +98,12 @@ pub async fn the_latest_is_the_greatest_id_of_its_namespace(f: Fixture) {
         f.put(line, None).await;
     }
     let latest = async |thread, ns| {
-        f.store.checkpointer_by_hand().get(thread, ns, None).await.unwrap().map(|saved| saved.checkpoint.id)
+        f.store
+            .checkpointer_by_hand(&TenantId::default(), None)
+            .get(thread, ns, None)
+            .await
+            .unwrap()
+            .map(|saved| saved.checkpoint.id)
     };
     assert_eq!(latest(thread, "").await, Some(second.id));
     assert_eq!(latest(thread, "node:1").await, Some(inner.id));
@@ -112,13 +122,13 @@ pub async fn a_list_is_filtered_and_limited(f: Fixture) {
         line = line.set("x", value!(i));
         // Every second one names no run.
         let write = line.write((i % 2 == 0).then_some(attempt));
-        f.store.checkpointer(attempt).put(write).await.unwrap();
+        f.store.checkpointer(&TenantId::default(), attempt).put(write).await.unwrap();
         lines.push(line.clone());
         line = line.next();
     }
     let list = async |before: Option<CheckpointId>, limit, metadata| -> Vec<usize> {
         let filter = CheckpointFilter { before, limit, metadata: object(metadata) };
-        let listed = f.store.checkpointer_by_hand().list(thread, "", filter).await.unwrap();
+        let listed = f.store.checkpointer_by_hand(&TenantId::default(), None).list(thread, "", filter).await.unwrap();
         let at = |id| lines.iter().position(|line| line.id == id).unwrap();
         for saved in &listed {
             assert_eq!(saved.checkpoint.values, lines[at(saved.checkpoint.id)].state);
@@ -151,7 +161,12 @@ pub async fn a_fork_reads_along_its_own_line(f: Fixture) {
     for line in trunk.iter().chain(&branch) {
         f.put(line, None).await;
     }
-    let listed = f.store.checkpointer_by_hand().list(thread, "", CheckpointFilter::default()).await.unwrap();
+    let listed = f
+        .store
+        .checkpointer_by_hand(&TenantId::default(), None)
+        .list(thread, "", CheckpointFilter::default())
+        .await
+        .unwrap();
     assert_eq!(listed.len(), trunk.len() + branch.len());
     for (line, saved) in trunk.iter().chain(&branch).zip(listed.iter().rev()) {
         line.assert_kept(saved, line.parent);
@@ -168,7 +183,7 @@ pub async fn a_task_is_recorded_in_place_of_its_last_record(f: Fixture) {
     f.put(&next, Some(attempt)).await;
     let inner = Line { ns: "node:1".into(), parent: None, ..line.clone() };
     f.put(&inner, Some(attempt)).await;
-    let checkpointer = f.store.checkpointer(attempt);
+    let checkpointer = f.store.checkpointer(&TenantId::default(), attempt);
     let put = async |line: &Line, record| checkpointer.put_task(thread, &line.ns, line.id, record).await.unwrap();
     put(&line, asked(1, "what?")).await;
     put(&line, done(2, 2)).await;
@@ -184,16 +199,25 @@ pub async fn a_task_is_recorded_in_place_of_its_last_record(f: Fixture) {
     // The next run answers, and its record is what is read; so is that of a later hand.
     f.finish(attempt, RunStatus::AwaitingInput).await;
     let second = f.running(thread).await.attempt;
-    f.store.checkpointer(second).put_task(thread, &"".into(), line.id, done(1, "second")).await.unwrap();
+    f.store
+        .checkpointer(&TenantId::default(), second)
+        .put_task(thread, &"".into(), line.id, done(1, "second"))
+        .await
+        .unwrap();
     let read = async || {
-        let listed = f.store.checkpointer_by_hand().list(thread, "", CheckpointFilter::default()).await.unwrap();
+        let listed = f
+            .store
+            .checkpointer_by_hand(&TenantId::default(), None)
+            .list(thread, "", CheckpointFilter::default())
+            .await
+            .unwrap();
         let mut tasks = listed[1].tasks.clone();
         tasks.sort_by_key(|record| record.task);
         tasks
     };
     assert_eq!(read().await, [done(1, "second"), done(2, 2)]);
     f.finish(second, RunStatus::Succeeded).await;
-    let hand = f.store.checkpointer_by_hand();
+    let hand = f.store.checkpointer_by_hand(&TenantId::default(), None);
     hand.put_task(thread, &"".into(), line.id, done(1, "by hand")).await.unwrap();
     assert_eq!(read().await, [done(1, "by hand"), done(2, 2)]);
     assert_eq!(f.store.stats().tasks, 7);
@@ -203,16 +227,22 @@ pub async fn writes_of_another_thread_are_refused(f: Fixture) {
     let (thread, other) = (f.thread().await, f.thread().await);
     let attempt = f.running(thread).await.attempt;
     let line = Line::new(&f, other, "").set("x", value!(1));
-    assert!(f.store.checkpointer(attempt).put(line.write(Some(attempt))).await.is_err());
-    assert!(f.store.checkpointer(attempt).put_task(other, &"".into(), line.id, done(1, 1)).await.is_err());
+    assert!(f.store.checkpointer(&TenantId::default(), attempt).put(line.write(Some(attempt))).await.is_err());
+    assert!(
+        f.store
+            .checkpointer(&TenantId::default(), attempt)
+            .put_task(other, &"".into(), line.id, done(1, 1))
+            .await
+            .is_err()
+    );
     assert!(f.get(other, "", line.id).await.is_none());
     let nowhere = Line { thread: ThreadId(Uuid::nil()), ..line };
-    assert!(f.store.checkpointer_by_hand().put(nowhere.write(None)).await.is_err());
+    assert!(f.store.checkpointer_by_hand(&TenantId::default(), None).put(nowhere.write(None)).await.is_err());
 }
 
 pub async fn by_hand_only_while_nothing_runs(f: Fixture) {
     let thread = f.thread().await;
-    let hand = f.store.checkpointer_by_hand();
+    let hand = f.store.checkpointer_by_hand(&TenantId::default(), None);
     let first = Line::new(&f, thread, "").set("x", value!(1));
     f.run(thread).await;
     hand.put(first.write(None)).await.expect("a pending run is not in the way");
@@ -233,7 +263,15 @@ pub async fn a_put_that_comes_twice_is_one(f: Fixture) {
     for line in [&line, &next, &line, &next] {
         f.put(line, None).await;
     }
-    assert_eq!(f.store.checkpointer_by_hand().list(thread, "", Default::default()).await.unwrap().len(), 2);
+    assert_eq!(
+        f.store
+            .checkpointer_by_hand(&TenantId::default(), None)
+            .list(thread, "", Default::default())
+            .await
+            .unwrap()
+            .len(),
+        2
+    );
     next.assert_kept(&f.get(thread, "", next.id).await.unwrap(), Some(line.id));
 }
 
@@ -249,7 +287,7 @@ pub async fn a_parent_that_is_not_there_is_no_trouble(f: Fixture) {
 }
 
 pub async fn what_is_not_there_is_none(f: Fixture) {
-    let hand = f.store.checkpointer_by_hand();
+    let hand = f.store.checkpointer_by_hand(&TenantId::default(), None);
     let nowhere = ThreadId(Uuid::nil());
     assert!(hand.get(nowhere, "", None).await.unwrap().is_none());
     assert!(hand.list(nowhere, "", CheckpointFilter::default()).await.unwrap().is_empty());

@@ -8,6 +8,8 @@ use runloom_engine::{
     value,
 };
 
+use crate::TenantId;
+
 use super::{Fixture, object};
 
 fn ns(names: &[&str]) -> Vec<String> {
@@ -16,11 +18,11 @@ fn ns(names: &[&str]) -> Vec<String> {
 
 async fn namespaces(f: &Fixture, prefix: &[&str]) -> Vec<Vec<String>> {
     let query = NamespaceQuery { prefix: ns(prefix), ..NamespaceQuery::default() };
-    f.store.items().namespaces(query).await.unwrap()
+    f.store.items(&TenantId::default()).namespaces(query).await.unwrap()
 }
 
 pub async fn items_are_put_found_and_deleted(f: Fixture) {
-    let items = f.store.items();
+    let items = f.store.items(&TenantId::default());
     let put = async |names: &[&str], key, value| {
         items.put(&ns(names), key, object(value)).await.unwrap();
         f.clock.advance(Duration::from_secs(1));
@@ -68,7 +70,7 @@ pub async fn items_are_put_found_and_deleted(f: Fixture) {
 }
 
 pub async fn a_namespace_is_not_its_neighbour(f: Fixture) {
-    let items = f.store.items();
+    let items = f.store.items(&TenantId::default());
     let names: [&[&str]; 7] = [&["a"], &["a", ""], &["ab"], &["a", "b"], &["a\0"], &["a\u{1}"], &["a.b"]];
     for names in names {
         items.put(&ns(names), "k", object(value!({"of": names.join("|")}))).await.unwrap();
@@ -82,7 +84,7 @@ pub async fn a_namespace_is_not_its_neighbour(f: Fixture) {
 }
 
 pub async fn namespaces_are_listed_by_their_beginning_and_end(f: Fixture) {
-    let items = f.store.items();
+    let items = f.store.items(&TenantId::default());
     for names in [&["a", "x", "1"][..], &["a", "x", "2"], &["a", "y", "1"], &["b", "x", "1"], &["b"]] {
         items.put(&ns(names), "k", object(value!({}))).await.unwrap();
     }
@@ -99,7 +101,7 @@ pub async fn namespaces_are_listed_by_their_beginning_and_end(f: Fixture) {
 }
 
 pub async fn an_item_goes_when_its_time_is_over(f: Fixture) {
-    let (items, a) = (f.store.items(), ns(&["a"]));
+    let (items, a) = (f.store.items(&TenantId::default()), ns(&["a"]));
     let second = Duration::from_secs(1);
     let put = async |key: &str, ttl: Option<u32>| {
         items.put_for(&a, key, object(value!({"k": key})), ttl.map(|s| second * s)).await.unwrap();
@@ -147,7 +149,7 @@ pub async fn an_item_goes_when_its_time_is_over(f: Fixture) {
 }
 
 pub async fn cached_results_live_until_their_time(f: Fixture) {
-    let cache = f.store.node_cache();
+    let cache = f.store.node_cache(&TenantId::default());
     let until = f.clock.now() + Duration::from_secs(10);
     cache.put("a", value!({"x": 1.0}), Some(until)).await;
     cache.put("b", value!([null]), None).await;

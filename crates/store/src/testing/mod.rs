@@ -19,6 +19,8 @@ pub mod line;
 pub mod logs;
 pub mod model;
 pub mod runs;
+pub mod servers;
+pub mod tenants;
 pub mod threads;
 pub mod upkeep;
 
@@ -31,20 +33,22 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use crate::{Attempt, Begun, LogRecord, NewRun, NewThread, Run, RunThread, Store};
+use crate::{Attempt, Begun, LogRecord, NewRun, NewThread, Run, RunThread, ServerId, Store, TenantId};
 pub use line::Line;
 use runloom_engine::{
     CheckpointId, Clock, Object, TaskId, ThreadId, Value,
     checkpoint::{Outcome, Saved, TaskRecord, Write, WriteKind},
 };
+use tokio::sync::OnceCell;
 use uuid::Uuid;
 
 /// A store, and the clock it goes by.
 pub struct Fixture {
     pub store: Arc<dyn Store>,
     pub clock: Arc<TestClock>,
-    /// Dropped with the fixture: a temporary folder, for instance.
-    pub guard: Option<Box<dyn Any + Send + Sync>>,
+    #[allow(dead_code)]
+    guard: Option<Box<dyn Any + Send + Sync>>,
+    server: OnceCell<ServerId>,
 }
 
 /// A clock that stands still until it is told to go on, and gives ids in order.
@@ -95,6 +99,7 @@ macro_rules! __store_suite {
             the_same_request_is_the_same_run
             reject_is_decided_where_the_run_is_made
             cancelling_is_asked_once_and_only_grows
+            begun_runs_are_read_from_a_place_on
             pending_runs_come_in_the_order_of_making_when_their_time_has_come
             runs_are_listed_by_filter_and_page
             a_sweep_takes_what_has_expired
@@ -135,6 +140,19 @@ macro_rules! __store_suite {
             pruning_keeps_the_newest_and_what_they_hold
             pruning_keeps_forks_whole
             pruning_takes_namespaces_of_tasks_with_their_step
+        }
+        servers {
+            a_run_is_recovered_once_the_lease_of_its_server_is_over
+            a_lease_is_renewed_and_released
+            a_paused_server_is_fenced
+            a_job_is_claimed_by_one_server
+            an_update_by_hand_compares_what_it_saw
+            hints_reach_the_other_server
+            waiting_threads_and_rollbacks_are_found
+        }
+        tenants {
+            what_belongs_to_another_tenant_does_not_exist
+            the_same_ids_live_side_by_side
         }
         model {
             checkpoints_are_what_the_model_says
@@ -178,14 +196,19 @@ macro_rules! __store_suite {
 pub use crate::__store_suite as suite;
 
 impl Fixture {
+    /// A store with the clock it was opened with, and what has to live as long: a temporary folder, for instance.
+    pub fn new(store: Arc<dyn Store>, clock: Arc<TestClock>, guard: Option<Box<dyn Any + Send + Sync>>) -> Self {
+        Self { store, clock, guard, server: OnceCell::new() }
+    }
+
     /// An empty thread.
     pub async fn thread(&self) -> ThreadId {
-        self.store.create_thread(NewThread::default()).await.unwrap().id
+        self.store.create_thread(&TenantId::default(), NewThread::default()).await.unwrap().id
     }
 
     /// A pending run on a thread.
     pub async fn run(&self, thread: ThreadId) -> Run {
-        self.store.create_run(new_run(thread)).await.unwrap().run
+        self.store.create_run(&TenantId::default(), new_run(thread)).await.unwrap().run
     }
 
     /// A running run on a thread.
@@ -195,7 +218,18 @@ impl Fixture {
     }
 
     pub async fn begin(&self, seen: Attempt) -> Begun {
-        self.store.begin_attempt(seen, Object::default(), 0).await.unwrap()
+        self.try_begin(seen, Object::default(), 0).await.unwrap()
+    }
+
+    /// Begins an attempt on the fixture's server.
+    pub async fn try_begin(&self, seen: Attempt, config: Object, reserve: u64) -> crate::Result<Begun> {
+        self.store.begin_attempt(seen, self.server().await, config, reserve).await
+    }
+
+    /// A server whose lease lasts as long as any test.
+    pub async fn server(&self) -> ServerId {
+        let register = async || self.store.register_server(Duration::from_secs(10 * 365 * 86_400)).await.unwrap();
+        *self.server.get_or_init(register).await
     }
 
     pub async fn finish(&self, attempt: Attempt, status: crate::RunStatus) -> Run {
@@ -206,8 +240,8 @@ impl Fixture {
     /// Puts a checkpoint by hand, and answers with its id.
     pub async fn put(&self, line: &Line, run: Option<Attempt>) -> CheckpointId {
         let checkpointer = match run {
-            Some(attempt) => self.store.checkpointer(attempt),
-            None => self.store.checkpointer_by_hand(),
+            Some(attempt) => self.store.checkpointer(&TenantId::default(), attempt),
+            None => self.store.checkpointer_by_hand(&TenantId::default(), None),
         };
         checkpointer.put(line.write(run)).await.unwrap();
         line.id
@@ -215,7 +249,7 @@ impl Fixture {
 
     /// What a checkpoint reads as.
     pub async fn get(&self, thread: ThreadId, ns: &str, id: CheckpointId) -> Option<Saved> {
-        self.store.checkpointer_by_hand().get(thread, ns, Some(id)).await.unwrap()
+        self.store.checkpointer_by_hand(&TenantId::default(), None).get(thread, ns, Some(id)).await.unwrap()
     }
 }
 
@@ -223,7 +257,6 @@ pub fn new_run(thread: ThreadId) -> NewRun {
     NewRun {
         id: None,
         thread: RunThread::Existing(thread),
-        owner: None,
         assistant: None,
         graph: "graph".into(),
         revision: "r1".into(),

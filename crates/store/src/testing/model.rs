@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{Attempt, Error, LogRecord, ReadLimit};
+use crate::{Attempt, Error, LogRecord, ReadLimit, TenantId};
 use proptest::{prelude::*, test_runner::TestRunner};
 use runloom_engine::{
     Value,
@@ -106,8 +106,13 @@ pub async fn checkpoints_are_what_the_model_says(f: Fixture) {
                 }
             }
             let write = line.write(of_run.then_some(rolled));
-            drop(f.store.checkpointer(rolled).put(write));
-            drop(f.store.checkpointer(rolled).put_task(thread, &"".into(), line.id, done(1, line.step)));
+            drop(f.store.checkpointer(&TenantId::default(), rolled).put(write));
+            drop(f.store.checkpointer(&TenantId::default(), rolled).put_task(
+                thread,
+                &"".into(),
+                line.id,
+                done(1, line.step),
+            ));
             lines.push((line, of_run));
         }
         f.finish(rolled, crate::RunStatus::Cancelled).await;
@@ -115,14 +120,17 @@ pub async fn checkpoints_are_what_the_model_says(f: Fixture) {
 
         // A rollback.
         let (gone, kept): (Vec<_>, Vec<_>) = lines.into_iter().partition(|(_, of_run)| *of_run);
-        assert_eq!(f.store.delete_run_checkpoints(rolled.run).await.unwrap() as usize, gone.len());
+        assert_eq!(
+            f.store.delete_run_checkpoints(&TenantId::default(), rolled.run).await.unwrap() as usize,
+            gone.len()
+        );
         let kept = without_lost_parents(kept);
         check(f, &kept).await?;
-        let copy = f.store.copy_thread(thread, None).await.unwrap().id;
+        let copy = f.store.copy_thread(&TenantId::default(), thread, None).await.unwrap().id;
 
         // Pruning, which keeps the newest.
         let pruned: Vec<_> = kept.iter().rev().take(keep.max(1)).rev().cloned().collect();
-        let deleted = f.store.prune_checkpoints(thread, keep).await.unwrap() as usize;
+        let deleted = f.store.prune_checkpoints(&TenantId::default(), thread, keep).await.unwrap() as usize;
         assert_eq!(deleted, kept.len() - pruned.len());
         check(f, &without_lost_parents(pruned)).await?;
         let copied = kept.into_iter().map(|(line, of_run)| (Line { thread: copy, ..line }, of_run)).collect::<Vec<_>>();
@@ -142,7 +150,7 @@ fn without_lost_parents(mut lines: Vec<(Line, bool)>) -> Vec<(Line, bool)> {
 /// All of a thread's checkpoints, one by one, together, and the newest few.
 async fn check(f: &Fixture, lines: &[(Line, bool)]) -> Result<(), TestCaseError> {
     let Some((first, _)) = lines.first() else { return Ok(()) };
-    let hand = f.store.checkpointer_by_hand();
+    let hand = f.store.checkpointer_by_hand(&TenantId::default(), None);
     for limit in [None, Some(3)] {
         let filter = CheckpointFilter { limit, ..CheckpointFilter::default() };
         let listed = hand.list(first.thread, "", filter).await.unwrap();
@@ -206,21 +214,21 @@ pub async fn logs_are_what_the_model_says(f: Fixture) {
                     reserved = reserved.max(if old { 0 } else { end.into() });
                 }
                 LogStep::Begin(reserve) => {
-                    let begun = f.store.begin_attempt(attempt, Default::default(), reserve.into()).await.unwrap();
+                    let begun = f.try_begin(attempt, Default::default(), reserve.into()).await.unwrap();
                     prop_assert_eq!(begun.first_seq, reserved.max(last + 1));
                     reserved = begun.reserved;
                     attempt = begun.attempt;
                 }
                 LogStep::Trim(before) => {
-                    f.store.trim_log(attempt.run, before.into()).await.unwrap();
+                    f.store.trim_log(&TenantId::default(), attempt.run, before.into()).await.unwrap();
                     trimmed = trimmed.max(u64::from(before).min(last + 1));
                     model = model.split_off(&trimmed);
                 }
             }
         }
-        let read = f.store.read_log(attempt.run, 0, ReadLimit::default()).await.unwrap();
+        let read = f.store.read_log(&TenantId::default(), attempt.run, 0, ReadLimit::default()).await.unwrap();
         let read: BTreeMap<u64, u8> = read.iter().map(|record| (record.seq, record.bytes[0])).collect();
-        let bounds = f.store.log_bounds(attempt.run).await.unwrap();
+        let bounds = f.store.log_bounds(&TenantId::default(), attempt.run).await.unwrap();
         prop_assert_eq!((bounds.oldest, bounds.next), (trimmed, reserved.max(last + 1)));
         prop_assert_eq!(bounds.last, model.last_key_value().map_or(0, |(seq, _)| *seq));
         prop_assert_eq!(read, model);

@@ -1,6 +1,6 @@
 //! What is done with checkpoints beside a run, on every store.
 
-use crate::{Error, RunStatus};
+use crate::{Error, RunStatus, TenantId};
 use runloom_engine::{
     CheckpointId,
     checkpoint::{Change, CheckpointFilter},
@@ -10,7 +10,12 @@ use runloom_engine::{
 use super::{Fixture, Line, asked, done, object};
 
 async fn ids(f: &Fixture, line: &Line) -> Vec<CheckpointId> {
-    let listed = f.store.checkpointer_by_hand().list(line.thread, &line.ns, CheckpointFilter::default()).await.unwrap();
+    let listed = f
+        .store
+        .checkpointer_by_hand(&TenantId::default(), None)
+        .list(line.thread, &line.ns, CheckpointFilter::default())
+        .await
+        .unwrap();
     listed.iter().rev().map(|saved| saved.checkpoint.id).collect()
 }
 
@@ -20,11 +25,15 @@ pub async fn a_rollback_takes_back_checkpoints_and_records(f: Fixture) {
     let first = f.running(thread).await.attempt;
     let start = Line::new(&f, thread, "").set("list", value!([1]));
     f.put(&start, Some(first)).await;
-    f.store.checkpointer(first).put_task(thread, &"".into(), start.id, asked(1, "go on?")).await.unwrap();
+    f.store
+        .checkpointer(&TenantId::default(), first)
+        .put_task(thread, &"".into(), start.id, asked(1, "go on?"))
+        .await
+        .unwrap();
     f.finish(first, RunStatus::AwaitingInput).await;
 
     let second = f.running(thread).await.attempt;
-    let checkpointer = f.store.checkpointer(second);
+    let checkpointer = f.store.checkpointer(&TenantId::default(), second);
     checkpointer.put_task(thread, &"".into(), start.id, done(1, "yes")).await.unwrap();
     let next = start.next().with("list", Change::Append(value!([2])));
     f.put(&next, Some(second)).await;
@@ -32,16 +41,16 @@ pub async fn a_rollback_takes_back_checkpoints_and_records(f: Fixture) {
     f.put(&Line::new(&f, thread, "node:1"), Some(second)).await;
     checkpointer.put_task(thread, &"".into(), next.id, done(2, 1)).await.unwrap();
 
-    let running = f.store.delete_run_checkpoints(second.run).await;
+    let running = f.store.delete_run_checkpoints(&TenantId::default(), second.run).await;
     assert!(matches!(running, Err(Error::RunState { .. })), "{running:?}");
     f.finish(second, RunStatus::Cancelled).await;
-    assert_eq!(f.store.delete_run_checkpoints(second.run).await.unwrap(), 3);
+    assert_eq!(f.store.delete_run_checkpoints(&TenantId::default(), second.run).await.unwrap(), 3);
     assert_eq!(ids(&f, &start).await, [start.id]);
     assert!(ids(&f, &Line::new(&f, thread, "node:1")).await.is_empty());
     let saved = f.get(thread, "", start.id).await.unwrap();
     start.assert_kept(&saved, None);
     assert_eq!(saved.tasks, [asked(1, "go on?")], "the question is open again");
-    assert_eq!(f.store.delete_run_checkpoints(second.run).await.unwrap(), 0);
+    assert_eq!(f.store.delete_run_checkpoints(&TenantId::default(), second.run).await.unwrap(), 0);
 
     // Another run goes on from there.
     let third = f.running(thread).await.attempt;
@@ -69,7 +78,7 @@ pub async fn a_rollback_leaves_what_others_built_on_it(f: Fixture) {
     }
     f.finish(second, RunStatus::Succeeded).await;
 
-    assert_eq!(f.store.delete_run_checkpoints(first.run).await.unwrap(), 1);
+    assert_eq!(f.store.delete_run_checkpoints(&TenantId::default(), first.run).await.unwrap(), 1);
     assert_eq!(ids(&f, &start).await, [start.id, child.id, grandchild.id, aside.id, beside.id]);
     let parents = [(&child, None), (&grandchild, Some(child.id)), (&aside, None), (&beside, Some(start.id))];
     for (line, parent) in parents {
@@ -87,16 +96,19 @@ pub async fn pruning_keeps_the_newest_and_what_they_hold(f: Fixture) {
     for i in 0..40 {
         lines.push(lines.last().unwrap().next().with("list", Change::Append(value!([format!("{i} {text}")]))));
     }
-    let hand = f.store.checkpointer_by_hand();
+    let hand = f.store.checkpointer_by_hand(&TenantId::default(), None);
     for line in &lines {
         f.put(line, None).await;
         hand.put_task(thread, &"".into(), line.id, done(1, line.step)).await.unwrap();
     }
-    assert_eq!(f.store.prune_checkpoints(thread, 100).await.unwrap(), 0);
+    assert_eq!(f.store.prune_checkpoints(&TenantId::default(), thread, 100).await.unwrap(), 0);
     for keep in [10, 3, 0] {
         let before = ids(&f, &lines[0]).await.len();
         let kept = &lines[lines.len() - keep.max(1)..];
-        assert_eq!(f.store.prune_checkpoints(thread, keep).await.unwrap() as usize, before - kept.len());
+        assert_eq!(
+            f.store.prune_checkpoints(&TenantId::default(), thread, keep).await.unwrap() as usize,
+            before - kept.len()
+        );
         assert_eq!(ids(&f, &lines[0]).await, kept.iter().map(|line| line.id).collect::<Vec<_>>());
         for (i, line) in kept.iter().enumerate() {
             let saved = f.get(thread, "", line.id).await.unwrap();
@@ -108,7 +120,7 @@ pub async fn pruning_keeps_the_newest_and_what_they_hold(f: Fixture) {
     f.put(&next, None).await;
     next.assert_kept(&f.get(thread, "", next.id).await.unwrap(), next.parent);
     assert!(f.get(thread, "", lines[0].id).await.is_none());
-    let nowhere = f.store.prune_checkpoints(runloom_engine::ThreadId(uuid::Uuid::nil()), 1).await;
+    let nowhere = f.store.prune_checkpoints(&TenantId::default(), runloom_engine::ThreadId(uuid::Uuid::nil()), 1).await;
     assert!(matches!(nowhere, Err(Error::NotFound { .. })));
 }
 
@@ -125,7 +137,7 @@ pub async fn pruning_keeps_forks_whole(f: Fixture) {
     for line in trunk.iter().chain([&old, &older, &new]) {
         f.put(line, None).await;
     }
-    assert_eq!(f.store.prune_checkpoints(thread, 4).await.unwrap(), 4);
+    assert_eq!(f.store.prune_checkpoints(&TenantId::default(), thread, 4).await.unwrap(), 4);
     for (line, parent) in [(&trunk[4], None), (&old, None), (&older, Some(old.id)), (&new, Some(trunk[4].id))] {
         line.assert_kept(&f.get(thread, "", line.id).await.unwrap(), parent);
     }
@@ -147,7 +159,7 @@ pub async fn pruning_takes_namespaces_of_tasks_with_their_step(f: Fixture) {
     for line in [&first, &second, &in_first, &in_second, &below, &lasting] {
         f.put(line, None).await;
     }
-    assert_eq!(f.store.prune_checkpoints(thread, 1).await.unwrap(), 3);
+    assert_eq!(f.store.prune_checkpoints(&TenantId::default(), thread, 1).await.unwrap(), 3);
     assert!(ids(&f, &in_first).await.is_empty() && ids(&f, &below).await.is_empty());
     assert_eq!((ids(&f, &in_second).await, ids(&f, &lasting).await), (vec![in_second.id], vec![lasting.id]));
     assert_eq!(ids(&f, &first).await, [second.id]);
