@@ -17,6 +17,7 @@ mod convert;
 mod cursor;
 mod filters;
 mod fit;
+mod frames;
 mod json;
 mod pages;
 mod parts;

@@ -46,9 +46,10 @@ pub(crate) struct Part {
 }
 
 /// A payload that is to be encoded, or is.
-#[allow(clippy::large_enum_variant, reason = "the large one is that of nearly all parts, and each is moved twice")]
 enum Ready {
-    Message(Payload),
+    /// A token: a chunk that [`is_token`] accepts. It is encoded straight from the record.
+    Token(Arc<Chunk>),
+    Message(Box<Payload>),
     Bytes(Bytes),
 }
 
@@ -58,6 +59,7 @@ impl Part {
         let cursor = self.cursor.len();
         let omitted = self.omitted.as_ref().map_or(0, |omitted| wire::message::encoded_len(OMITTED, &**omitted));
         let payload = match &self.payload {
+            Ready::Token(chunk) => token::encoded_len(chunk),
             Ready::Message(payload) => payload.encoded_len(),
             Ready::Bytes(bytes) => bytes.len(),
         };
@@ -78,6 +80,7 @@ impl Part {
             wire::message::encode(OMITTED, &**omitted, buf);
         }
         match &self.payload {
+            Ready::Token(chunk) => token::encode(chunk, buf),
             Ready::Message(payload) => payload.encode(buf),
             Ready::Bytes(bytes) => buf.put_slice(bytes),
         }
@@ -97,6 +100,8 @@ pub(crate) struct Projector {
     place: Place,
     /// Blocks sent so far of each message that has begun and not ended.
     messages: HashMap<Arc<str>, u32>,
+    /// The message of the last chunk, which has begun and not ended. Most chunks follow one of the same message.
+    current: Option<Arc<str>>,
     /// The same for messages in events, and for the events themselves by run_id.
     events: HashMap<Uuid, u32>,
     begun: HashSet<Uuid>,
@@ -110,6 +115,7 @@ impl Projector {
             max_bytes,
             place: Place::default(),
             messages: HashMap::new(),
+            current: None,
             events: HashMap::new(),
             begun: HashSet::new(),
         }
@@ -118,6 +124,22 @@ impl Projector {
     /// The part of a record.
     pub fn part(&mut self, record: &Record, cursor: Cursor, shared: Option<&Arc<Shared>>) -> Part {
         let before = self.before(record);
+        if let Body::Part(stream::Payload::Message(message)) = &record.body
+            && !before.first
+            && token::is_token(&message.chunk)
+        {
+            let part = Part {
+                seq: record.seq,
+                cursor,
+                emit_time: timestamp(record.emit_time),
+                place: self.place.of(record),
+                omitted: None,
+                payload: Ready::Token(message.chunk.clone()),
+            };
+            if part.encoded_len() <= self.max_bytes {
+                return part;
+            }
+        }
         let encoded = match shared.filter(|shared| shared.is_shared() && is_same_for_all(record)) {
             Some(shared) => shared
                 .get(record.seq, self.encoding, || {
@@ -127,7 +149,7 @@ impl Projector {
                     Ok(buf.freeze())
                 })
                 .map(Ready::Bytes),
-            None => payload(record, before, Some(self.encoding)).map(Ready::Message),
+            None => payload(record, before, Some(self.encoding)).map(|payload| Ready::Message(Box::new(payload))),
         };
         let mut part = Part {
             seq: record.seq,
@@ -135,7 +157,7 @@ impl Projector {
             emit_time: timestamp(record.emit_time),
             place: self.place.of(record),
             omitted: None,
-            payload: Ready::Message(Payload::Progress(Progress {})),
+            payload: Ready::Message(Box::new(Payload::Progress(Progress {}))),
         };
         let omitted = match encoded {
             Ok(payload) => {
@@ -160,13 +182,13 @@ impl Projector {
         part.omitted = Some(Box::new(Omission { checkpoint: held_by(record), ..omitted }));
         // Without an encoding nothing is encoded, so nothing can be lost.
         if let Ok(bare) = payload(record, before, None) {
-            part.payload = Ready::Message(bare);
+            part.payload = Ready::Message(Box::new(bare));
         }
         // Texts and lists beside the JSON values can be large as well.
         if part.encoded_len() > self.max_bytes
             && let Ready::Message(bare) = part.payload
         {
-            part.payload = Ready::Message(smallest(bare));
+            part.payload = Ready::Message(Box::new(smallest(*bare)));
         }
         part
     }
@@ -180,7 +202,7 @@ impl Projector {
             emit_time: timestamp(now),
             place: head.encode_to_vec().into(),
             omitted: None,
-            payload: Ready::Message(Payload::Progress(Progress {})),
+            payload: Ready::Message(Box::new(Payload::Progress(Progress {}))),
         }
     }
 
@@ -191,14 +213,22 @@ impl Projector {
             Body::Opening(_) if record.seq > 0 => {
                 // What the attempt before had begun is not gone on with.
                 self.messages.clear();
+                self.current = None;
                 self.events.clear();
                 self.begun.clear();
                 NEW
             }
             Body::Part(stream::Payload::Message(part)) => match &*part.chunk {
                 Chunk::Whole(_) => NEW,
+                Chunk::Delta { id, blocks, last: false, .. }
+                    if blocks.is_empty() && self.current.as_ref().is_some_and(|current| Arc::ptr_eq(current, id)) =>
+                {
+                    // A token has no blocks, so it does not matter how many came before.
+                    Before { first: false, blocks: 0 }
+                }
                 Chunk::Delta { id, blocks, last, .. } => {
                     let before = note(&mut self.messages, id, blocks.len(), *last);
+                    self.current = (!*last).then(|| id.clone());
                     before.unwrap_or(NEW)
                 }
             },
@@ -295,6 +325,8 @@ impl Place {
         self.bytes.clone()
     }
 }
+
+mod token;
 
 #[cfg(test)]
 mod tests;

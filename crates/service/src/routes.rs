@@ -9,7 +9,8 @@ use std::{
     task::{Context, Poll},
 };
 
-use futures_util::{FutureExt, future::BoxFuture};
+use futures_util::{FutureExt, future::BoxFuture, stream};
+use parking_lot::Mutex;
 use prost::Message;
 use tonic::{
     Request, Response, Status,
@@ -19,7 +20,7 @@ use tonic::{
     server::{Grpc, NamedService},
 };
 
-use crate::{parts::Part, services::Api, stream::Parts};
+use crate::{frames::Frames, parts::Part, server::layer::ACCEPT_ENCODING, services::Api, stream::Parts};
 
 /// How much is gathered before it is sent on, and how much a silent stream holds for that.
 const YIELD_BYTES: usize = 32 << 10;
@@ -88,7 +89,29 @@ where
     if limits.gzip {
         grpc = grpc.accept_compressed(CompressionEncoding::Gzip).send_compressed(CompressionEncoding::Gzip);
     }
-    async move { Ok(grpc.server_streaming(tower::service_fn(open), request).await) }.boxed()
+    // The layer around leaves this header only to callers whose answers are compressed.
+    if limits.gzip && request.headers().contains_key(ACCEPT_ENCODING) {
+        return async move { Ok(grpc.server_streaming(tower::service_fn(open), request).await) }.boxed();
+    }
+    // tonic reads the request and writes the headers of the answer. The body is put in its place afterwards.
+    let opened = Arc::new(Mutex::new(None));
+    let slot = opened.clone();
+    let open = move |request: Request<R>| {
+        let (opening, slot) = (open(request), slot.clone());
+        async move {
+            let (metadata, parts, extensions) = opening.await?.into_parts();
+            *slot.lock() = Some(parts);
+            Ok::<_, Status>(Response::from_parts(metadata, stream::empty(), extensions))
+        }
+    };
+    async move {
+        let response = grpc.server_streaming(tower::service_fn(open), request).await;
+        Ok(match opened.lock().take() {
+            Some(parts) => response.map(|_| Body::new(Frames::new(parts))),
+            None => response,
+        })
+    }
+    .boxed()
 }
 
 /// Takes a generated message, sends [`Part`]s.

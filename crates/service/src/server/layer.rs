@@ -19,7 +19,7 @@ use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 use crate::{connection::timeout_in, status::refuse};
 
 const ENCODING: &str = "grpc-encoding";
-const ACCEPT_ENCODING: &str = "grpc-accept-encoding";
+pub(crate) const ACCEPT_ENCODING: &str = "grpc-accept-encoding";
 
 /// Makes [`Edge`]s.
 #[derive(Clone)]

@@ -4,7 +4,7 @@ mod builder;
 mod error;
 mod health;
 mod in_process;
-mod layer;
+pub(crate) mod layer;
 mod options;
 mod web;
 
