@@ -20,7 +20,7 @@ pub(crate) fn modes(check: &mut Check, path: &str, modes: &[i32]) -> Option<Mode
 }
 
 fn mode(mode: v1::StreamMode) -> Option<Mode> {
-    Mode::ALL.into_iter().find(|m| crate::convert::stream_mode(*m) == mode)
+    Mode::of_grpc(mode.as_str_name())
 }
 
 /// A filter, as it is kept.

@@ -113,7 +113,7 @@ pub(super) struct KeptOpening {
     g: String,
     r: String,
     s: String,
-    m: u8,
+    m: u32,
     u: bool,
 }
 

@@ -8,7 +8,7 @@ mod queue;
 
 pub use event::{Event, EventData, EventKind, TaskMeta};
 pub use filter::{EventFilter, FilterError, Patterns};
-pub use modes::{Mode, Modes};
+pub use modes::{Mode, ModeRow, Modes, TABLE as MODES};
 pub use part::{
     AskedIn, Chunk, Interrupt, MessagePart, Part, Payload, Snapshot, SnapshotRef, TaskEnd, TaskRef, TaskStart,
     UpdatePart, ValuesPart,

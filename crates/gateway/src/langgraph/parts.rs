@@ -6,7 +6,9 @@ use runloom_core::{Body, End, Error, Reason, Record};
 use runloom_engine::{
     NodeFailure, Object, Value,
     model::ModelInfo,
-    stream::{Chunk, Event as EngineEvent, EventKind, Interrupt, MessagePart, Modes, Payload, TaskMeta, UpdatePart},
+    stream::{
+        Chunk, Event as EngineEvent, EventKind, Interrupt, MessagePart, Mode, Modes, Payload, TaskMeta, UpdatePart,
+    },
 };
 use runloom_store::RunStatus;
 
@@ -85,17 +87,7 @@ impl StreamMode {
 
     /// What a run has to record for it.
     pub fn records(self) -> Modes {
-        use runloom_engine::stream::Mode as M;
-        match self {
-            Self::Values => M::Values.into(),
-            Self::Updates => M::Updates.into(),
-            Self::Messages | Self::MessagesTuple => M::Messages.into(),
-            Self::Custom => M::Custom.into(),
-            Self::Tasks => M::Tasks.into(),
-            Self::Checkpoints => M::Checkpoints.into(),
-            Self::Debug => M::Debug.into(),
-            Self::Events => M::Events.into(),
-        }
+        Mode::of_http(self.name()).map_or(Modes::NONE, Modes::from)
     }
 }
 

@@ -6,7 +6,7 @@ use runloom_core::{
     CronRun, Error, RunSpec, Schemas, Start,
     store::{Assistant, Cron, Expiry, Run, RunStatus, Thread},
 };
-use runloom_engine::{Object, Value, graph::Drawing, items::Item, stream::Mode};
+use runloom_engine::{Object, Value, graph::Drawing, items::Item};
 
 use super::{StreamMode, error_object, iso};
 
@@ -103,16 +103,7 @@ pub fn modes(spec: &RunSpec) -> Vec<StreamMode> {
     if let Some(named) = named {
         return named.iter().filter_map(|m| StreamMode::parse(m.as_str()?)).collect();
     }
-    let recorded = spec.recording.modes().iter().map(|mode| match mode {
-        Mode::Values => StreamMode::Values,
-        Mode::Updates => StreamMode::Updates,
-        Mode::Messages => StreamMode::MessagesTuple,
-        Mode::Custom => StreamMode::Custom,
-        Mode::Tasks => StreamMode::Tasks,
-        Mode::Checkpoints => StreamMode::Checkpoints,
-        Mode::Debug => StreamMode::Debug,
-        Mode::Events => StreamMode::Events,
-    });
+    let recorded = spec.recording.modes().iter().filter_map(|mode| StreamMode::parse(mode.row().http.first()?));
     recorded.collect()
 }
 

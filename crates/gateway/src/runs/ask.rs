@@ -6,7 +6,10 @@ use http::StatusCode;
 use runloom_core::{
     CommandSpec, Delivery, FilterSpec, Notes, Recording, RunOptions, RunRequest, RunSpec, Selector, Start, Target,
 };
-use runloom_engine::{CheckpointId, Object, ThreadId, Value, is_question_id, stream::Modes};
+use runloom_engine::{
+    CheckpointId, Object, ThreadId, Value, is_question_id,
+    stream::{MODES, Modes},
+};
 
 use crate::{
     face::{Call, Fail, Fields},
@@ -32,10 +35,9 @@ pub(crate) fn stream_modes(names: &[String]) -> Result<Vec<StreamMode>, Fail> {
             continue;
         }
         let Some(mode) = StreamMode::parse(&spelled) else {
-            return Err(Fail::invalid(format!(
-                "stream_mode: there is no mode `{name}`; there are values, updates, messages, messages-tuple, custom, tasks, \
-                 checkpoints, debug, events"
-            )));
+            let known: Vec<_> = MODES.iter().flat_map(|row| row.http.iter().rev().copied()).collect();
+            let known = known.join(", ");
+            return Err(Fail::invalid(format!("stream_mode: there is no mode `{name}`; there are {known}")));
         };
         if !modes.contains(&mode) {
             modes.push(mode);

@@ -54,16 +54,7 @@ pub(crate) fn run_state(status: RunStatus) -> RunState {
 
 /// A mode of the contract.
 pub(crate) fn stream_mode(mode: Mode) -> StreamMode {
-    match mode {
-        Mode::Values => StreamMode::Values,
-        Mode::Updates => StreamMode::Updates,
-        Mode::Messages => StreamMode::Messages,
-        Mode::Custom => StreamMode::Custom,
-        Mode::Tasks => StreamMode::Tasks,
-        Mode::Checkpoints => StreamMode::Checkpoints,
-        Mode::Debug => StreamMode::Debug,
-        Mode::Events => StreamMode::Events,
-    }
+    StreamMode::from_str_name(mode.row().grpc).unwrap_or_default()
 }
 
 /// A list of modes, as a message holds it.

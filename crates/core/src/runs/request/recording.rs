@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 #[serde(default)]
 pub struct Recording {
     /// The modes, as bits of [`Modes`]. 0 is `values`.
-    pub modes: u8,
+    pub modes: u32,
     /// Whether subgraphs are recorded too.
     pub subgraphs: bool,
     /// Which events are recorded.
@@ -36,12 +36,12 @@ impl Recording {
         // The first format was flat.
         let modes = run.request.get("recording").map_or_else(|| run.request.get("modes"), |all| all.get("modes"));
         let bits = modes.and_then(Value::as_u64);
-        modes_of(bits.and_then(|bits| u8::try_from(bits).ok()).unwrap_or_default())
+        modes_of(bits.and_then(|bits| u32::try_from(bits).ok()).unwrap_or_default())
     }
 }
 
 /// The modes that bits stand for; `values` where there are none.
-fn modes_of(bits: u8) -> Modes {
+fn modes_of(bits: u32) -> Modes {
     if bits == 0 { Mode::Values.into() } else { Modes::from_bits(bits) }
 }
 

@@ -56,7 +56,7 @@ struct Flat {
     tags: Vec<String>,
     configurable: Object,
     metadata: Object,
-    modes: u8,
+    modes: u32,
     subgraphs: bool,
     filter: FilterSpec,
     interrupt_before: Vec<String>,
