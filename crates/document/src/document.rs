@@ -211,7 +211,7 @@ impl Reader<'_> {
         }
         let known: Vec<&str> = graph.channels().iter().map(|c| &*c.name).collect();
         for (field, note) in std::mem::take(&mut self.strangers) {
-            let near = crate::nearest::or_known(&field, known.iter().copied());
+            let near = crate::suggest::or_known(&field, known.iter().copied());
             self.warnings.push(Problem { message: format!("the state has no channel `{field}`{near}"), ..note });
         }
     }

@@ -31,13 +31,14 @@ mod cost;
 mod document;
 mod error;
 mod expr;
-mod nearest;
 mod read;
 mod run;
 mod schema;
 mod set;
 mod tree;
 mod written;
+
+use runloom_suggest as suggest;
 
 pub use cost::SchemaCost;
 pub use document::Document;

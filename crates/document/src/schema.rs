@@ -4,7 +4,7 @@ use std::{collections::HashMap, fmt, sync::Arc};
 
 use runloom_engine::{ChannelSpec, Graph, Object, Reducer, Value, command::OVERWRITE, value};
 
-use crate::{Error, SchemaCost, nearest::or_known};
+use crate::{Error, SchemaCost, suggest::or_known};
 
 /// A compiled JSON Schema.
 pub(crate) struct Schema {

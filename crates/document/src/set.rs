@@ -15,7 +15,7 @@ use runloom_tools::{HttpClient, McpServers};
 use crate::{
     document::Document,
     error::{Error, Problem},
-    nearest::or_known,
+    suggest::or_known,
     tree::on_large_stack,
     written::Written,
 };

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use runloom_engine::{ChannelSpec, Graph, Reducer, Value, checkpoint::Checkpoint};
 
-use super::nearest::nearest;
 use crate::{Core, Error, Reason, Result};
+use runloom_suggest::nearest;
 
 impl Core {
     /// Refuses a checkpoint that a graph cannot go on from, and says what has changed: every node that is to run next

@@ -6,12 +6,9 @@ use runloom_engine::{
     overwrite,
 };
 
-use super::{
-    check::Fault,
-    nearest::{nearest, or_known, some},
-    served::Served,
-};
+use super::{check::Fault, served::Served};
 use crate::{Core, Error, Reason, Result, runs::CommandSpec};
+use runloom_suggest::{list, nearest, or_known};
 
 impl Core {
     /// Checks a run's input against its graph, and gives it with its numbers as the channels have them.
@@ -114,7 +111,7 @@ impl Served {
                     let known = self.graph.channels().iter().map(|channel| &*channel.name);
                     let what = match nearest(name, known.clone()) {
                         Some(near) => format!("there is no channel `{name}`; did you mean `{near}`?"),
-                        None => format!("there is no channel `{name}`; there are {}", some(known)),
+                        None => format!("there is no channel `{name}`; there are {}", list(known)),
                     };
                     faults.push((path, what));
                 }

@@ -6,7 +6,6 @@ mod compat;
 mod defaults;
 mod documents;
 mod input;
-mod nearest;
 mod registry;
 mod schemas;
 mod served;

@@ -7,10 +7,10 @@ use std::{
 
 use runloom_engine::Graph;
 use runloom_store::AssistantId;
+use runloom_suggest::{list, or_known};
 
 use super::{
     documents::Bundle,
-    nearest::{or_known, some},
     served::{GraphSource, Served, default_assistant_id},
 };
 use crate::{Error, Reason};
@@ -111,7 +111,7 @@ impl Table {
             (None, None) if known.is_empty() => format!("there is no graph `{name}`: the server has none yet"),
             (None, None) => format!("there is no graph `{name}`{}", or_known(name, known.iter().copied())),
         };
-        Error::new(Reason::GraphUnknown, message).with("graph", name).with("known", some(known))
+        Error::new(Reason::GraphUnknown, message).with("graph", name).with("known", list(known))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use regex::{Regex, RegexBuilder};
 
-use crate::nearest::or_known;
+use crate::suggest::or_known;
 
 /// A function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

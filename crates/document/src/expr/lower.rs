@@ -276,7 +276,7 @@ impl Names<'_> {
         if let Some(hint) = (self.hint)(name) {
             return format!("there is no name `{name}` here{hint}");
         }
-        let nearest = crate::nearest::nearest(name, known.iter().copied());
+        let nearest = crate::suggest::nearest(name, known.iter().copied());
         match nearest {
             Some(near) => format!("there is no name `{name}` here; did you mean `{near}`?"),
             None => format!("there is no name `{name}` here; there are {}", known.join(", ")),

@@ -10,8 +10,8 @@ use super::{
     policies::{is_end, is_start},
 };
 use crate::{
-    nearest::or_known,
     run::DocRoute,
+    suggest::or_known,
     tree::{At, Data, Tree},
 };
 

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use runloom_tools::mcp::McpTool;
 
 use super::{Reader, given::Scope};
-use crate::{nearest::or_known, run::McpWork, tree::Tree};
+use crate::{run::McpWork, suggest::or_known, tree::Tree};
 
 impl Reader<'_> {
     /// A tool of an MCP server, and what its server says of it. The tool's name is that in the document where left out.

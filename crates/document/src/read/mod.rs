@@ -20,7 +20,7 @@ use runloom_engine::Value;
 
 use crate::{
     error::Problem,
-    nearest::or_known,
+    suggest::or_known,
     tree::{At, Data, Key, Tree},
 };
 

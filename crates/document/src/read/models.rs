@@ -10,7 +10,7 @@ use runloom_models::{ChunkBy, ModelAccess, Response, Scripted, ToolCall};
 
 use super::Reader;
 use crate::{
-    nearest::or_known,
+    suggest::or_known,
     tree::{Data, Tree},
 };
 

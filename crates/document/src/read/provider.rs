@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use runloom_models::{ChatOptions, KeySource, ModelAccess, Provider, ProviderConfig, ProviderKind};
 
 use super::{Fields, Reader, models::MAX_DELAY_MS};
-use crate::{nearest::or_known, tree::Tree};
+use crate::{suggest::or_known, tree::Tree};
 
 /// The most a call may be tried again: whoever needs more retries the node.
 const MOST_RETRIES: u32 = 100;

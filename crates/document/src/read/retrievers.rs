@@ -16,9 +16,9 @@ use super::{
     given::{Scope, Sees},
 };
 use crate::{
-    nearest::or_known,
     run::Retrieve,
     set::Registry,
+    suggest::or_known,
     tree::{At, Data, Tree},
 };
 

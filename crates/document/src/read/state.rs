@@ -6,8 +6,8 @@ use runloom_engine::{ChannelSpec, Object, Reducer, Value};
 
 use super::Reader;
 use crate::{
-    nearest::or_known,
     schema::Schema,
+    suggest::or_known,
     tree::{At, Tree},
 };
 

@@ -10,8 +10,8 @@ use super::{
     policies::is_end,
 };
 use crate::{
-    nearest::or_known,
     run::{Chat, NO_DESTINATION, RunTools, Step, Write},
+    suggest::or_known,
     tree::{At, Data, Tree},
 };
 

@@ -10,8 +10,8 @@ use super::{
     steps::Bound,
 };
 use crate::{
-    nearest::or_known,
     run::{Mapping, Step, Within},
+    suggest::or_known,
     tree::{Data, Tree},
 };
 

@@ -47,7 +47,7 @@ pub(super) fn of_command(value: &Value, to: &[Arc<str>]) -> Result<Vec<Goto>, No
     match gotos.iter().map(target).find(|name| !to.is_empty() && !is_among(name, to)) {
         None => Ok(gotos),
         Some(name) => {
-            let near = crate::nearest::or_known(name, to.iter().map(|t| &**t));
+            let near = crate::suggest::or_known(name, to.iter().map(|t| &**t));
             Err(NodeError::msg(format!("`goto`: it leads to `{name}`, {NO_DESTINATION}{near}")).permanent())
         }
     }
@@ -92,7 +92,7 @@ impl Route for DocRoute {
         })?;
         let to = gotos(&value, false).map_err(fails)?;
         if let Some(name) = to.iter().map(target).find(|name| !is_among(name, &self.to)) {
-            let near = crate::nearest::or_known(name, self.to.iter().map(|t| &**t));
+            let near = crate::suggest::or_known(name, self.to.iter().map(|t| &**t));
             return Err(fails(format!("it leads to `{name}`, which is not in its `to`{near}")));
         }
         Ok(to)

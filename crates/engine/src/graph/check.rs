@@ -238,26 +238,7 @@ fn unreached(
         .collect()
 }
 
-/// `; did you mean …?`, where a known name is near.
+/// `; did you mean …?`, if a known name is near.
 pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a Arc<str>>) -> String {
-    known
-        .map(|k| (distance(name, k), k))
-        .filter(|(d, k)| *d <= 1 + k.len().min(name.len()) / 3)
-        .min()
-        .map_or_else(String::new, |(_, k)| format!("; did you mean `{k}`?"))
-}
-
-/// Levenshtein's distance.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, y) in b.iter().enumerate() {
-            let cost = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = cost.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
+    runloom_suggest::did_you_mean(name, known.map(|known| &**known))
 }

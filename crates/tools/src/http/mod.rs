@@ -5,6 +5,7 @@ mod secret;
 
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use reqwest::{
     Client, Method, Url,
     header::{self, HeaderMap, HeaderName, HeaderValue},
@@ -141,7 +142,13 @@ impl HttpClient {
     /// Calls, and follows redirects. Dropping the future closes the connection.
     ///
     /// Any status is an answer, not an error.
-    pub async fn call(&self, request: HttpRequest) -> Result<HttpAnswer, HttpError> {
+    ///
+    /// Boxed, so that what a call runs through is compiled in this crate and not in each that calls.
+    pub fn call(&self, request: HttpRequest) -> BoxFuture<'_, Result<HttpAnswer, HttpError>> {
+        Box::pin(self.call_now(request))
+    }
+
+    async fn call_now(&self, request: HttpRequest) -> Result<HttpAnswer, HttpError> {
         let mut url = self.egress.check(&request.url).map_err(|refused| match &refused {
             Refused::Private { .. } => failed("", refused.to_string(), false),
             Refused::Url(_) => failed(&host_of(&request.url), refused.to_string(), false),

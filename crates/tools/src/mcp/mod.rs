@@ -10,7 +10,7 @@ mod wire;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use futures_util::future::join_all;
+use futures_util::future::{BoxFuture, join_all};
 use rmcp::{
     RoleClient, ServiceError,
     model::{
@@ -104,7 +104,11 @@ impl std::fmt::Debug for McpServers {
 impl McpServers {
     /// Starts the servers, all at once, and lists their tools. One that does not start is told in the log, and to
     /// documents that use it.
-    pub async fn start(config: McpConfig) -> Self {
+    pub fn start(config: McpConfig) -> BoxFuture<'static, Self> {
+        Box::pin(Self::start_now(config))
+    }
+
+    async fn start_now(config: McpConfig) -> Self {
         let servers = config.servers.into_iter().map(|(name, config)| {
             let server = Server { name: name.clone(), config, state: Mutex::default(), listed: Default::default() };
             (name, server)
@@ -145,17 +149,27 @@ impl McpServers {
 
     /// Calls a tool. `progress` is told what the server says on the way: `{progress, total, message}`. Dropping the future
     /// cancels the call, and tells the server so.
-    pub async fn call(
+    ///
+    /// Boxed, so that what a call runs through is compiled in this crate and not in each that calls.
+    pub fn call<'a>(
+        &'a self,
+        call: McpCall<'a>,
+        progress: impl FnMut(Object) + Send + 'a,
+    ) -> BoxFuture<'a, Result<McpResult, McpError>> {
+        Box::pin(self.call_now(call, Box::new(progress)))
+    }
+
+    async fn call_now(
         &self,
         call: McpCall<'_>,
-        mut progress: impl FnMut(Object) + Send,
+        mut progress: Box<dyn FnMut(Object) + Send + '_>,
     ) -> Result<McpResult, McpError> {
         let Some(server) = self.servers.get(call.server) else {
             let message = "there is no server of that name; the operator's file (--mcp) says which there are";
             return Err(failed(call.server, message.to_owned(), false));
         };
         let connection = server.connection().await?;
-        let result = server.call(&connection, &call, &mut progress).await;
+        let result = server.call(&connection, &call, &mut *progress).await;
         let mut state = server.state.lock().await;
         match &result {
             Ok(_) => state.failures = 0,
@@ -168,7 +182,11 @@ impl McpServers {
     }
 
     /// Ends the servers, and waits for it.
-    pub async fn close(&self) {
+    pub fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.close_now())
+    }
+
+    async fn close_now(&self) {
         join_all(self.servers.values().map(|server| async {
             let connection = server.state.lock().await.connection.take();
             if let Some(connection) = connection {
@@ -239,7 +257,7 @@ impl Server {
         &self,
         connection: &Connection,
         call: &McpCall<'_>,
-        progress: &mut (impl FnMut(Object) + Send),
+        progress: &mut (dyn FnMut(Object) + Send),
     ) -> Result<McpResult, (McpError, bool)> {
         let mut params = CallToolRequestParams::new(call.tool.to_owned());
         params.arguments = match call.args.to_json() {
