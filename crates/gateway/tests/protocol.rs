@@ -281,11 +281,10 @@ async fn play(recording: &Json) -> Result<bool, String> {
             got.truncate(want.len());
         }
         let (want, got) = (Json::Array(want), Json::Array(got));
-        let exact = Matcher::default().matches(&want, &got, "", "");
-        if exact.is_err() {
+        if let Err(difference) = Matcher::default().matches(&want, &got, "", "") {
             is_ordered = false;
             if settle(&matcher, &want, &got).is_err() {
-                problems.push(format!("stream {at}: {}{}", exact.unwrap_err(), shown(&want, &got)));
+                problems.push(format!("stream {at}: {difference}{}", shown(&want, &got)));
             }
         }
         stream.task.abort();
