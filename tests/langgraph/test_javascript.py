@@ -22,6 +22,10 @@ def test_langgraphs_client_in_node(url, tmp_path):
     node(tmp_path, "programs.mjs", url)
 
 
+def test_the_newer_protocol_in_node(url, tmp_path):
+    node(tmp_path, "threads.mjs", url)
+
+
 def test_pages_in_a_browser(url, tmp_path):
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if not browser and not os.environ.get("CI"):

@@ -105,3 +105,27 @@ def test_a_background_run_is_joined(url):
     chunks = list(client.runs.join_stream(thread, run["run_id"], stream_mode=["updates"], last_event_id="-1"))
     assert [list(chunk.data) for chunk in chunks if chunk.event == "updates"] == [["agent"], ["tools"], ["agent"]]
     assert client.runs.get(thread, run["run_id"])["status"] == "success"
+
+
+def test_the_newer_protocol(url):
+    async def program():
+        client = get_client(url=url)
+        async with client.threads.stream(assistant_id="agent") as thread:
+            await thread.run.start(input=ASKED)
+
+            async def read(message):
+                return await message.text
+
+            # The iteration feeds the messages, so each is read beside it.
+            texts = [asyncio.create_task(read(message)) async for message in thread.messages]
+            assert [await text for text in texts][-1] == REPLY
+            assert (await thread.output)["messages"][-1]["content"] == REPLY
+        async with client.threads.stream(assistant_id="approval") as thread:
+            await thread.run.start(input={"topic": "tea"})
+            while not thread.interrupts:
+                await asyncio.sleep(0.01)
+            assert thread.interrupts[0]["value"]["question"] == "Publish this?"
+            await thread.run.respond({"approved": True})
+            assert (await thread.output)["status"] == "published"
+
+    asyncio.run(asyncio.wait_for(program(), 60))
