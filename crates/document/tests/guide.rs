@@ -24,7 +24,7 @@ fn the_first_document_loads_and_its_slip_is_told_as_shown() {
 #[test]
 fn its_limits_are_the_limits() {
     assert_eq!(MAX_BYTES, 1 << 20);
-    assert!(guide().contains("A document may have 1 MiB, 20,000 values and 64 levels."));
+    assert!(guide().contains("A document can have 1 MiB, 20,000 values and 64 levels."));
     let document = |nodes: usize, depth: usize| {
         let many = "x,".repeat(nodes);
         let deep = "[".repeat(depth) + &"]".repeat(depth);
