@@ -122,7 +122,7 @@ def test_a_server_that_does_not_start_is_a_fault_of_the_documents_that_use_it(tm
     assert "there is no MCP server `moody` in the operator's file (--mcp); did you mean `mody`?" in checked.stdout
     config.write_text("{")
     refused = run("serve", "--mcp", config)
-    assert refused.returncode == 2 and "cannot be used: EOF" in refused.stderr, refused
+    assert refused.returncode == 2 and "invalid --mcp" in refused.stderr and "EOF" in refused.stderr, refused
 
 
 AGENT = """

@@ -36,6 +36,7 @@ pub(crate) struct Place {
 impl Limits {
     pub fn new(api: &'static str, options: &Options) -> Self {
         let total = Arc::new(Semaphore::new(options.max_connections.min(Semaphore::MAX_PERMITS)));
+        register_metrics(api);
         Self(Arc::new(Shared {
             api,
             total,
@@ -93,6 +94,16 @@ impl Drop for Place {
         }
         let open = shared.open.fetch_sub(1, Ordering::Relaxed) - 1;
         metrics::gauge!("runloom_connections_open", "api" => shared.api).set(open as f64);
+    }
+}
+
+/// Starts the metrics of an API at zero: a rate over a counter misses the first event of one that appears with it.
+fn register_metrics(api: &'static str) {
+    metrics::gauge!("runloom_connections_open", "api" => api).set(0.0);
+    metrics::counter!("runloom_connections_refused_total", "api" => api, "reason" => "peer_limit").increment(0);
+    metrics::counter!("runloom_connections_delayed_total", "api" => api).increment(0);
+    for phase in ["handshake", "body"] {
+        metrics::counter!("runloom_connections_timed_out_total", "api" => api, "phase" => phase).increment(0);
     }
 }
 
