@@ -53,9 +53,10 @@ impl ErrorReason {
             | R::AssistantNotFound
             | R::AssistantVersionNotFound
             | R::CheckpointNotFound
-            | R::CronNotFound => Code::NotFound,
+            | R::CronNotFound
+            | R::WorkerNotFound => Code::NotFound,
             R::RequestIdReused | R::GraphNameTaken | R::ThreadExists | R::AssistantExists => Code::AlreadyExists,
-            R::ThreadBusy | R::CheckpointChanged => Code::Aborted,
+            R::ThreadBusy | R::CheckpointChanged | R::WorkerLost => Code::Aborted,
             R::GraphIncompatible
             | R::QuestionAmbiguous
             | R::QuestionUnknown
