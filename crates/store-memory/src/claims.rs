@@ -105,9 +105,10 @@ impl Claims for MemoryStore {
             let is_live = before.server.is_some_and(|server| tables.claims.is_live(server, now));
             let running = |run: &Run| run.status == RunStatus::Running && run.id != seen.run;
             let other = tables.open_run(&tenant, thread, running).map(|run| run.id);
+            let events = tables.thread_mut(&tenant, thread)?.thread.events;
             let row = tables.run_mut(seen.run)?;
             let mut run = row.run.clone();
-            run.begin(seen, server, is_live, now)?;
+            run.begin(seen, server, is_live, events, now)?;
             if let Some(other) = other {
                 return Err(Error::Busy { thread, run: other });
             }
@@ -138,7 +139,7 @@ impl Claims for MemoryStore {
         self.write(|tables| {
             let row = tables.run_mut(attempt.run)?;
             let records = std::mem::take(&mut end.records);
-            let delivery = end.delivery.take();
+            let (delivery, events) = (end.delivery.take(), end.events);
             let last = records.last().map_or(row.log.last(), |record| record.seq);
             let mut run = row.run.clone();
             let update = run.finish(attempt, end, last, now)?;
@@ -149,7 +150,9 @@ impl Claims for MemoryStore {
             if update != ThreadUpdate::default() {
                 tables.update_thread_of(&run, update, now)?;
             }
-            tables.thread_mut(&run.tenant, run.thread)?.open.remove(&ordinal);
+            let thread = tables.thread_mut(&run.tenant, run.thread)?;
+            thread.open.remove(&ordinal);
+            thread.thread.ended(run.events_before, events);
             tables.hints.extend([Topic::Run(run.id), Topic::Thread(run.thread), Topic::Pending]);
             if let Some(new) = delivery {
                 tables.deliveries.insert(run.id, Delivery::new(run.tenant.clone(), run.id, new, now));

@@ -39,8 +39,8 @@ fn begin(tx: &Tx<'_>, seen: Attempt, server: ServerId, config: Object, reserve: 
     check_live(tx, server, now)?;
     let (n, mut run) = get_any(tx, seen.run)?;
     let held = run.server.map_or(Ok(false), |server| is_live(tx, server, now))?;
-    run.begin(seen, server, held, now)?;
     let (place, mut thread) = threads::get(tx, &run.tenant, run.thread)?;
+    run.begin(seen, server, held, thread.events, now)?;
     if let Some(other) = running(tx, place)?.filter(|other| *other != run.id) {
         return Err(Error::Busy { thread: run.thread, run: other });
     }
@@ -65,7 +65,7 @@ fn release(tx: &Tx<'_>, attempt: Attempt, usage: Option<Value>, now: SystemTime)
 fn finish(tx: &Tx<'_>, attempt: Attempt, mut end: RunEnd, now: SystemTime) -> Result<Run> {
     let (n, mut run) = get_any(tx, attempt.run)?;
     let records = std::mem::take(&mut end.records);
-    let delivery = end.delivery.take();
+    let (delivery, events) = (end.delivery.take(), end.events);
     let before = log::last(tx, n)?;
     let last = records.last().map_or(before, |record| record.seq);
     let update = run.finish(attempt, end, last, now)?;
@@ -77,8 +77,13 @@ fn finish(tx: &Tx<'_>, attempt: Attempt, mut end: RunEnd, now: SystemTime) -> Re
         crons::deliver(tx, &Delivery::new(run.tenant.clone(), run.id, new, now))?;
         tx.hint([Topic::Deliveries]);
     }
-    if update != ThreadUpdate::default() {
-        threads::update(tx, &run.tenant, run.thread, update, now)?;
+    if update != ThreadUpdate::default() || run.events_before.is_some() {
+        let (place, mut thread) = threads::get(tx, &run.tenant, run.thread)?;
+        thread.ended(run.events_before, events);
+        if update != ThreadUpdate::default() {
+            thread.apply(update, now);
+        }
+        threads::write(tx, place, &thread)?;
     }
     Ok(run)
 }

@@ -18,7 +18,7 @@ use runloom_store::{
 
 /// Of a run joined with its thread: `r` and `t`.
 pub(crate) const COLUMNS: &str = "r.n, r.id, t.id, r.tenant, r.server, r.assistant, r.graph, r.revision, r.status, r.attempt, r.multitask, \
-    r.created, r.updated, r.started, r.ended, r.start_at, r.expires, r.stateless, r.last_seq, r.given_back, r.cancel, \
+    r.created, r.updated, r.started, r.ended, r.start_at, r.expires, r.stateless, r.last_seq, r.events_before, r.given_back, r.cancel, \
     r.cancel_cause, r.cancel_by, r.cancel_at, r.request_id, r.request_hash, r.usage, r.error, r.request FROM runs r JOIN threads t ON t.n = r.thread";
 
 const ACTIONS: [CancelAction; 2] = [CancelAction::Interrupt, CancelAction::Rollback];
@@ -64,6 +64,7 @@ pub(crate) fn run(row: &mut Columns<'_>) -> Result<(i64, Run)> {
         expires_at: row.maybe_time()?,
         stateless: row.get()?,
         last_seq: row.get::<i64>()?.unsigned_abs(),
+        events_before: row.get::<Option<i64>>()?.map(i64::unsigned_abs),
         given_back: row.get()?,
         cancel: None,
         request_key: None,
@@ -162,7 +163,7 @@ pub(crate) fn write(tx: &Tx<'_>, n: i64, run: &Run) -> Result<()> {
     tx.run(
         "UPDATE runs SET attempt = ?2, status = ?3, updated = ?4, started = ?5, ended = ?6, expires = ?7, \
          last_seq = ?8, cancel = ?9, cancel_by = ?10, cancel_at = ?11, usage = ?12, error = ?13, \
-         logged = ?14, cancel_cause = ?15, given_back = ?16, server = ?17 WHERE n = ?1",
+         logged = ?14, cancel_cause = ?15, given_back = ?16, server = ?17, events_before = ?18 WHERE n = ?1",
         params![
             n,
             run.attempt,
@@ -180,7 +181,8 @@ pub(crate) fn write(tx: &Tx<'_>, n: i64, run: &Run) -> Result<()> {
             run.status.is_end() && run.last_seq > 0,
             cancel.map_or(0, |cancel| cause(&cancel.by)),
             run.given_back,
-            run.server.map(|server| server.0.into_bytes())
+            run.server.map(|server| server.0.into_bytes()),
+            run.events_before.map(|events| events as i64)
         ],
     )?;
     Ok(())

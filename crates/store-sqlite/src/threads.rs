@@ -20,7 +20,7 @@ use runloom_store::{
 };
 
 const COLUMNS: &str = "n, tenant, id, created, updated, state_updated, status, stateless, graph, assistant, metadata, \
-    config, error, interrupts, expires, keep_latest";
+    config, error, interrupts, expires, keep_latest, events";
 
 /// In `state_updated`.
 const NEVER: i64 = i64::MIN;
@@ -50,6 +50,7 @@ fn thread(row: &mut Columns<'_>) -> Result<(i64, Thread)> {
             error: row.json()?,
             interrupts: row.json()?,
             expiry: expiry(row)?,
+            events: row.get::<Option<i64>>()?.map(i64::unsigned_abs),
         },
     ))
 }
@@ -91,7 +92,8 @@ pub(crate) fn write(tx: &Tx<'_>, n: i64, thread: &Thread) -> Result<()> {
     tx.hint([Topic::Thread(thread.id)]);
     tx.hint(thread.expiry.map(|_| Topic::Schedules));
     let sql = "UPDATE threads SET created = ?2, updated = ?3, state_updated = ?4, status = ?5, graph = ?6, \
-        assistant = ?7, metadata = ?8, config = ?9, error = ?10, interrupts = ?11, expires = ?12, keep_latest = ?13 WHERE n = ?1";
+        assistant = ?7, metadata = ?8, config = ?9, error = ?10, interrupts = ?11, expires = ?12, keep_latest = ?13, \
+        events = ?14 WHERE n = ?1";
     tx.run(
         sql,
         params![
@@ -107,7 +109,8 @@ pub(crate) fn write(tx: &Tx<'_>, n: i64, thread: &Thread) -> Result<()> {
             value_text(thread.error.as_ref())?,
             value_text(thread.interrupts.as_ref())?,
             thread.expiry.map(|expiry| nanos(expiry.at)),
-            thread.expiry.map(|expiry| expiry.keep_latest)
+            thread.expiry.map(|expiry| expiry.keep_latest),
+            thread.events.map(|events| events as i64)
         ],
     )?;
     Ok(())

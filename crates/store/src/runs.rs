@@ -56,6 +56,8 @@ pub struct Run {
     pub usage: Option<Value>,
     /// The last number of its log, once it has ended; 0 before.
     pub last_seq: u64,
+    /// How many events its thread had when it began. None until then, and on a thread that does not count them.
+    pub events_before: Option<u64>,
     /// That somebody has asked for its end, and who.
     pub cancel: Option<CancelRequest>,
     /// True where its thread is its own and goes with it.
@@ -219,6 +221,8 @@ pub struct RunEnd {
     pub expires_at: Option<SystemTime>,
     /// The last records of its log.
     pub records: Vec<LogRecord>,
+    /// How many events of its thread the run's log gives. Ignored for a run that has not begun.
+    pub events: u64,
     /// What changes of its thread. A thread left busy by this becomes idle.
     pub thread: ThreadUpdate,
     /// What is to be posted now that it has ended.

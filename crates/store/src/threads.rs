@@ -43,6 +43,9 @@ pub struct Thread {
     pub stateless: bool,
     /// When it goes, where it was made for a time.
     pub expiry: Option<Expiry>,
+    /// How many events its ended runs had, whatever became of the runs since. None for a thread with runs that began before
+    /// events were counted: its readers count on the logs.
+    pub events: Option<u64>,
 }
 
 /// When a thread goes, and how.
@@ -235,16 +238,23 @@ impl Thread {
             interrupts: None,
             stateless: new.stateless,
             expiry: new.expiry,
+            events: Some(0),
         }
     }
 
     /// A copy under another id: without runs, and idle where this one is busy.
     pub fn copied(&self, id: ThreadId, now: SystemTime) -> Self {
         let mut copy = Self { id, created_at: now, updated_at: now, stateless: false, expiry: None, ..self.clone() };
+        copy.events = Some(0);
         if copy.status == ThreadStatus::Busy {
             copy.status = ThreadStatus::Idle;
         }
         copy
+    }
+
+    /// A run of it, which began after `before` events, has ended with `events`.
+    pub fn ended(&mut self, before: Option<u64>, events: u64) {
+        self.events = before.map(|before| before.saturating_add(events)).or(self.events);
     }
 
     /// A run of it has begun.

@@ -66,6 +66,7 @@ impl Run {
             error: None,
             usage: None,
             last_seq: 0,
+            events_before: None,
             cancel: None,
             stateless: new.stateless,
             expires_at: None,
@@ -101,8 +102,16 @@ impl Run {
 
     /// Begins the attempt after the one seen.
     ///
-    /// `is_live` says whether the server that drives it now has a lease that lasts.
-    pub fn begin(&mut self, seen: Attempt, server: ServerId, is_live: bool, now: SystemTime) -> Result<()> {
+    /// `is_live` says whether the server that drives it now has a lease that lasts; `events` is how many events its thread
+    /// has so far.
+    pub fn begin(
+        &mut self,
+        seen: Attempt,
+        server: ServerId,
+        is_live: bool,
+        events: Option<u64>,
+        now: SystemTime,
+    ) -> Result<()> {
         self.fence().current(seen)?;
         if self.status == RunStatus::Running && is_live && self.server != Some(server) {
             return Err(Error::RunState {
@@ -121,7 +130,10 @@ impl Run {
         self.attempt += 1;
         self.server = Some(server);
         self.status = RunStatus::Running;
-        self.started_at.get_or_insert(now);
+        if self.started_at.is_none() {
+            self.started_at = Some(now);
+            self.events_before = events;
+        }
         self.updated_at = now;
         Ok(())
     }

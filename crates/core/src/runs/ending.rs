@@ -38,7 +38,7 @@ impl Core {
         let origin = Origin { base: state, ..Origin::default() };
         let (record, records) = log.last(origin, end.into()).await?;
         let expires_at = run.stateless.then(|| self.inner.clock.now() + self.inner.options.stateless_ttl);
-        let kept = RunEnd { status, error, usage, expires_at, records, thread, delivery };
+        let kept = RunEnd { status, error, usage, expires_at, records, thread, delivery, events: 0 };
         let ended = self.inner.store.finish_run(attempt, kept).await?;
         observe::ended(run, &outcome, self.inner.clock.now());
         // Who sees the end finds the thread as it was, and writes to it without being written over.

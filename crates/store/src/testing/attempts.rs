@@ -112,6 +112,7 @@ pub async fn an_end_is_kept_whole_or_not_at_all(f: Fixture) {
         error: Some(value!({"kind": "E"})),
         usage: Some(value!({"input_tokens": 3})),
         expires_at: Some(f.clock.now() + Duration::from_secs(1)),
+        events: 0,
         records: vec![record(2, "b"), record(3, "end")],
         thread: ThreadUpdate {
             status: Some(ThreadStatus::Interrupted),

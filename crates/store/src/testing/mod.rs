@@ -104,6 +104,7 @@ macro_rules! __store_suite {
             runs_are_listed_by_filter_and_page
             a_sweep_takes_what_has_expired
             a_run_is_deleted_with_its_log
+            the_events_of_a_thread_are_counted_whatever_becomes_of_its_runs
         }
         attempts {
             of_two_that_begin_the_same_attempt_one_does

@@ -322,3 +322,30 @@ pub async fn a_run_is_deleted_with_its_log(f: Fixture) {
     let next = f.run(thread).await;
     assert_eq!(f.begin(next.current()).await.first_seq, 1);
 }
+
+pub async fn the_events_of_a_thread_are_counted_whatever_becomes_of_its_runs(f: Fixture) {
+    let thread = f.thread().await;
+    let count = async || f.store.get_thread(&TenantId::default(), thread).await.unwrap().events;
+    let end = |status, events| RunEnd { status, events, ..RunEnd::default() };
+    assert_eq!(count().await, Some(0));
+    let first = f.running(thread).await;
+    assert_eq!((first.run.events_before, count().await), (Some(0), Some(0)));
+    let ended = f.store.finish_run(first.attempt, end(RunStatus::Succeeded, 7)).await.unwrap();
+    assert_eq!((ended.events_before, count().await), (Some(0), Some(7)));
+    f.store.delete_run(&TenantId::default(), first.run.id).await.unwrap();
+    let pending = f.run(thread).await;
+    assert_eq!(pending.events_before, None);
+    f.store.finish_run(pending.current(), end(RunStatus::Cancelled, 5)).await.unwrap();
+    assert_eq!(count().await, Some(7), "a run that has not begun has none");
+    let second = f.running(thread).await;
+    assert_eq!(second.run.events_before, Some(7));
+    f.store.release_run(second.attempt, None).await.unwrap();
+    let again = f.begin(f.store.get_run(&TenantId::default(), second.run.id).await.unwrap().current()).await;
+    assert_eq!(again.run.events_before, Some(7), "later attempts do not change it");
+    f.store.finish_run(again.attempt, end(RunStatus::Failed, 3)).await.unwrap();
+    assert_eq!(count().await, Some(10));
+    let stored = f.store.get_run(&TenantId::default(), second.run.id).await.unwrap();
+    assert_eq!(stored.events_before, Some(7));
+    let copy = f.store.copy_thread(&TenantId::default(), thread, None).await.unwrap();
+    assert_eq!(copy.events, Some(0), "a copy has no runs");
+}
