@@ -20,12 +20,13 @@ pub use command::{Answer, Command, END, Goto, Output, START, Update, overwrite};
 pub use config::{Breakpoints, DEFAULT_RECURSION_LIMIT, Input, Limits, RunConfig};
 pub use error::{CheckpointError, Error, MAX_FAILURE_BYTES, NodeError, NodeFailure};
 pub use graph::{
-    CachePolicy, FromState, Graph, GraphBuilder, Node, NodeSpec, RetryPolicy, Route, Runtime, State, StateGraph,
-    StateView, node,
+    CachePolicy, FromState, Graph, GraphBuilder, Node, NodeSpec, RefreshOn, RetryPolicy, Route, Runtime, State,
+    StateGraph, StateView, node,
 };
 pub use ids::{CheckpointId, Clock, RunId, SystemClock, TaskId, ThreadId};
 pub use run::{
-    ChunkSource, Context, Finished, MapInput, MapOutput, RunStream, StateUpdate, SubgraphNode, is_question_id, subgraph,
+    ChunkSource, Context, Finished, HandledError, MapInput, MapOutput, RunStream, StateUpdate, SubgraphNode,
+    is_question_id, subgraph,
 };
 pub use runloom_engine_macros::State;
 pub use value::{List, Object, Value, from_value, to_value};

@@ -61,7 +61,7 @@ fn task_ns(ns: &str, task: Option<&TaskRef>) -> String {
 
 impl Place {
     fn of(meta: &TaskMeta, ns: &str, task: Option<&TaskRef>) -> Self {
-        let push = meta.path.as_list().filter(|p| p.len() == 3).and_then(|p| p.get(1)?.as_u64()).map(|i| i as usize);
+        let push = meta.path.as_list().filter(|p| p.len() >= 3).and_then(|p| p.get(1)?.as_u64()).map(|i| i as usize);
         let is_own = *meta.checkpoint_ns == *task_ns(ns, task);
         Self { ns: (!is_own).then(|| meta.checkpoint_ns.clone()), push, step: (!is_own).then_some(meta.step) }
     }

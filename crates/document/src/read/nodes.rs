@@ -7,11 +7,11 @@ use runloom_engine::NodeSpec;
 use super::{
     Fields, Reader,
     given::Scope,
-    policies::{POLICIES, is_end, is_start},
+    policies::{HANDLER_POLICIES, NODE_POLICIES, is_end, is_start},
     steps::ACTIONS,
 };
 use crate::{
-    run::DocNode,
+    run::{DocNode, ERROR},
     tree::{At, Data, Tree},
 };
 
@@ -43,9 +43,32 @@ impl Reader<'_> {
     }
 
     fn node(&mut self, tree: &Tree, scope: &Scope<'_>) -> NodeSpec {
-        let known: Vec<&str> = ACTIONS.iter().copied().chain(["steps"]).chain(POLICIES).collect();
+        let policies = HANDLER_POLICIES.into_iter().chain(NODE_POLICIES);
+        let known: Vec<&str> = ACTIONS.iter().copied().chain(["steps"]).chain(policies).collect();
         let fields = self.fields(tree, &known);
-        let mut bound = Vec::new();
+        let spec = self.node_work("a node", tree, &fields, scope, Vec::new());
+        match fields.get("on_error") {
+            Some(handler) => spec.error_handler(self.within("on_error", |r| r.error_handler(handler, scope))),
+            None => spec,
+        }
+    }
+
+    /// What runs when a node has failed: as a node, and its expressions see the `error`.
+    fn error_handler(&mut self, tree: &Tree, scope: &Scope<'_>) -> NodeSpec {
+        let known: Vec<&str> = ACTIONS.iter().copied().chain(["steps"]).chain(HANDLER_POLICIES).collect();
+        let fields = self.fields(tree, &known);
+        self.node_work("an error handler", tree, &fields, scope, vec![ERROR.into()])
+    }
+
+    /// The action or the steps, and the policies. `bound` are names that expressions see.
+    fn node_work(
+        &mut self,
+        what: &str,
+        tree: &Tree,
+        fields: &Fields<'_>,
+        scope: &Scope<'_>,
+        mut bound: Vec<Arc<str>>,
+    ) -> NodeSpec {
         // Faults in them are noted with the policies.
         let to: Vec<Arc<str>> = match fields.get("destinations").map(|t| (t, &t.data)) {
             Some((_, Data::List(items))) => items.iter().filter_map(|i| i.as_text().cloned()).collect(),
@@ -53,9 +76,9 @@ impl Reader<'_> {
             None => Vec::new(),
         };
         let mut steps = Vec::new();
-        match (self.one_action(&fields, tree, "a node"), fields.get("steps")) {
+        match (self.one_action(fields, tree, what), fields.get("steps")) {
             (Some((name, _)), Some(steps)) => {
-                self.fault(steps.at, format!("a node is either one action or `steps`; move `{name}` into the steps"));
+                self.fault(steps.at, format!("{what} is either one action or `steps`; move `{name}` into the steps"));
             }
             (Some((name, action)), None) => steps.extend(self.action(name, action, scope, &mut bound, &to)),
             (None, Some(tree)) => match &tree.data {
@@ -72,13 +95,15 @@ impl Reader<'_> {
                 _ => self.fault(tree.at, format!("expected a list of actions, found {}", tree.kind())),
             },
             (None, None) => {
-                let message = format!("a node needs an action, one of {}, or `steps`", ACTIONS.join(", "));
-                if !fields.names().any(|n| !known.contains(&n)) {
+                let message = format!("{what} needs an action, one of {}, or `steps`", ACTIONS.join(", "));
+                // An unknown key may be a misspelt action, and is noted already.
+                let is_policy = |n: &str| HANDLER_POLICIES.contains(&n) || NODE_POLICIES.contains(&n);
+                if fields.names().all(|n| is_policy(n) || n == "steps") {
                     self.fault(tree.at, message);
                 }
             }
         }
-        self.policies(NodeSpec::new(DocNode::new(steps)), &fields, scope)
+        self.policies(NodeSpec::new(DocNode::new(steps)), fields, scope)
     }
 
     /// The one action among fields.

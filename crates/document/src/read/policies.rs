@@ -2,13 +2,17 @@
 
 use std::{sync::Arc, time::Duration};
 
-use runloom_engine::{CachePolicy, NodeSpec, RetryPolicy, Value};
+use runloom_engine::{CachePolicy, NodeSpec, RefreshOn, RetryPolicy, Value};
 
 use super::{Fields, Reader, given::Scope, models::MAX_DELAY_MS};
-use crate::tree::Tree;
+use crate::{suggest::or_known, tree::Tree};
 
-/// The keys of policies.
-pub(crate) const POLICIES: [&str; 7] = ["retry", "timeout_ms", "cache", "defer", "tags", "metadata", "destinations"];
+/// The keys of policies that an error handler can have too.
+pub(crate) const HANDLER_POLICIES: [&str; 7] =
+    ["retry", "timeout_ms", "idle_timeout_ms", "refresh_on", "tags", "metadata", "destinations"];
+
+/// The keys of policies that only a node can have.
+pub(crate) const NODE_POLICIES: [&str; 3] = ["cache", "defer", "on_error"];
 
 impl Reader<'_> {
     /// Gives a node its policies.
@@ -18,6 +22,15 @@ impl Reader<'_> {
         }
         if let Some(ms) = self.field(fields, "timeout_ms", |r, t| r.integer(t, 1)) {
             spec.timeout = Some(Duration::from_millis(ms));
+        }
+        if let Some(ms) = self.field(fields, "idle_timeout_ms", |r, t| r.integer(t, 1)) {
+            spec.idle_timeout = Some(Duration::from_millis(ms));
+        }
+        if let Some(refresh) = self.field(fields, "refresh_on", |r, t| r.refresh_on(t)) {
+            spec.refresh_on = refresh;
+            if spec.idle_timeout.is_none() {
+                self.fault(fields.place("refresh_on"), "`refresh_on` needs an `idle_timeout_ms`");
+            }
         }
         if let Some(cache) = fields.get("cache") {
             spec.cache = self.within("cache", |r| r.cache(cache));
@@ -48,6 +61,18 @@ impl Reader<'_> {
             spec.destinations = Some(to);
         }
         spec
+    }
+
+    fn refresh_on(&mut self, tree: &Tree) -> Option<RefreshOn> {
+        match &**self.text(tree)? {
+            "auto" => Some(RefreshOn::Auto),
+            "heartbeat" => Some(RefreshOn::Heartbeat),
+            other => {
+                let near = or_known(other, ["auto", "heartbeat"]);
+                self.fault(tree.at, format!("there is no `refresh_on: {other}`{near}"));
+                None
+            }
+        }
     }
 
     fn retry(&mut self, tree: &Tree) -> RetryPolicy {

@@ -10,13 +10,13 @@ use super::{
     policies::is_end,
 };
 use crate::{
-    run::{Chat, NO_DESTINATION, RunTools, Step, Write},
+    run::{Chat, ERROR, NO_DESTINATION, RunTools, Step, Write},
     suggest::or_known,
     tree::{At, Data, Tree},
 };
 
 /// The actions that a node or a step may be.
-pub(crate) const ACTIONS: [&str; 13] = [
+pub(crate) const ACTIONS: [&str; 14] = [
     "update",
     "emit",
     "event",
@@ -29,6 +29,7 @@ pub(crate) const ACTIONS: [&str; 13] = [
     "remote",
     "http",
     "sleep_ms",
+    "heartbeat",
     "fail",
 ];
 
@@ -58,6 +59,13 @@ impl Reader<'_> {
             "subgraph" => r.subgraph(tree, scope, bound),
             "sleep_ms" => Some(Step::Sleep(r.given(tree, scope, Sees::step(bound)))),
             "fail" => Some(Step::Fail(r.given(tree, scope, Sees::step(bound)))),
+            "heartbeat" => match r.bool(tree)? {
+                true => Some(Step::Heartbeat),
+                false => {
+                    r.fault(tree.at, "`heartbeat` is `true`, or is left out");
+                    None
+                }
+            },
             "retrieve" => {
                 let retrieve = r.retrieve(tree, scope, Sees::step(bound));
                 let bind = r.bind(tree.get("as"), "documents", bound);
@@ -113,7 +121,9 @@ impl Reader<'_> {
             name = text.clone();
             if !is_identifier(text) {
                 self.fault(tree.at, format!("`{text}` cannot be a name in expressions: letters, digits and `_`"));
-            } else if RESERVED.contains(&&**text) {
+            } else if RESERVED.contains(&&**text)
+                || bound.first().is_some_and(|first| **first == *ERROR && first == text)
+            {
                 self.fault(tree.at, format!("`{text}` is a name that expressions have already"));
                 return name;
             }

@@ -12,7 +12,8 @@ use std::{sync::Arc, time::Duration};
 use futures_util::future::BoxFuture;
 pub(crate) use goto::{DocRoute, NO_DESTINATION};
 use runloom_engine::{
-    Command, Context, Graph, Node, NodeError, Output, StateView, SubgraphNode, Update, Value, command::overwrite,
+    Command, Context, Graph, HandledError, Node, NodeError, Output, StateView, SubgraphNode, Update, Value,
+    command::overwrite, value,
 };
 
 pub(crate) use self::{
@@ -60,6 +61,7 @@ pub(crate) enum Step {
     },
     Subgraph(Within),
     Sleep(Given),
+    Heartbeat,
     Fail(Given),
 }
 
@@ -94,7 +96,8 @@ impl Node for DocNode {
     fn call(&self, state: StateView, cx: Context) -> BoxFuture<'static, Result<Output, NodeError>> {
         let steps = self.steps.clone();
         Box::pin(async move {
-            let mut run = Run { state, cx, bound: Vec::new(), update: None, commands: Vec::new() };
+            let bound = cx.error().map(|error| (ERROR.into(), error_value(error))).into_iter().collect();
+            let mut run = Run { state, cx, bound, update: None, commands: Vec::new() };
             for step in steps.iter() {
                 run.step(step).await?;
             }
@@ -203,6 +206,7 @@ impl Run {
             }
             Step::Subgraph(within) => self.subgraph(within).await?,
             Step::Sleep(ms) => sleep(&self.eval(ms)?).await?,
+            Step::Heartbeat => self.cx.heartbeat(),
             Step::Fail(message) => fail(&self.eval(message)?)?,
         }
         Ok(())
@@ -246,6 +250,17 @@ impl Run {
             ),
         }
     }
+}
+
+/// The name by which the expressions of an error handler see the error.
+pub(crate) const ERROR: &str = "error";
+
+fn error_value(error: &HandledError) -> Value {
+    value!({
+        "node": &*error.node,
+        "type": &*error.failure.kind,
+        "message": &*error.failure.message,
+    })
 }
 
 /// What writes come to.

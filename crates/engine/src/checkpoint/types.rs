@@ -273,6 +273,8 @@ pub enum Outcome {
     Done(Vec<Write>),
     /// It failed.
     Failed(NodeFailure),
+    /// It failed, and its error handler runs in its place.
+    Handled(NodeFailure),
 }
 
 /// Something a task wrote.

@@ -13,7 +13,8 @@ use super::{
 use crate::{END, Error, START, channel::ChannelSpec, config::Breakpoints};
 
 /// Checks a graph and numbers its names.
-pub(super) fn compile(b: GraphBuilder) -> Result<Graph, Error> {
+pub(super) fn compile(mut b: GraphBuilder) -> Result<Graph, Error> {
+    add_handlers(&mut b);
     let mut problems = b.problems;
     let channel_ids: HashMap<_, _, foldhash::fast::RandomState> =
         b.channels.iter().enumerate().map(|(i, c)| (c.name.clone(), i)).collect();
@@ -50,6 +51,8 @@ pub(super) fn compile(b: GraphBuilder) -> Result<Graph, Error> {
         if id.is_none() {
             let near = nearest(to, node_ids.keys());
             dangling.push(format!("an edge from `{from}` leads to `{to}`, which is no node{near}"));
+        } else if to.starts_with(HANDLER_PREFIX) {
+            dangling.push(format!("an edge from `{from}` leads to `{to}`, which handles errors"));
         }
         id
     };
@@ -124,6 +127,8 @@ pub(super) fn compile(b: GraphBuilder) -> Result<Graph, Error> {
             triggers: triggers.into(),
             rank: b.order.iter().position(|n| *n == name).unwrap_or(id),
             keeps_state: (0..subgraphs.len()).map(|at| spec.node.keeps_state(at)).collect(),
+            handler: node_ids.get(&*format!("{HANDLER_PREFIX}{name}")).copied(),
+            handles: name.strip_prefix(HANDLER_PREFIX).and_then(|handled| node_ids.get(handled).copied()),
             name,
             spec,
         });
@@ -173,6 +178,34 @@ pub(super) fn compile(b: GraphBuilder) -> Result<Graph, Error> {
         }),
         runtime: Arc::default(),
     })
+}
+
+/// What the name of an error handler begins with; the name of the node follows whose errors it handles.
+const HANDLER_PREFIX: &str = "__error_handler__";
+
+/// Adds the error handlers of nodes as nodes.
+fn add_handlers(b: &mut GraphBuilder) {
+    let mut handlers = Vec::new();
+    for name in b.nodes.keys().filter(|name| name.starts_with(HANDLER_PREFIX)) {
+        b.problems.push(format!("node `{name}`: names with `{HANDLER_PREFIX}` are reserved for error handlers"));
+    }
+    for (name, spec) in &mut b.nodes {
+        let Some(handler) = spec.error_handler.take() else { continue };
+        let refused = [
+            (handler.error_handler.is_some(), "an error handler"),
+            (handler.cache.is_some(), "a cache"),
+            (handler.defer, "`defer`"),
+        ];
+        for (_, what) in refused.iter().filter(|(is_set, _)| *is_set) {
+            b.problems.push(format!("node `{name}`: its error handler cannot have {what}"));
+        }
+        handlers.push((name.clone(), Arc::<str>::from(format!("{HANDLER_PREFIX}{name}")), *handler));
+    }
+    for (name, handler, spec) in handlers {
+        let at = b.order.iter().position(|n| *n == name).unwrap_or(b.order.len());
+        b.order.insert(at, handler.clone());
+        b.nodes.insert(handler, spec);
+    }
 }
 
 /// What is wrong with graphs that nest too deep.
@@ -231,6 +264,7 @@ fn unreached(
         }
         let Some(next) = leads(&nodes[id].out, Some(&nodes[id].spec)) else { return Vec::new() };
         open.extend(next);
+        open.extend(nodes[id].handler);
     }
     (0..nodes.len())
         .filter(|id| !seen[*id])

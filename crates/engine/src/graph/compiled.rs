@@ -10,6 +10,7 @@ use crate::{
     config::Breakpoints,
     ids::{Clock, SystemClock},
     items::{ItemStore, NodeCache},
+    run::TaskPath,
     stream::{TaskMeta, TaskRef},
     value::Object,
 };
@@ -69,6 +70,10 @@ pub(crate) struct CompiledNode {
     pub rank: usize,
     /// Of the graphs that it runs inside, in their order, whether each keeps its own state.
     pub keeps_state: Vec<bool>,
+    /// The node that handles its errors.
+    pub handler: Option<NodeId>,
+    /// The node whose errors it handles.
+    pub handles: Option<NodeId>,
 }
 
 /// What leaves a node, with numbers for names.
@@ -206,14 +211,14 @@ impl Graph {
                 tags.extend(node.spec.tags.iter().cloned());
             }
             let node: Arc<str> = inner.map_or_else(|| name.into(), |n| n.name.clone());
-            triggers = match push {
-                Some(_) => [Arc::from("__pregel_push")].into(),
-                None => inner.map(|n| n.triggers.clone()).unwrap_or_default(),
+            let handles = at.as_ref().zip(inner).and_then(|((g, _), n)| Some(&g.inner.nodes[n.handles?].name));
+            triggers = match (push, handles) {
+                (None, None) => inner.map(|n| n.triggers.clone()).unwrap_or_default(),
+                _ => [Arc::from("__pregel_push")].into(),
             };
-            path = match push {
-                Some(i) => vec![Value::from("__pregel_push"), Value::from(i), Value::Bool(false)].into(),
-                None => vec![Value::from("__pregel_pull"), Value::from(&node)].into(),
-            };
+            let place = push.map_or(TaskPath::START, TaskPath::push);
+            let place = if handles.is_some() { place.handler() } else { place };
+            path = place.to_value(handles.unwrap_or(&node));
             task = id.parse().ok().map(|id| TaskRef { id, node, attempt });
             graph = inner.and_then(|n| n.spec.node.subgraphs().into_iter().next());
         }

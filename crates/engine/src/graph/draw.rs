@@ -127,7 +127,7 @@ impl Graph {
         let g = &self.inner;
         let named = |to: &Arc<str>| if &**to == "END" { Arc::from(END) } else { to.clone() };
         let (mut edges, mut implied) = (Vec::new(), Vec::new());
-        let mut leave = |from: &str, out: &Out, destinations: &[Arc<str>]| {
+        let mut leave = |from: &str, out: &Out, destinations: &[Arc<str>], is_entered: bool| {
             let before = edges.len();
             let joined = out.joins.iter().map(|join| g.joins[*join].to);
             edges.extend(
@@ -141,17 +141,17 @@ impl Graph {
                 edges.extend(all.iter().map(|to| edge(&id(from), &id(to), true, Some(&route.name))));
             }
             edges.extend(destinations.iter().map(|to| edge(&id(from), &id(&named(to)), true, None)));
-            if edges.len() == before && from != START {
+            if edges.len() == before && is_entered {
                 implied.push(edge(&id(from), &id(END), false, None));
             }
         };
-        leave(START, &g.start, &[]);
+        leave(START, &g.start, &[], false);
         for node in &g.nodes {
             let all = node.spec.destinations.as_deref().unwrap_or_default();
             // A destination may be a node of the graph around this one, which is not drawn here.
             let here: Vec<Arc<str>> =
                 all.iter().filter(|to| &*named(to) == END || g.node_ids.contains_key(*to)).cloned().collect();
-            leave(&node.name, &node.out, &here);
+            leave(&node.name, &node.out, &here, node.handles.is_none());
         }
         edges.sort_by(|a, b| (&a.source, &a.target, a.conditional).cmp(&(&b.source, &b.target, b.conditional)));
         edges.extend(implied);

@@ -12,5 +12,5 @@ pub(crate) use check::{nearest, too_deep};
 pub(crate) use compiled::{ChannelId, CompiledNode, NodeId, Out};
 pub use compiled::{Graph, MAX_NESTED, Runtime};
 pub use draw::{Drawing, DrawnEdge, DrawnNode};
-pub use node::{CachePolicy, FromState, Node, NodeSpec, RetryPolicy, Route, StateView, node};
+pub use node::{CachePolicy, FromState, Node, NodeSpec, RefreshOn, RetryPolicy, Route, StateView, node};
 pub use typed::{IntoGoto, State, StateGraph, read_field};

@@ -105,6 +105,16 @@ impl fmt::Debug for RetryPolicy {
     }
 }
 
+/// What restarts the idle timeout of a node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RefreshOn {
+    /// Whatever the node emits or streams, and heartbeats.
+    #[default]
+    Auto,
+    /// Only [heartbeats](Context::heartbeat).
+    Heartbeat,
+}
+
 /// Keeps what a node wrote, by graph revision, node, input, context and configurable, and takes it from there next time.
 /// What it made of an answer, or of the state that a graph inside it keeps, is not kept.
 #[derive(Clone, Copy, Debug, Default)]
@@ -122,8 +132,10 @@ pub struct NodeSpec {
     pub retry: Option<RetryPolicy>,
     /// The longest one attempt may take.
     pub timeout: Option<Duration>,
-    /// The longest one attempt may go without telling anything.
+    /// The longest one attempt may go without progress.
     pub idle_timeout: Option<Duration>,
+    /// What counts as progress for the idle timeout.
+    pub refresh_on: RefreshOn,
     /// Whether to keep what it writes.
     pub cache: Option<CachePolicy>,
     /// Runs only when nothing else would.
@@ -134,6 +146,8 @@ pub struct NodeSpec {
     pub metadata: Object,
     /// Where its commands may go, for drawing and checking. None where they may go anywhere.
     pub destinations: Option<Vec<Arc<str>>>,
+    /// Runs when the node has failed and is not retried any more: see [`NodeSpec::error_handler`].
+    pub error_handler: Option<Box<NodeSpec>>,
 }
 
 impl NodeSpec {
@@ -149,11 +163,13 @@ impl NodeSpec {
             retry: None,
             timeout: None,
             idle_timeout: None,
+            refresh_on: RefreshOn::Auto,
             cache: None,
             defer: false,
             tags: Vec::new(),
             metadata: Object::default(),
             destinations: None,
+            error_handler: None,
         }
     }
 
@@ -171,10 +187,30 @@ impl NodeSpec {
         self
     }
 
-    /// Fails an attempt that tells nothing for longer.
+    /// Fails an attempt that makes no progress for longer: emits nothing, calls nothing that streams, sends no
+    /// [heartbeat](Context::heartbeat).
     #[must_use]
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
         self.idle_timeout = Some(timeout);
+        self
+    }
+
+    /// Says what counts as progress for the idle timeout.
+    #[must_use]
+    pub fn refresh_on(mut self, refresh: RefreshOn) -> Self {
+        self.refresh_on = refresh;
+        self
+    }
+
+    /// Handles the node's failure, after its retries: `handler` runs in the same superstep, as node
+    /// `__error_handler__<name>`, on the same input, and finds the error in [`Context::error`]. The run goes on with what it
+    /// returns: writes, or a command. The edges of the failed node are not followed. If the handler fails, the run fails.
+    ///
+    /// Interrupts, cancellation and failures of the store are not handled. A handler can have retries and timeouts, but no
+    /// cache, no `defer` and no handler of its own.
+    #[must_use]
+    pub fn error_handler(mut self, handler: NodeSpec) -> Self {
+        self.error_handler = Some(Box::new(handler));
         self
     }
 

@@ -25,9 +25,10 @@ pub struct ChunkSource {
 }
 
 impl Context {
-    /// Shows that the node is at work: restarts its idle timeout, and those of the nodes it runs in.
+    /// Shows that the node is at work: restarts its idle timeout, and those of the nodes it runs in. With
+    /// [`RefreshOn::Heartbeat`](crate::RefreshOn) nothing else does.
     pub fn heartbeat(&self) {
-        self.task.beat();
+        self.task.heartbeat();
     }
 
     /// When this attempt times out by the node's own timeout; none where it has none.

@@ -5,9 +5,10 @@ use std::{panic::AssertUnwindSafe, sync::Arc};
 use uuid::Uuid;
 
 use super::{
-    context::{Context, TaskPath, TaskScope},
+    context::Context,
     scope::{Level, StepTag},
     task::{Task, panic_text},
+    taskscope::{TaskPath, TaskScope},
     writes::{TaskWrite, TaskWrites},
 };
 use crate::{
@@ -29,7 +30,7 @@ pub(crate) fn leave(
     if out.routes.is_empty() {
         return Ok(writes);
     }
-    let scope = Arc::new(TaskScope::new(level, (id, None, TaskPath::Pull(usize::MAX)), step, state));
+    let scope = Arc::new(TaskScope::new(level, (id, None, TaskPath::START), step, state));
     routes(&scope, out, &StateView::State(state.clone()), &mut writes)?;
     Ok(writes)
 }

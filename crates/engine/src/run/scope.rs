@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::context::TaskScope;
+use super::taskscope::TaskScope;
 use crate::{
     Graph, Object, RunConfig, Value,
     checkpoint::Durability,

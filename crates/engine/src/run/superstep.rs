@@ -1,23 +1,20 @@
 //! The loop: what is to run, runs; what it wrote is applied; a checkpoint is made; again.
 
+mod execute;
 mod show;
 
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::Arc,
-};
+use std::sync::Arc;
 
-use futures_util::stream::{FuturesUnordered, StreamExt};
 use tracing::Instrument;
 
 use super::{
     channels::Channels,
-    context::TaskPath,
     control::Next,
     finish::Saver,
     limits::{self, Pacer, Written},
     scope::{Level, Questions},
     task::{Ended, Task},
+    taskscope::TaskPath,
     tell::input_value,
     writes::{TaskWrite, TaskWrites},
 };
@@ -25,7 +22,6 @@ use crate::{
     Breakpoints, Error, Graph, Input, NodeError, Object, START, TaskId, Value,
     checkpoint::{Outcome, Source, TaskRecord},
     command::Command,
-    graph::StateView,
     stream::{EventData, EventKind, Mode, Modes, SnapshotRef},
     trace,
 };
@@ -224,7 +220,7 @@ impl Superstep {
         let mut applied = self.channels.apply(&graph, &writes.refs())?;
         self.entered = self.level.shares.then(|| self.channels.snapshot().clone());
         self.channels.expire(&graph, &mut applied);
-        let id = self.task_id(START, TaskPath::Pull(usize::MAX));
+        let id = self.task_id(START, TaskPath::START);
         let out = super::leave::leave(&self.level, &inner.start, id, self.step, self.channels.snapshot())?;
         self.next.begin_step();
         self.next.follow(&graph, &out);
@@ -263,133 +259,6 @@ impl Superstep {
     /// The id of a task of the coming step: the same whenever the same step is planned again.
     pub fn task_id(&self, node: &str, path: TaskPath) -> TaskId {
         task_id(&self.level.ns, self.saver.identity(), self.step, node, path)
-    }
-
-    /// The tasks of the coming step: the Sends in their order, then the triggered nodes by name.
-    pub fn plan(&self) -> Result<Vec<Task>, NodeError> {
-        let inner = &self.graph().inner;
-        let mut tasks = Vec::with_capacity(self.next.sends.len() + self.next.triggered.len());
-        for (at, (node, input)) in self.next.sends.iter().enumerate() {
-            let path = TaskPath::Push(at);
-            let id = self.task_id(&inner.nodes[*node].name, path);
-            let input = StateView::Input(input.clone());
-            tasks.push(Task { checkpoint: self.saver.current, ..Task::new(*node, path, id, input) });
-        }
-        for node in &self.next.triggered {
-            let path = TaskPath::Pull(*node);
-            let id = self.task_id(&inner.nodes[*node].name, path);
-            let state = StateView::State(self.channels.snapshot().clone());
-            tasks.push(Task { checkpoint: self.saver.current, ..Task::new(*node, path, id, state) });
-        }
-        Ok(tasks)
-    }
-
-    /// Hands finished tasks of an earlier stop what they wrote, and the others the answers they have had.
-    fn reuse(&mut self, tasks: &mut [Task]) {
-        // A try that a crash cut off left no record: each attempt at the run has tried the task once at least.
-        let cut_off = if self.resuming { self.level.run.config.attempt.saturating_sub(1) } else { 0 };
-        if self.records.is_empty() && cut_off == 0 {
-            return;
-        }
-        let graph = self.level.graph.clone();
-        let records: HashMap<TaskId, &TaskRecord> = self.records.iter().map(|r| (r.task, r)).collect();
-        for task in tasks {
-            task.tries = 1 + cut_off;
-            let Some(record) = records.get(&task.id).copied() else { continue };
-            task.tries = 1 + cut_off.max(record.tries);
-            match &record.outcome {
-                Some(Outcome::Done(writes)) if !self.replaying => {
-                    task.ended = Some(Ended::Done(TaskWrites::restore(&graph, Some(task.node), writes)));
-                    task.cached = true;
-                }
-                None if !self.replaying && !self.is_answered(record) => {
-                    task.ended = Some(Ended::Asked(record.interrupts.clone()));
-                    task.cached = true;
-                }
-                _ if !self.replaying || !self.resuming => task.earlier = Some(record.clone()),
-                _ => task.earlier = Some(TaskRecord { answers: Vec::new(), ..record.clone() }),
-            }
-        }
-    }
-
-    /// Whether a task that stopped at questions is to run again. Where the run answers questions by their ids, one that got
-    /// no answer stays stopped; without an answer by id, all of them run again, and ask again.
-    fn is_answered(&self, record: &TaskRecord) -> bool {
-        let answers = &self.level.run.answers.by_id;
-        answers.is_empty()
-            || record.interrupts.is_empty()
-            || record.interrupts.iter().any(|q| answers.iter().any(|(id, _)| *id == q.id))
-    }
-
-    /// Runs the tasks that have not ended, side by side. An error of one cancels the others.
-    async fn execute(&mut self, mut tasks: Vec<Task>) -> Result<Vec<Task>, NodeError> {
-        let base = self.channels.snapshot().clone();
-        // Cached ones are told first, as they were: in the order of the step.
-        for task in tasks.iter().filter(|t| t.ended.is_some()) {
-            self.tell_end(task, &base);
-            self.pacer.pause().await;
-        }
-        self.written = Written::default();
-        let mut waiting: VecDeque<usize> = (0..tasks.len()).filter(|i| tasks[*i].ended.is_none()).collect();
-        if let [only] = waiting.make_contiguous() {
-            let only = *only;
-            let ended = super::task::run(&self.level, &tasks[only], self.step, &base, self.resuming).await;
-            self.settle(&mut tasks[only], ended, &base)?;
-            return Ok(tasks);
-        }
-        let limit = self.level.run.config.max_concurrency.unwrap_or(usize::MAX).max(1);
-        let mut running = FuturesUnordered::new();
-        let level = self.level.clone();
-        let (step, resuming) = (self.step, self.resuming);
-        let start = |i: usize, task: &Task| {
-            let (level, task, base) = (level.clone(), task.clone(), base.clone());
-            async move { (i, super::task::run(&level, &task, step, &base, resuming).await) }
-        };
-        while running.len() < limit
-            && let Some(i) = waiting.pop_front()
-        {
-            running.push(start(i, &tasks[i]));
-        }
-        while let Some((i, ended)) = running.next().await {
-            // Dropping `running` on an error cancels the siblings.
-            self.settle(&mut tasks[i], ended, &base)?;
-            if let Some(i) = waiting.pop_front() {
-                running.push(start(i, &tasks[i]));
-            }
-            self.pacer.pause().await;
-        }
-        Ok(tasks)
-    }
-
-    /// A task has ended: what it did is kept at once, and told.
-    fn settle(
-        &mut self,
-        task: &mut Task,
-        ended: (Ended, TaskRecord),
-        base: &crate::stream::SnapshotRef,
-    ) -> Result<(), NodeError> {
-        let (ended, record) = ended;
-        task.tries = task.tries.max(record.tries);
-        self.saver.put_task(&self.level, record);
-        task.ended = Some(ended);
-        self.tell_end(task, base);
-        let graph = &self.level.graph;
-        match &task.ended {
-            Some(Ended::Done(writes)) => {
-                let node = &graph.inner.nodes[task.node].name;
-                Ok(self.written.add(graph, &self.level.run.config.limits, node, writes)?)
-            }
-            Some(Ended::Failed(failure)) => Err(match failure.share() {
-                NodeError::Failed(error) => Error::Node {
-                    graph: graph.name().to_string(),
-                    node: graph.inner.nodes[task.node].name.to_string(),
-                    error,
-                }
-                .into(),
-                other => other,
-            }),
-            _ => Ok(()),
-        }
     }
 
     /// The open questions of a step, if any task asked one.
@@ -480,13 +349,7 @@ pub(crate) fn task_id(ns: &str, checkpoint: uuid::Uuid, step: i64, node: &str, p
     h.update(ns.as_bytes());
     h.update(&step.to_le_bytes());
     h.update(node.as_bytes());
-    match path {
-        TaskPath::Pull(_) => h.update(b"pull"),
-        TaskPath::Push(i) => {
-            h.update(b"push");
-            h.update(&(i as u64).to_le_bytes());
-        }
-    }
+    path.hash(&mut h);
     TaskId(uuid::Builder::from_custom_bytes(h.digest128().to_be_bytes()).into_uuid())
 }
 

@@ -13,9 +13,10 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use super::{
-    context::{Asked, Context, TaskPath, TaskScope},
+    context::Context,
     leave::{self, goto_from, goto_value},
     scope::{Level, Questions, StepTag},
+    taskscope::{Asked, HandledError, TaskPath, TaskScope},
     writes::TaskWrites,
 };
 use crate::{
@@ -48,6 +49,8 @@ pub(crate) struct Task {
     pub tries: u32,
     /// What is known of it from an earlier stop.
     pub earlier: Option<TaskRecord>,
+    /// The error that it handles, where its node is an error handler.
+    pub handles: Option<Arc<HandledError>>,
 }
 
 /// How a task ended.
@@ -56,6 +59,8 @@ pub(crate) enum Ended {
     Done(TaskWrites),
     Asked(Questions),
     Failed(Failure),
+    /// It failed, and its error handler runs in its place.
+    Handled(NodeFailure),
 }
 
 /// An error that ends the run: shared, for it is told and returned.
@@ -77,7 +82,18 @@ impl Failure {
 
 impl Task {
     pub fn new(node: NodeId, path: TaskPath, id: TaskId, input: StateView) -> Self {
-        Self { node, path, id, checkpoint: None, input, ended: None, cached: false, tries: 1, earlier: None }
+        Self {
+            node,
+            path,
+            id,
+            checkpoint: None,
+            input,
+            ended: None,
+            cached: false,
+            tries: 1,
+            earlier: None,
+            handles: None,
+        }
     }
 }
 
@@ -116,6 +132,7 @@ pub(crate) async fn run(
             asked: std::mem::take(&mut known).into(),
             resuming: resuming || attempt > 1 || lost > 0,
             is_personal: is_personal.into(),
+            handles: task.handles.clone(),
             ..TaskScope::new(level, (task.id, Some(task.node), task.path), step, base)
         });
         if scope.tries > 1 {
@@ -167,10 +184,31 @@ pub(crate) async fn run(
         if let Some(failure) = error.told() {
             scope.chain_error(&failure);
             // The next run of it goes through its tries again.
-            record.outcome = Some(Outcome::Failed(failure));
             record.graphs = if has_asked { graphs } else { 0 };
+            if node.handler.is_some() && can_be_handled(&error) {
+                record.outcome = Some(Outcome::Handled(failure.clone()));
+                return (Ended::Handled(failure), record);
+            }
+            record.outcome = Some(Outcome::Failed(failure));
         }
         return (Ended::Failed(Failure(Arc::new(error))), record);
+    }
+}
+
+/// Whether an error handler may take the error: a failure of the node, or of a graph inside it; not one of the store, and
+/// no limit of the run.
+fn can_be_handled(error: &NodeError) -> bool {
+    match error {
+        NodeError::Failed(_) => true,
+        NodeError::Engine(error) => !matches!(
+            **error,
+            Error::Checkpointer { .. }
+                | Error::Cancelled { .. }
+                | Error::RunTimeout { .. }
+                | Error::LimitReached { .. }
+                | Error::NoCheckpointer { .. }
+        ),
+        _ => false,
     }
 }
 
@@ -303,7 +341,7 @@ async fn within<T>(
     }
 }
 
-/// Fails work during which nothing is told for a time.
+/// Fails work that makes no progress for a time.
 async fn awake<T>(
     scope: &TaskScope,
     idle: Duration,
@@ -317,7 +355,7 @@ async fn awake<T>(
             Ok(result) => return result,
             Err(_) if pulse.load(Ordering::Relaxed) != before => {}
             Err(_) => {
-                let text = format!("node `{}` told nothing for {idle:?}", scope.name());
+                let text = format!("node `{}` made no progress for {idle:?}, its idle timeout", scope.name());
                 return Err(timed_out(idle, text));
             }
         }

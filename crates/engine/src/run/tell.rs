@@ -6,11 +6,11 @@ use uuid::Uuid;
 
 use super::{
     calls::NO_STREAM,
-    context::TaskScope,
     leave::goto_one,
     scope::StepTag,
     superstep::{Superstep, task_modes},
     task::{Ended, Task},
+    taskscope::TaskScope,
     writes::TaskWrites,
 };
 use crate::{
@@ -154,6 +154,7 @@ impl Superstep {
                 Some(failure) => (Value::object(), Some(failure), Vec::new()),
                 None => return,
             },
+            Some(Ended::Handled(failure)) => (Value::object(), Some(failure.clone()), Vec::new()),
             None => return,
         };
         scope.tell(Payload::from(TaskEnd {
@@ -169,6 +170,7 @@ impl Superstep {
     fn scope_of(&self, task: &Task) -> TaskScope {
         TaskScope {
             tries: task.tries,
+            handles: task.handles.clone(),
             ..TaskScope::new(&self.level, (task.id, Some(task.node), task.path), self.step, self.channels.snapshot())
         }
     }

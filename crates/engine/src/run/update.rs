@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use super::{
     channels::Channels,
-    context::{TaskPath, TaskScope},
     control::Next,
     finish::kept_state,
     leave,
     scope::{Level, RunScope},
     superstep::task_id,
     task,
+    taskscope::{TaskPath, TaskScope},
     writes::TaskWrites,
 };
 use crate::{
@@ -75,7 +75,7 @@ impl Graph {
         // Updates by hand do not count as having run; a thread that never ran was entered.
         let ran = if next.last.is_empty() { vec![None] } else { next.last.clone() };
         let mut source = Source::Update;
-        let mut changes = Vec::new();
+        let changes;
         let mut kept: Vec<TaskRecord> = Vec::new();
         let mut by_hand: Vec<Arc<str>> = Vec::new();
         let mut parent = at;
@@ -83,7 +83,12 @@ impl Graph {
         let is_clear =
             matches!(&updates[..], [StateUpdate { values: None, as_node: Some(n) }] if n == END || n == "END");
         if is_clear {
-            finish_pending(&graph, &ns, identity, step, &records, &mut channels, &mut next, &mut changes)?;
+            let id = |node: usize, path| task_id(&ns, identity, step, &graph.inner.nodes[node].name, path);
+            let done = finished(&graph, &records, &next, id);
+            let refs: Vec<_> = done.iter().flat_map(TaskWrites::channels).collect();
+            changes = channels.apply(&graph, &refs)?.changes;
+            next.begin_step();
+            next.deferred.clear();
         } else if graph.as_copy(&updates)? {
             let Some(saved) = &saved else {
                 return Err(self.refuse("there is no checkpoint to copy".to_owned()));
@@ -109,7 +114,7 @@ impl Graph {
                 let node = graph.as_node(update, &next, is_first, updates.len())?;
                 let (name, id) = match node {
                     Some(n) => (graph.inner.nodes[n].name.clone(), prepared(&graph, &ns, identity, step, &next, n)),
-                    None => (START.into(), task_id(&ns, identity, step, START, TaskPath::Pull(usize::MAX))),
+                    None => (START.into(), task_id(&ns, identity, step, START, TaskPath::START)),
                 };
                 let own = own_writes(&graph, &name, update, node.is_none())?;
                 let leaves = leaves(&level, node, &name, id, step, &channels, &own)?;
@@ -284,9 +289,9 @@ fn by_hand(graph: &Graph, thread: ThreadId, ns: &Arc<str>, mut metadata: Object)
 fn prepared(graph: &Graph, ns: &str, identity: uuid::Uuid, step: i64, next: &Next, node: usize) -> TaskId {
     let name = &graph.inner.nodes[node].name;
     if let (false, Some(at)) = (next.triggered.contains(&node), next.sends.iter().position(|(n, _)| *n == node)) {
-        return task_id(ns, identity, step, name, TaskPath::Push(at));
+        return task_id(ns, identity, step, name, TaskPath::push(at));
     }
-    task_id(ns, identity, step, name, TaskPath::Pull(node))
+    task_id(ns, identity, step, name, TaskPath::pull(node))
 }
 
 fn own_writes(graph: &Graph, node: &str, update: &StateUpdate, is_input: bool) -> Result<TaskWrites, Error> {
@@ -336,42 +341,35 @@ fn leaves(
     match node {
         None => leave::leave(level, &graph.inner.start, id, step, &state).map_err(failed),
         Some(n) => {
-            let scope = Arc::new(TaskScope::new(level, (id, Some(n), TaskPath::Pull(n)), step, channels.snapshot()));
-            let ended = task::Task::new(n, TaskPath::Pull(n), id, StateView::Input(Value::Null));
+            let scope = Arc::new(TaskScope::new(level, (id, Some(n), TaskPath::pull(n)), step, channels.snapshot()));
+            let ended = task::Task::new(n, TaskPath::pull(n), id, StateView::Input(Value::Null));
             leave::leave_task(&scope, &graph.inner.nodes[n].out, own, &ended).map_err(failed)
         }
     }
 }
 
-/// What had finished of a stopped step is applied, and nothing runs next.
-#[allow(clippy::too_many_arguments)]
-fn finish_pending(
+/// What the tasks of a stopped step have written, in the order of the tasks.
+fn finished(
     graph: &Graph,
-    ns: &str,
-    identity: uuid::Uuid,
-    step: i64,
     records: &[TaskRecord],
-    channels: &mut Channels,
-    next: &mut Next,
-    changes: &mut Vec<(usize, Change)>,
-) -> Result<(), Error> {
+    next: &Next,
+    task_id: impl Fn(usize, TaskPath) -> TaskId,
+) -> Vec<TaskWrites> {
+    let pulls = next.triggered.iter().map(|node| (*node, TaskPath::pull(*node)));
+    let sends = next.sends.iter().enumerate().map(|(at, (node, _))| (*node, TaskPath::push(at)));
+    let outcome = |node, path| {
+        let id = task_id(node, path);
+        records.iter().find(|record| record.task == id)?.outcome.as_ref()
+    };
     let mut done = Vec::new();
-    for node in next.triggered.clone() {
-        let id = task_id(ns, identity, step, &graph.inner.nodes[node].name, TaskPath::Pull(node));
-        if let Some(Outcome::Done(kept)) = records.iter().find(|r| r.task == id).and_then(|r| r.outcome.as_ref()) {
-            done.push(TaskWrites::restore(graph, Some(node), kept));
+    for (node, path) in pulls.chain(sends) {
+        let (node, ended) = match (outcome(node, path), graph.inner.nodes[node].handler) {
+            (Some(Outcome::Handled(_)), Some(handler)) => (handler, outcome(handler, path.handler())),
+            (ended, _) => (node, ended),
+        };
+        if let Some(Outcome::Done(writes)) = ended {
+            done.push(TaskWrites::restore(graph, Some(node), writes));
         }
     }
-    for (at, (node, _)) in next.sends.clone().iter().enumerate() {
-        let id = task_id(ns, identity, step, &graph.inner.nodes[*node].name, TaskPath::Push(at));
-        if let Some(Outcome::Done(kept)) = records.iter().find(|r| r.task == id).and_then(|r| r.outcome.as_ref()) {
-            done.push(TaskWrites::restore(graph, Some(*node), kept));
-        }
-    }
-    let refs: Vec<_> = done.iter().flat_map(TaskWrites::channels).collect();
-    let applied = channels.apply(graph, &refs)?;
-    *changes = applied.changes;
-    next.begin_step();
-    next.deferred.clear();
-    Ok(())
+    done
 }

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use super::{
     channels::Channels,
-    context::TaskPath,
     control::Next,
     pending,
     subgraph::inner_ns,
     superstep::{Superstep, task_id},
+    taskscope::TaskPath,
     writes::TaskWrites,
 };
 use crate::{
@@ -26,27 +26,35 @@ struct Coming {
     path: Value,
     node: Option<usize>,
     order: TaskPath,
+    /// Whether its error handler runs in its place.
+    is_handled: bool,
 }
 
-fn coming(graph: &Graph, ns: &str, checkpoint: uuid::Uuid, step: i64, next: &Next) -> Vec<Coming> {
+/// The tasks of the coming step, the open error handlers of failed ones included; with `done` those too that have ended.
+fn coming(graph: &Graph, at: (&str, uuid::Uuid, i64), next: &Next, records: &[TaskRecord], done: bool) -> Vec<Coming> {
     let inner = &graph.inner;
-    let task = |name: &Arc<str>, order: TaskPath, node: Option<usize>| Coming {
-        id: task_id(ns, checkpoint, step, name, order),
-        path: match order {
-            TaskPath::Pull(_) => Value::from(vec![Value::from("__pregel_pull"), Value::from(name)]),
-            TaskPath::Push(i) => Value::from(vec![Value::from("__pregel_push"), Value::from(i), Value::Bool(false)]),
-        },
-        name: name.clone(),
-        node,
-        order,
+    let (ns, checkpoint, step) = at;
+    let outcome = |id: TaskId| records.iter().find(|r| r.task == id)?.outcome.as_ref();
+    let task = |node: Option<usize>, order: TaskPath| {
+        let name = node.map_or_else(|| START.into(), |n| inner.nodes[n].name.clone());
+        let handled = node.and_then(|n| inner.nodes[n].handles).map(|n| &inner.nodes[n].name);
+        let id = task_id(ns, checkpoint, step, &name, order);
+        let path = order.to_value(handled.unwrap_or(&name));
+        Coming { id, path, node, order, is_handled: matches!(outcome(id), Some(Outcome::Handled(_))), name }
     };
     if next.input.is_some() {
-        return vec![task(&START.into(), TaskPath::Pull(usize::MAX), None)];
+        return vec![task(None, TaskPath::START)];
     }
-    let sends =
-        next.sends.iter().enumerate().map(|(i, (n, _))| task(&inner.nodes[*n].name, TaskPath::Push(i), Some(*n)));
-    let pulls = next.triggered.iter().map(|n| task(&inner.nodes[*n].name, TaskPath::Pull(*n), Some(*n)));
-    sends.chain(pulls).collect()
+    let sends = next.sends.iter().enumerate().map(|(i, (n, _))| task(Some(*n), TaskPath::push(i)));
+    let pulls = next.triggered.iter().map(|n| task(Some(*n), TaskPath::pull(*n)));
+    let mut all: Vec<Coming> = sends.chain(pulls).collect();
+    let handlers = all.iter().filter(|t| t.is_handled).filter_map(|t| {
+        let handler = task(Some(inner.nodes[t.node?].handler?), t.order.handler());
+        (done || !matches!(outcome(handler.id), Some(Outcome::Done(_)))).then_some(handler)
+    });
+    let handlers: Vec<Coming> = handlers.collect();
+    all.extend(handlers);
+    all
 }
 
 fn config(thread: Option<ThreadId>, ns: &Arc<str>, id: CheckpointId) -> CheckpointConfig {
@@ -78,7 +86,7 @@ fn task_view(
         name: task.name.clone(),
         path: task.path.clone(),
         error: match outcome {
-            Some(Outcome::Failed(failure)) => Some(failure.clone()),
+            Some(Outcome::Failed(failure) | Outcome::Handled(failure)) => Some(failure.clone()),
             None if record.is_none_or(|r| r.interrupts.is_empty()) => failed.map(cancelled),
             _ => None,
         },
@@ -115,7 +123,8 @@ impl Superstep {
         let level = &self.level;
         let graph = &level.graph;
         let thread = level.run.config.thread_id;
-        let tasks: Vec<TaskView> = coming(graph, &level.ns, self.saver.identity(), self.step, &self.next)
+        let at = (&*level.ns, self.saver.identity(), self.step);
+        let tasks: Vec<TaskView> = coming(graph, at, &self.next, &self.records, false)
             .iter()
             .map(|t| {
                 let record = self.records.iter().find(|r| r.task == t.id);
@@ -322,11 +331,12 @@ impl Graph {
             state = Channels::borrowed(self, &state).with(self, &writes.refs())?;
             next.follow(self, &writes);
         }
-        let mut all = coming(self, &at.ns, at.id.0, at.step + 1, &next);
+        let mut all = coming(self, (&at.ns, at.id.0, at.step + 1), &next, &saved.tasks, live);
         // A state lists its tasks in the order in which the nodes were added.
-        all.sort_by_key(|t| match t.order {
-            TaskPath::Push(i) => (0, i),
-            TaskPath::Pull(n) => (1, inner.nodes.get(n).map_or(0, |n| n.rank)),
+        all.sort_by_key(|t| {
+            let node = t.node.map(|n| inner.nodes[n].handles.unwrap_or(n));
+            let place = t.order.send().map(|i| (0, i));
+            (place.unwrap_or_else(|| (1, node.map_or(0, |n| inner.nodes[n].rank))), t.order.is_handler())
         });
         let mut done: Vec<(TaskPath, TaskWrites)> = Vec::new();
         if live {
@@ -342,13 +352,13 @@ impl Graph {
             }
         }
         let tasks: Vec<TaskView> = all
-            .drain(..)
+            .iter()
             .map(|t| TaskView {
                 by_join: t.node.is_some_and(|n| self.is_by_join(n, &at.control)),
-                ..task_view(self, &at.ns, Some(thread), &t, find(t.id), live, failed(&saved.tasks))
+                ..task_view(self, &at.ns, Some(thread), t, find(t.id), live, failed(&saved.tasks))
             })
             .collect();
-        let is_finished = |t: &TaskView| live && t.result.is_some();
+        let is_finished = |(task, view): &(&Coming, &TaskView)| live && (view.result.is_some() || task.is_handled);
         let (parents, mut metadata) = split(&at.metadata);
         // A copy of a thread has the checkpoints of the first.
         if metadata.contains_key("thread_id") {
@@ -359,7 +369,7 @@ impl Graph {
             parent: at.parent.map(|id| config(Some(thread), &at.ns, id)),
             values: state,
             shown: inner.names.clone(),
-            next: tasks.iter().filter(|t| !is_finished(t)).map(|t| t.name.clone()).collect(),
+            next: all.iter().zip(&tasks).filter(|t| !is_finished(t)).map(|(t, _)| t.name.clone()).collect(),
             source: Some(at.source),
             step: at.step,
             run_id: at.run_id,

@@ -153,13 +153,14 @@ impl TaskWrites {
 
     /// Adds where to go.
     pub fn add_goto(&mut self, graph: &Graph, from: &str, goto: Goto) -> Result<(), NodeError> {
+        let inner = &graph.inner;
         let find = |name: &Arc<str>| {
-            graph.inner.node_ids.get(name).copied().ok_or_else(|| {
-                let near = crate::graph::nearest(name, graph.inner.node_ids.keys());
-                NodeError::new(
-                    "InvalidUpdateError",
-                    format!("graph `{}`: `{from}` goes to `{name}`, which is no node{near}", graph.name()),
-                )
+            let node = inner.node_ids.get(name).copied().filter(|node| inner.nodes[*node].handles.is_none());
+            node.ok_or_else(|| {
+                let plain = inner.nodes.iter().filter(|node| node.handles.is_none()).map(|node| &node.name);
+                let near = crate::graph::nearest(name, plain);
+                let text = format!("graph `{}`: `{from}` goes to `{name}`, which is no node{near}", graph.name());
+                NodeError::new("InvalidUpdateError", text)
             })
         };
         match goto {
