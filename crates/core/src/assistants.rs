@@ -5,17 +5,17 @@ use std::sync::Arc;
 use runloom_engine::{Object, Value};
 use runloom_store::{
     Assistant, AssistantFilter, AssistantId, AssistantSort, AssistantUpdate, Direction, IfExists, NewAssistant, Page,
-    PageRequest, TenantId, Thread,
+    PageRequest, Thread,
 };
 
 use crate::{
-    Core, Error, Reason, Result,
+    Error, Reason, Result, Session,
     graphs::{Served, default_assistant_id},
     runs::{RunRequest, RunSpec, Target},
     threads::replacing,
 };
 
-impl Core {
+impl Session {
     /// Makes an assistant, at version 1. Its context has to fit its graph; an empty one is none.
     pub async fn create_assistant(&self, mut new: NewAssistant) -> Result<Assistant> {
         if let (Some(id), IfExists::Keep) = (new.id, new.if_exists)
@@ -23,7 +23,7 @@ impl Core {
         {
             return Ok(known);
         }
-        let served = self.inner.registry.latest(&new.graph)?;
+        let served = self.inner.registry.latest(self.tenant(), &new.graph)?;
         self.check_sizes(&new.config, &new.context, &new.metadata)?;
         check_config(&new.config)?;
         new.context = assistant_context(&served, &new.context)?;
@@ -32,19 +32,25 @@ impl Core {
         }
         // The default assistant of this id may not have been made yet.
         if let Some(id) = new.id
-            && self.inner.registry.is_default(id).is_some()
+            && self.inner.registry.is_default(self.tenant(), id).is_some()
         {
             self.get_assistant(id).await?;
         }
-        Ok(self.inner.store.create_assistant(&TenantId::default(), new).await?)
+        Ok(self.inner.store.create_assistant(self.tenant(), new).await?)
     }
 
     /// An assistant, in its latest version. The default one of a graph is always there.
     pub async fn get_assistant(&self, id: AssistantId) -> Result<Assistant> {
-        match (self.inner.store.get_assistant(&TenantId::default(), id).await, self.inner.registry.is_default(id)) {
-            (Err(runloom_store::Error::NotFound { .. }), Some(graph)) => {
-                self.inner.registry.default_of(&self.inner.store, &graph).await.map(|made| self.described(made))
-            }
+        match (
+            self.inner.store.get_assistant(self.tenant(), id).await,
+            self.inner.registry.is_default(self.tenant(), id),
+        ) {
+            (Err(runloom_store::Error::NotFound { .. }), Some(graph)) => self
+                .inner
+                .registry
+                .default_of(&self.inner.store, self.tenant(), &graph)
+                .await
+                .map(|made| self.described(made)),
             (found, _) => Ok(self.described(found?)),
         }
     }
@@ -52,7 +58,7 @@ impl Core {
     /// A default assistant that nobody has described is described by its graph, as the graph is now.
     fn described(&self, mut assistant: Assistant) -> Assistant {
         let is_plain = assistant.description.is_none() && assistant.id == default_assistant_id(&assistant.graph);
-        if is_plain && let Ok(served) = self.inner.registry.latest(&assistant.graph) {
+        if is_plain && let Ok(served) = self.inner.registry.latest(self.tenant(), &assistant.graph) {
             assistant.description = Some(served.graph.description().to_owned()).filter(|text| !text.is_empty());
         }
         assistant
@@ -70,7 +76,7 @@ impl Core {
             );
             return Err(Error::field("graph", what).with("assistant_id", id));
         }
-        let served = self.inner.registry.latest(graph)?;
+        let served = self.inner.registry.latest(self.tenant(), graph)?;
         let (config, context) = (update.config.clone().unwrap_or_default(), update.context.clone().unwrap_or_default());
         self.check_sizes(&config, &context, &update.metadata.clone().unwrap_or_default())?;
         check_config(&config)?;
@@ -82,7 +88,7 @@ impl Core {
         if update.name.as_ref().is_some_and(|name| name.trim().is_empty()) {
             update.name = Some("Untitled".to_owned());
         }
-        Ok(self.described(self.inner.store.update_assistant(&TenantId::default(), id, update).await?))
+        Ok(self.described(self.inner.store.update_assistant(self.tenant(), id, update).await?))
     }
 
     /// The same, but the metadata given, if any, is put in place of the assistant's.
@@ -95,14 +101,14 @@ impl Core {
 
     /// Deletes an assistant with its versions. Its runs and threads stay. A graph's default one is not deleted.
     pub async fn delete_assistant(&self, id: AssistantId) -> Result<()> {
-        if let Some(graph) = self.inner.registry.is_default(id) {
+        if let Some(graph) = self.inner.registry.is_default(self.tenant(), id) {
             let message = format!(
                 "assistant {id} is the default one of graph `{graph}`, and lives as long as the graph; update it, or set \
                  its version 1 as the latest to have it as it was"
             );
             return Err(Error::new(Reason::AssistantIsDefault, message).with("assistant_id", id).with("graph", graph));
         }
-        Ok(self.inner.store.delete_assistant(&TenantId::default(), id).await?)
+        Ok(self.inner.store.delete_assistant(self.tenant(), id).await?)
     }
 
     /// Assistants by filter, each in its latest version, a page at a time.
@@ -112,13 +118,13 @@ impl Core {
         sort: (AssistantSort, Direction),
         page: PageRequest,
     ) -> Result<Page<Assistant>> {
-        let found = self.inner.store.list_assistants(&TenantId::default(), filter, sort, page).await?;
+        let found = self.inner.store.list_assistants(self.tenant(), filter, sort, page).await?;
         Ok(Page { items: found.items.into_iter().map(|a| self.described(a)).collect(), ..found })
     }
 
     /// How many assistants a filter holds for.
     pub async fn count_assistants(&self, filter: AssistantFilter) -> Result<u64> {
-        Ok(self.inner.store.count_assistants(&TenantId::default(), filter).await?)
+        Ok(self.inner.store.count_assistants(self.tenant(), filter).await?)
     }
 
     /// The versions of an assistant, the highest first, of those whose metadata contains this.
@@ -129,20 +135,17 @@ impl Core {
         page: PageRequest,
     ) -> Result<Page<Assistant>> {
         self.get_assistant(id).await?;
-        let found = self.inner.store.list_versions(&TenantId::default(), id, metadata, page).await?;
+        let found = self.inner.store.list_versions(self.tenant(), id, metadata, page).await?;
         Ok(Page { items: found.items.into_iter().map(|a| self.described(a)).collect(), ..found })
     }
 
     /// Makes a version the latest, whole: name, config, context and metadata.
     pub async fn set_latest_assistant(&self, id: AssistantId, version: u32) -> Result<Assistant> {
         self.get_assistant(id).await?;
-        match self.inner.store.set_latest(&TenantId::default(), id, version).await {
+        match self.inner.store.set_latest(self.tenant(), id, version).await {
             Err(runloom_store::Error::NotFound { what: runloom_store::What::Version, .. }) => {
-                let versions = self
-                    .inner
-                    .store
-                    .list_versions(&TenantId::default(), id, Object::default(), PageRequest::first(1))
-                    .await?;
+                let versions =
+                    self.inner.store.list_versions(self.tenant(), id, Object::default(), PageRequest::first(1)).await?;
                 let highest = versions.items.first().map_or(1, |v| v.version);
                 let message = format!("assistant {id} has no version {version}; it has versions 1 to {highest}");
                 Err(Error::new(Reason::AssistantVersionNotFound, message)
@@ -160,12 +163,12 @@ impl Core {
                 Err(Error::field("target", "name a graph, or give the id of an assistant"))
             }
             Target::Graph(name) => {
-                let served = self.inner.registry.latest(name)?;
-                Ok((self.inner.registry.default_of(&self.inner.store, name).await?, served))
+                let served = self.latest_graph(name).await?;
+                Ok((self.inner.registry.default_of(&self.inner.store, self.tenant(), name).await?, served))
             }
             Target::Assistant(id) => {
                 let assistant = self.get_assistant(*id).await?;
-                let served = self.inner.registry.latest(&assistant.graph).map_err(|mut error| {
+                let served = self.inner.registry.latest(self.tenant(), &assistant.graph).map_err(|mut error| {
                     error.message = format!("assistant {id} runs a graph that is not there: {}", error.message);
                     error.with("assistant_id", id)
                 })?;
@@ -183,7 +186,7 @@ impl Core {
         assistant: &Assistant,
     ) -> Result<RunSpec> {
         let mut spec = request.spec.clone();
-        let served = self.inner.registry.latest(&assistant.graph)?;
+        let served = self.inner.registry.latest(self.tenant(), &assistant.graph)?;
         let context = if spec.options.context.is_null() { &assistant.context } else { &spec.options.context };
         spec.options.context = served.check_context(context)?;
         let config = Config::of(&assistant.config)?;

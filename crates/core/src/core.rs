@@ -1,14 +1,23 @@
 //! The handle to everything: what it is made of, how it starts, how it drains.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use parking_lot::Mutex;
 use runloom_engine::{Clock, Graph, SystemClock, ThreadId};
-use runloom_store::Store;
+use runloom_store::{ServerId, Store};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Result, Webhooks, graphs::Registry, items::SweptItems, runs::Runner, webhooks::Post};
+use crate::{
+    Result, Webhooks,
+    graphs::Registry,
+    runs::{Lease, Runner},
+    webhooks::Post,
+};
 
 /// What a core is started with.
 pub struct CoreOptions {
@@ -32,6 +41,9 @@ pub struct CoreOptions {
     pub max_running: usize,
     /// How often a run that took its server down is taken up again.
     pub max_attempts: u32,
+    /// How long this server's lease lasts without being renewed, 10 s by default: after that other servers of the same
+    /// store recover its runs. Renewed at a third of it.
+    pub lease_ttl: Duration,
     /// How long a stateless run is kept after its end.
     pub stateless_ttl: Duration,
     /// How long the log of a run is kept after its end; none for as long as its thread.
@@ -43,13 +55,10 @@ pub struct CoreOptions {
     /// The most bytes of memory for decoded batches of readers that are behind. One that finds no room reads in smaller
     /// batches.
     pub reader_memory: usize,
-    /// How long this server's lease lasts without being renewed, 10 s by default: after that other servers of the same
-    /// store recover its runs. Renewed at a third of it.
-    pub lease_ttl: Duration,
     /// Who calls webhooks; without one runs that name one are refused.
     pub webhooks: Option<Arc<dyn Webhooks>>,
     /// For how long after the end of its run a webhook that fails is called again.
-    pub webhook_patience: Duration,
+    pub webhook_retry_window: Duration,
 }
 
 impl CoreOptions {
@@ -66,14 +75,14 @@ impl CoreOptions {
             run_timeout: None,
             max_running: 10_000,
             max_attempts: 4,
+            lease_ttl: Duration::from_secs(10),
             stateless_ttl: Duration::from_secs(300),
             log_ttl: None,
             drain_timeout: Duration::from_secs(30),
             max_json_bytes: 16 << 20,
             reader_memory: 128 << 20,
-            lease_ttl: Duration::from_secs(10),
             webhooks: None,
-            webhook_patience: Duration::from_secs(24 * 60 * 60),
+            webhook_retry_window: Duration::from_secs(24 * 60 * 60),
         }
     }
 }
@@ -87,14 +96,9 @@ pub struct Core {
 pub(crate) struct Inner {
     pub store: Arc<dyn Store>,
     pub clock: Arc<dyn Clock>,
-    /// Under which this server holds its lease.
-    pub server: Mutex<runloom_store::ServerId>,
     pub registry: Registry,
     pub runner: Runner,
-    pub items: Arc<SweptItems>,
-    /// A cron was made or changed.
-    pub crons: Notify,
-    /// A thread was given a time to go, or one whose time is over was left by its run.
+    /// A thread that has expired was left by its run.
     pub expiring: Notify,
     /// Busy threads whose time is over.
     pub overdue: Mutex<HashSet<ThreadId>>,
@@ -118,7 +122,6 @@ pub(crate) struct Limits {
     pub stateless_ttl: Duration,
     pub log_ttl: Option<Duration>,
     pub drain_timeout: Duration,
-    pub lease_ttl: Duration,
     pub max_json_bytes: usize,
 }
 
@@ -126,17 +129,16 @@ impl Core {
     /// Loads the graphs, takes up what a crash left, and begins to run what waits.
     pub async fn start(options: CoreOptions) -> Result<Self> {
         let registry = Registry::load(&options).await?;
-        let server = Mutex::new(options.store.register_server(options.lease_ttl).await?);
+        let asked_at = Instant::now();
+        let server = options.store.register_server(options.lease_ttl).await?;
+        let lease = Lease::new(server, options.lease_ttl, asked_at);
         let inner = Arc::new(Inner {
-            server,
             registry,
-            runner: Runner::new(options.max_running),
-            items: SweptItems::of(&*options.store),
-            crons: Notify::new(),
+            runner: Runner::new(options.max_running, lease),
             expiring: Notify::new(),
             overdue: Mutex::default(),
             reader_memory: Arc::new(Semaphore::new((options.reader_memory >> 10).min(Semaphore::MAX_PERMITS))),
-            post: Post::new(options.webhooks, options.webhook_patience),
+            post: Post::new(options.webhooks, options.webhook_retry_window),
             options: Limits {
                 recursion_limit: options.recursion_limit,
                 run_limits: options.run_limits,
@@ -146,7 +148,6 @@ impl Core {
                 stateless_ttl: options.stateless_ttl,
                 log_ttl: options.log_ttl,
                 drain_timeout: options.drain_timeout,
-                lease_ttl: options.lease_ttl,
                 max_json_bytes: options.max_json_bytes,
             },
             draining: CancellationToken::new(),
@@ -155,8 +156,7 @@ impl Core {
             clock: options.clock,
         });
         let core = Self { inner };
-        core.renew_lease();
-        core.take_up().await?;
+        core.find_work().await?;
         core.housekeeping();
         Ok(core)
     }
@@ -164,6 +164,11 @@ impl Core {
     /// Where everything is kept.
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.inner.store
+    }
+
+    /// This server, as the store knows it.
+    pub fn server(&self) -> ServerId {
+        self.inner.runner.lease.server()
     }
 
     /// Resolves when the core begins to drain.
@@ -178,8 +183,8 @@ impl Core {
         self.settle_runs(self.inner.options.drain_timeout).await;
         self.inner.post.settle().await;
         self.inner.closing.cancel();
-        if let Err(error) = self.inner.store.release_server(self.server()).await {
-            tracing::warn!(%error, "cannot release the lease; it ends by itself");
+        if let Err(error) = self.inner.store.release_server(self.inner.runner.lease.server()).await {
+            tracing::warn!(%error, "cannot release the lease of this server; it ends by itself");
         }
         if let Err(error) = self.inner.store.flush().await {
             tracing::error!(%error, "what was written last may not be on disk");

@@ -306,6 +306,11 @@ impl From<store::Error> for Error {
                 .with("thread_id", thread)
                 .with("run_id", run)
                 .retry_after(Duration::from_secs(1)),
+            E::LeaseLost { .. } => new(Reason::StoreUnavailable).retry_after(Duration::from_secs(1)),
+            E::Moved { thread, latest } => {
+                let error = new(Reason::CheckpointChanged).with("thread_id", thread);
+                latest.iter().fold(error, |error, id| error.with("checkpoint_id", id))
+            }
             E::InUse { id, .. } => new(Reason::GraphInUse).with("id", id),
             E::Invalid(text) if text.contains("nested deeper than") => new(Reason::JsonTooDeep),
             E::Invalid(text) if text.contains("page token") => new(Reason::PageTokenInvalid),

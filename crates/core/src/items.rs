@@ -1,16 +1,14 @@
 //! Items: checked for the faces, shared with nodes, and swept when their time is over.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use async_trait::async_trait;
 use runloom_engine::{
     CheckpointError, Object, Value,
-    items::{Item, ItemQuery, ItemStore, NamespaceQuery},
+    items::{Item, ItemQuery, NamespaceQuery},
 };
-use runloom_store::{Store, TenantId, check_item_filter};
-use tokio::sync::Notify;
+use runloom_store::{Topic, check_item_filter};
 
-use crate::{Core, Error, Reason, Result, timer};
+use crate::{Core, Error, Reason, Result, Session, timer};
 
 /// How many items are swept in one transaction.
 const SWEEP: usize = 1000;
@@ -20,51 +18,6 @@ const RETRY: Duration = Duration::from_secs(5);
 const LONGEST: Duration = Duration::from_secs(100 * 366 * 24 * 60 * 60);
 /// The most bytes of a namespace, or of a key.
 const MAX_NAME: usize = 4096;
-
-/// The store's items, with a word to the sweeper for each that is put for a time. Nodes and faces have the same.
-pub(crate) struct SweptItems {
-    items: Arc<dyn ItemStore>,
-    news: Notify,
-}
-
-impl SweptItems {
-    pub fn of(store: &dyn Store) -> Arc<Self> {
-        Arc::new(Self { items: store.items(&TenantId::default()), news: Notify::new() })
-    }
-}
-
-#[async_trait]
-impl ItemStore for SweptItems {
-    async fn put_for(
-        &self,
-        namespace: &[String],
-        key: &str,
-        value: Object,
-        ttl: Option<Duration>,
-    ) -> Result<(), CheckpointError> {
-        self.items.put_for(namespace, key, value, ttl).await?;
-        if ttl.is_some() {
-            self.news.notify_one();
-        }
-        Ok(())
-    }
-
-    async fn look_up(&self, namespace: &[String], key: &str, refresh: bool) -> Result<Option<Item>, CheckpointError> {
-        self.items.look_up(namespace, key, refresh).await
-    }
-
-    async fn delete(&self, namespace: &[String], key: &str) -> Result<(), CheckpointError> {
-        self.items.delete(namespace, key).await
-    }
-
-    async fn search(&self, query: ItemQuery) -> Result<Vec<Item>, CheckpointError> {
-        self.items.search(query).await
-    }
-
-    async fn namespaces(&self, query: NamespaceQuery) -> Result<Vec<Vec<String>>, CheckpointError> {
-        self.items.namespaces(query).await
-    }
-}
 
 fn failed(error: CheckpointError) -> Error {
     match error {
@@ -98,7 +51,7 @@ fn check_place(namespace: &[String], key: &str) -> Result<()> {
     Ok(())
 }
 
-impl Core {
+impl Session {
     /// Puts an item, for good or for a time that begins anew with each read; an item of that key is replaced. A
     /// namespace has one name at least; names are not empty and have no dots.
     pub async fn put_item(&self, namespace: &[String], key: &str, value: Object, ttl: Option<Duration>) -> Result<()> {
@@ -107,19 +60,19 @@ impl Core {
         if ttl.is_some_and(|ttl| ttl.is_zero() || ttl > LONGEST) {
             return Err(Error::field("ttl", "must be more than nothing, and at most a hundred years"));
         }
-        self.inner.items.put_for(namespace, key, value, ttl).await.map_err(failed)
+        self.inner.store.items(self.tenant()).put_for(namespace, key, value, ttl).await.map_err(failed)
     }
 
     /// An item, or none. With `refresh` the time of one that was put for a time begins anew.
     pub async fn get_item(&self, namespace: &[String], key: &str, refresh: bool) -> Result<Option<Item>> {
         check_place(namespace, key)?;
-        self.inner.items.look_up(namespace, key, refresh).await.map_err(failed)
+        self.inner.store.items(self.tenant()).look_up(namespace, key, refresh).await.map_err(failed)
     }
 
     /// Deletes an item; one that is not there is no error.
     pub async fn delete_item(&self, namespace: &[String], key: &str) -> Result<()> {
         check_place(namespace, key)?;
-        self.inner.items.delete(namespace, key).await.map_err(failed)
+        self.inner.store.items(self.tenant()).delete(namespace, key).await.map_err(failed)
     }
 
     /// The items of a query: by namespace, that of the oldest item first; in each the first put first. Put again, an item
@@ -127,19 +80,22 @@ impl Core {
     pub async fn search_items(&self, query: ItemQuery) -> Result<Vec<Item>> {
         check_names("namespace_prefix", &query.prefix)?;
         check_item_filter(&query.filter).map_err(|error| Error::field("filter", error.to_string()))?;
-        self.inner.items.search(query).await.map_err(failed)
+        self.inner.store.items(self.tenant()).search(query).await.map_err(failed)
     }
 
     /// The namespaces of a query, sorted.
     pub async fn list_namespaces(&self, query: NamespaceQuery) -> Result<Vec<Vec<String>>> {
         check_names("prefix", &query.prefix)?;
         check_names("suffix", &query.suffix)?;
-        self.inner.items.namespaces(query).await.map_err(failed)
+        self.inner.store.items(self.tenant()).namespaces(query).await.map_err(failed)
     }
+}
 
+impl Core {
     /// Takes items away when their time is over. They are not found from then on as it is: this frees their room.
     pub(crate) async fn sweep_items(&self) {
         let (store, clock) = (&self.inner.store, &*self.inner.clock);
+        let mut hints = store.watch(Topic::Schedules);
         loop {
             let now = clock.now();
             let next = match store.next_item_expiry().await {
@@ -151,7 +107,7 @@ impl Core {
                 Some(now + RETRY)
             });
             if next.is_none_or(|at| at > now) {
-                timer::until(clock, next, &self.inner.items.news).await;
+                timer::until(clock, next, &mut hints).await;
             }
         }
     }

@@ -12,7 +12,7 @@ mod graphs;
 mod items;
 mod log;
 mod runs;
-mod server;
+mod session;
 mod state;
 mod threads;
 mod timer;
@@ -25,6 +25,7 @@ pub use graphs::{GraphInfo, GraphSource, GraphWarning, Registration, Reloaded, S
 pub use log::{Body, Cancellation, End, Opening, Outcome, ReadOptions, Record, RunReader, ThreadPart, ThreadReader};
 pub use runs::{Attending, CommandSpec, Delivery, FilterSpec, Notes, PreparedRun, Recording, RunOptions, RunRequest};
 pub use runs::{OpenStream, Queue, RunSpec, Selector, Start, Target, describe_metrics};
+pub use session::{Caller, Session};
 pub use state::{StateQuery, StateUpdateRequest};
 pub use webhooks::{Posted, Webhooks};
 

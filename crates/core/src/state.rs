@@ -1,17 +1,16 @@
 //! The state of threads: read at any checkpoint, listed, and written by hand.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use runloom_engine::{
     CheckpointId, END, Graph, Object, START, StateUpdate, ThreadId, Value,
     checkpoint::{CheckpointConfig, CheckpointFilter, CheckpointView},
     stream::Snapshot,
 };
-use runloom_store::{Page, TenantId, Thread, ThreadStatus, ThreadUpdate};
-use tokio::sync::Mutex;
+use runloom_store::{Page, Thread, ThreadStatus, ThreadUpdate};
 
 use crate::{
-    Core, Error, Reason, Result,
+    Error, Reason, Result, Session,
     graphs::{Served, check_nodes},
     runs::open_questions,
 };
@@ -53,13 +52,13 @@ pub struct StateUpdateRequest {
     pub graph: Option<String>,
 }
 
-/// Writes by hand come one at a time on a thread, so that of two that expect the same checkpoint one is refused.
-static TURNS: LazyLock<[Mutex<()>; 64]> = LazyLock::new(|| std::array::from_fn(|_| Mutex::new(())));
+/// How often an update by hand starts again where another one came between.
+const TRIES: usize = 10;
 
-impl Core {
+impl Session {
     /// The state of a thread. One that never ran has an empty one.
     pub async fn get_state(&self, query: StateQuery) -> Result<CheckpointView> {
-        let thread = self.inner.store.get_thread(&TenantId::default(), query.thread).await?;
+        let thread = self.inner.store.get_thread(self.tenant(), query.thread).await?;
         let Some(served) = self.graph_of(&thread)? else {
             return match query.checkpoint_id {
                 Some(id) => Err(no_checkpoint(thread.id, id)),
@@ -85,7 +84,7 @@ impl Core {
         mut filter: CheckpointFilter,
         token: Option<&str>,
     ) -> Result<Page<CheckpointView>> {
-        let record = self.inner.store.get_thread(&TenantId::default(), thread).await?;
+        let record = self.inner.store.get_thread(self.tenant(), thread).await?;
         if let Some(token) = token {
             let Ok(before) = token.parse() else {
                 let message = "the page token is not one that a list of checkpoints gave; start at the first page";
@@ -102,7 +101,7 @@ impl Core {
             page.items = graph.state_history(thread, filter).await.map_err(|error| told(error, thread))?;
         } else {
             inner_graph(&graph, namespace)?;
-            let reader = self.inner.store.checkpointer_by_hand(&TenantId::default(), None);
+            let reader = self.inner.store.checkpointer_by_hand(self.tenant(), None);
             let saved = reader.list(thread, namespace, filter).await;
             let fail = |error| runloom_engine::Error::Checkpointer { graph: served.name.to_string(), error };
             for saved in saved.map_err(fail)? {
@@ -120,9 +119,8 @@ impl Core {
 
     /// Refuses a checkpoint that a thread, or a subgraph of it, does not have.
     pub async fn check_checkpoint(&self, thread: ThreadId, namespace: &str, id: CheckpointId) -> Result<()> {
-        self.inner.store.get_thread(&TenantId::default(), thread).await?;
-        let saved =
-            self.inner.store.checkpointer_by_hand(&TenantId::default(), None).get(thread, namespace, Some(id)).await;
+        self.inner.store.get_thread(self.tenant(), thread).await?;
+        let saved = self.inner.store.checkpointer_by_hand(self.tenant(), None).get(thread, namespace, Some(id)).await;
         let saved = saved.map_err(|e| Error::new(Reason::StoreUnavailable, e.to_string()))?;
         saved.map(drop).ok_or_else(|| no_checkpoint(thread, id))
     }
@@ -130,28 +128,39 @@ impl Core {
     /// Writes to a thread's state, as if nodes had: their edges and routes decide what runs next. Gives the checkpoint
     /// made. Refused while a run of the thread is active.
     pub async fn update_state(&self, request: StateUpdateRequest) -> Result<CheckpointConfig> {
+        for _ in 1..TRIES {
+            match self.try_update_state(&request).await {
+                // Somebody else wrote to the thread meanwhile; who expects no checkpoint writes after them.
+                Err(error) if error.reason == Reason::CheckpointChanged && request.expected_checkpoint_id.is_none() => {
+                }
+                done => return done,
+            }
+        }
+        self.try_update_state(&request).await
+    }
+
+    async fn try_update_state(&self, request: &StateUpdateRequest) -> Result<CheckpointConfig> {
         let id = request.thread;
         for update in &request.updates {
             self.check_size("values", update.values.as_ref().unwrap_or(&Value::Null))?;
         }
-        let _turn = TURNS[id.0.as_u128() as usize % TURNS.len()].lock().await;
-        let thread = self.inner.store.get_thread(&TenantId::default(), id).await?;
+        let thread = self.inner.store.get_thread(self.tenant(), id).await?;
         let served = match &request.graph {
-            Some(name) => self.inner.registry.latest(name)?,
+            Some(name) => self.inner.registry.latest(self.tenant(), name)?,
             None => self.graph_of(&thread)?.ok_or_else(|| {
                 let what = "the thread has not run yet, so its graph is not known: name the graph, or set `graph_id` in \
                             the thread's metadata";
                 Error::field("graph", what).with("thread_id", id)
             })?,
         };
-        let graph = self.by_hand(&served);
-        let inner = inner_graph(&graph, &request.namespace)?;
+        let inner = inner_graph(&served.graph, &request.namespace)?;
         self.check_not_busy(id).await?;
-        let reader = self.inner.store.checkpointer_by_hand(&TenantId::default(), None);
+        let reader = self.inner.store.checkpointer_by_hand(self.tenant(), None);
         let fail = |error| runloom_engine::Error::Checkpointer { graph: served.name.to_string(), error };
         let latest = reader.get(id, "", None).await.map_err(fail)?.map(|saved| saved.checkpoint);
+        let latest_id = latest.as_ref().map(|checkpoint| checkpoint.id);
         if let Some(expected) = request.expected_checkpoint_id {
-            check_expected(id, expected, latest.as_ref().map(|checkpoint| checkpoint.id))?;
+            check_expected(id, expected, latest_id)?;
         }
         let from = match (request.checkpoint_id, latest) {
             (at, _) if !request.namespace.is_empty() => reader.get(id, &request.namespace, at).await.map_err(fail)?,
@@ -166,7 +175,10 @@ impl Core {
         if let (Some(from), "") = (&from, &*request.namespace) {
             self.fits(&from.checkpoint, &served.graph, false)?;
         }
-        let updates = checked(&served, &inner, &request)?;
+        let seen = latest_id;
+        let writer = self.store().checkpointer_by_hand(self.tenant(), Some(seen));
+        let graph = served.graph.with_checkpointer(writer);
+        let updates = checked(&served, &inner, request)?;
         let mut metadata = Object::default();
         metadata.insert("graph_id", &served.name);
         if let Some(at) = request.checkpoint_id {
@@ -175,6 +187,16 @@ impl Core {
         let made = graph.update_state(id, request.checkpoint_id, &request.namespace, updates, metadata).await;
         let made = match made {
             Ok(made) => made,
+            Err(runloom_engine::Error::Checkpointer {
+                error: runloom_engine::CheckpointError::Moved { latest },
+                ..
+            }) => {
+                let seen = request.expected_checkpoint_id.or(latest_id);
+                return match seen {
+                    Some(seen) => Err(check_expected(id, seen, latest).err().unwrap_or_else(|| changed(id))),
+                    None => Err(changed(id)),
+                };
+            }
             Err(runloom_engine::Error::Checkpointer { .. }) if self.check_not_busy(id).await.is_err() => {
                 // A run has begun meanwhile.
                 self.check_not_busy(id).await?;
@@ -190,14 +212,15 @@ impl Core {
             }
             Err(error) => return Err(told(error, id)),
         };
-        self.inner.runner.fits.lock().put(id, served.revision.clone());
         let is_known = thread.graph.is_some() || thread.metadata.contains_key("graph_id");
         let update = ThreadUpdate {
             metadata: (!is_known).then(|| [("graph_id", Value::from(&served.name))].into_iter().collect()),
             ..self.noted_state(id, &served).await?
         };
-        self.inner.store.update_thread(&TenantId::default(), id, update).await?;
-        self.inner.runner.logs.moved(id);
+        let changed = self.inner.store.update_thread(self.tenant(), id, update).await?;
+        if let Some(at) = changed.state_updated_at {
+            self.inner.runner.fits.lock().put(id, served.revision.clone(), at);
+        }
         Ok(made)
     }
 
@@ -216,21 +239,21 @@ impl Core {
     /// The graph of a thread: that of the run that began last, or the one that its metadata names as `graph_id`, in its
     /// latest revision. None where it has neither.
     fn graph_of(&self, thread: &Thread) -> Result<Option<Arc<Served>>> {
-        let registry = &self.inner.registry;
+        let (registry, tenant) = (&self.inner.registry, self.tenant());
         match (&thread.graph, thread.metadata.get_str("graph_id")) {
-            (Some(name), _) => registry.any(name).map(Some).map_err(|mut error| {
+            (Some(name), _) => registry.any(tenant, name).map(Some).map_err(|mut error| {
                 error.message =
                     format!("thread {} last ran a graph that is not there any more: {}", thread.id, error.message);
                 error.with("thread_id", thread.id)
             }),
-            (None, Some(name)) => Ok(registry.latest(name).ok()),
+            (None, Some(name)) => Ok(registry.latest(tenant, name).ok()),
             (None, None) => Ok(None),
         }
     }
 
     /// A graph for looking at threads and writing to them by hand.
     fn by_hand(&self, served: &Served) -> Graph {
-        served.graph.with_checkpointer(self.inner.store.checkpointer_by_hand(&TenantId::default(), None))
+        served.graph.with_checkpointer(self.inner.store.checkpointer_by_hand(self.tenant(), None))
     }
 }
 
@@ -272,6 +295,12 @@ pub(crate) fn check_expected(thread: ThreadId, expected: CheckpointId, latest: O
         Some(id) => error.with("checkpoint_id", id),
         None => error,
     })
+}
+
+/// Somebody else wrote to the thread meanwhile.
+fn changed(thread: ThreadId) -> Error {
+    let message = format!("somebody else changed thread {thread} meanwhile; read its state again, then ask again");
+    Error::new(Reason::CheckpointChanged, message).with("thread_id", thread)
 }
 
 /// The graph of a namespace.

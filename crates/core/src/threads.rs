@@ -4,11 +4,11 @@ use std::time::{Duration, SystemTime};
 
 use runloom_engine::{Object, ThreadId, Value};
 use runloom_store::{
-    CancelAction, Canceller, Direction, Expiry, NewThread, Page, PageRequest, Run, RunFilter, RunStatus, TenantId,
-    Thread, ThreadFilter, ThreadSort, ThreadStatus, ThreadUpdate,
+    CancelAction, Canceller, Direction, Expiry, NewThread, Page, PageRequest, Run, RunFilter, RunStatus, Thread,
+    ThreadFilter, ThreadSort, ThreadStatus, ThreadUpdate, Topic,
 };
 
-use crate::{Core, Error, Reason, Result, timer};
+use crate::{Core, Error, Reason, Result, Session, timer};
 
 /// How long a run has to stop when its thread is deleted.
 const STOP: Duration = Duration::from_secs(5);
@@ -17,28 +17,23 @@ const SWEEP: usize = 1000;
 /// How long to wait before it is tried again after a failure.
 const RETRY: Duration = Duration::from_secs(5);
 
-impl Core {
+impl Session {
     /// Makes a thread, or answers with the one of that id, as asked.
     pub async fn create_thread(&self, new: NewThread) -> Result<Thread> {
         self.check_size("metadata", &Value::Object(new.metadata.clone()))?;
-        let expires = new.expiry.is_some();
-        let made = self.inner.store.create_thread(&TenantId::default(), new).await?;
-        if expires {
-            self.inner.expiring.notify_one();
-        }
-        Ok(made)
+        Ok(self.inner.store.create_thread(self.tenant(), new).await?)
     }
 
     /// A thread.
     pub async fn get_thread(&self, id: ThreadId) -> Result<Thread> {
-        Ok(self.inner.store.get_thread(&TenantId::default(), id).await?)
+        Ok(self.inner.store.get_thread(self.tenant(), id).await?)
     }
 
     /// Merges fields into a thread's metadata; a null takes a key away.
     pub async fn update_thread(&self, id: ThreadId, metadata: Object) -> Result<Thread> {
         self.check_size("metadata", &Value::Object(metadata.clone()))?;
         let update = ThreadUpdate { metadata: Some(metadata), ..ThreadUpdate::default() };
-        Ok(self.inner.store.update_thread(&TenantId::default(), id, update).await?)
+        Ok(self.inner.store.update_thread(self.tenant(), id, update).await?)
     }
 
     /// Puts other metadata in place of a thread's.
@@ -50,44 +45,7 @@ impl Core {
     /// Has a thread go at a time, or stay.
     pub async fn expire_thread(&self, id: ThreadId, expiry: Option<Expiry>) -> Result<Thread> {
         let update = ThreadUpdate { expiry: Some(expiry), ..ThreadUpdate::default() };
-        let changed = self.inner.store.update_thread(&TenantId::default(), id, update).await?;
-        self.inner.expiring.notify_one();
-        Ok(changed)
-    }
-
-    /// Has threads go whose time is over. One that is busy goes when its run is over.
-    pub(crate) async fn sweep_threads(&self) {
-        let clock = &*self.inner.clock;
-        loop {
-            let now = clock.now();
-            let mut next;
-            match self.inner.store.expiring_threads(SWEEP).await {
-                Ok(expiring) => {
-                    // There may be more behind those.
-                    next = (expiring.len() == SWEEP).then_some(now + RETRY);
-                    for (_, id, expiry) in expiring {
-                        if expiry.at > now {
-                            next = Some(next.map_or(expiry.at, |next: SystemTime| next.min(expiry.at)));
-                            break;
-                        }
-                        match self.expire(id, expiry).await {
-                            Ok(()) => {}
-                            Err(error) if error.reason == Reason::ThreadNotFound => {}
-                            Err(error) => {
-                                tracing::warn!(thread = %id, %error, "a thread whose time is over cannot go; trying again");
-                                next = Some(now + RETRY);
-                                break;
-                            }
-                        }
-                    }
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "cannot look for threads whose time is over; trying again");
-                    next = Some(now + RETRY);
-                }
-            }
-            timer::until(clock, next, &self.inner.expiring).await;
-        }
+        Ok(self.inner.store.update_thread(self.tenant(), id, update).await?)
     }
 
     async fn expire(&self, id: ThreadId, expiry: Expiry) -> Result<()> {
@@ -104,14 +62,14 @@ impl Core {
         }
         self.prune_thread(id, 1).await?;
         let update = ThreadUpdate { expiry: Some(None), ..ThreadUpdate::default() };
-        self.inner.store.update_thread(&TenantId::default(), id, update).await?;
+        self.inner.store.update_thread(self.tenant(), id, update).await?;
         Ok(())
     }
 
     /// Deletes a thread with its runs, their logs and its checkpoints. Runs that have not ended are cancelled first, and
     /// have a moment to stop.
     pub async fn delete_thread(&self, id: ThreadId) -> Result<()> {
-        self.inner.store.get_thread(&TenantId::default(), id).await?;
+        self.inner.store.get_thread(self.tenant(), id).await?;
         let mut runs = self.unfinished(id).await?;
         // Those that wait come first: they are not to begin when the one under way ends.
         runs.sort_by_key(|run| run.status != RunStatus::Pending);
@@ -127,14 +85,13 @@ impl Core {
             let stopped = tokio::time::timeout(STOP, self.wait_run(run.id)).await;
             tracing::debug!(run = %run.id, stopped = stopped.is_ok(), "a run of a thread that is deleted");
         }
-        self.inner.store.delete_thread(&TenantId::default(), id).await?;
+        self.inner.store.delete_thread(self.tenant(), id).await?;
         for run in runs {
             if let Some(live) = self.inner.runner.logs.get(run.id) {
                 live.gone();
             }
             self.inner.runner.logs.close(run.id);
         }
-        self.inner.runner.logs.forget(id);
         Ok(())
     }
 
@@ -145,26 +102,26 @@ impl Core {
         sort: (ThreadSort, Direction),
         page: PageRequest,
     ) -> Result<Page<Thread>> {
-        Ok(self.inner.store.list_threads(&TenantId::default(), filter, sort, page).await?)
+        Ok(self.inner.store.list_threads(self.tenant(), filter, sort, page).await?)
     }
 
     /// How many threads a filter holds for.
     pub async fn count_threads(&self, filter: ThreadFilter) -> Result<u64> {
-        Ok(self.inner.store.count_threads(&TenantId::default(), filter).await?)
+        Ok(self.inner.store.count_threads(self.tenant(), filter).await?)
     }
 
     /// Copies a thread with its metadata and its checkpoints, and without its runs, to a new id (made where none is
     /// given). The copy of a busy thread stands at the last checkpoint that was kept.
     pub async fn copy_thread(&self, from: ThreadId, to: Option<ThreadId>) -> Result<Thread> {
-        Ok(self.inner.store.copy_thread(&TenantId::default(), from, to).await?)
+        Ok(self.inner.store.copy_thread(self.tenant(), from, to).await?)
     }
 
     /// Keeps the newest `keep` checkpoints of a thread (at least one), and deletes the others. Tells how many were
     /// deleted. Refused while a run of the thread is active.
     pub async fn prune_thread(&self, id: ThreadId, keep: usize) -> Result<u64> {
-        self.inner.store.get_thread(&TenantId::default(), id).await?;
+        self.inner.store.get_thread(self.tenant(), id).await?;
         self.check_not_busy(id).await?;
-        Ok(self.inner.store.prune_checkpoints(&TenantId::default(), id, keep.max(1)).await?)
+        Ok(self.inner.store.prune_checkpoints(self.tenant(), id, keep.max(1)).await?)
     }
 
     /// The runs of a thread that have not ended, the first made first.
@@ -172,8 +129,7 @@ impl Core {
         let filter = RunFilter { thread: Some(thread), status: RunStatus::UNFINISHED.to_vec(), ..RunFilter::default() };
         let (mut runs, mut page) = (Vec::new(), PageRequest::first(1000));
         loop {
-            let found =
-                self.inner.store.list_runs(&TenantId::default(), filter.clone(), Direction::Ascending, page).await?;
+            let found = self.inner.store.list_runs(self.tenant(), filter.clone(), Direction::Ascending, page).await?;
             runs.extend(found.items);
             match found.next {
                 Some(token) => page = PageRequest::after(1000, token),
@@ -206,6 +162,47 @@ impl Core {
         let mut error = Error::new(Reason::InputTooLarge, message.clone());
         error.fields.push((what.to_owned(), message));
         Err(error.with("size_bytes", size).with("maximum_bytes", most))
+    }
+}
+
+impl Core {
+    /// Has threads go whose time is over. One that is busy goes when its run is over.
+    pub(crate) async fn sweep_threads(&self) {
+        let clock = &*self.inner.clock;
+        let mut hints = self.inner.store.watch(Topic::Schedules);
+        loop {
+            let now = clock.now();
+            let mut next;
+            match self.inner.store.expiring_threads(SWEEP).await {
+                Ok(expiring) => {
+                    // There may be more behind those.
+                    next = (expiring.len() == SWEEP).then_some(now + RETRY);
+                    for (tenant, id, expiry) in expiring {
+                        if expiry.at > now {
+                            next = Some(next.map_or(expiry.at, |next: SystemTime| next.min(expiry.at)));
+                            break;
+                        }
+                        match self.of_tenant(&tenant).expire(id, expiry).await {
+                            Ok(()) => {}
+                            Err(error) if error.reason == Reason::ThreadNotFound => {}
+                            Err(error) => {
+                                tracing::warn!(thread = %id, %error, "a thread whose time is over cannot go; trying again");
+                                next = Some(now + RETRY);
+                                break;
+                            }
+                        }
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot look for threads whose time is over; trying again");
+                    next = Some(now + RETRY);
+                }
+            }
+            tokio::select! {
+                () = timer::until(clock, next, &mut hints) => {}
+                () = self.inner.expiring.notified() => {}
+            }
+        }
     }
 }
 

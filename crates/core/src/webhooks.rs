@@ -11,11 +11,11 @@ use std::{
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use runloom_engine::{RunId, Value};
-use runloom_store::{Delivery, NewDelivery, Run};
+use runloom_store::{Delivery, Job, NewDelivery, Run, Topic};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::task::TaskTracker;
 
-use crate::{Core, Delivery as Recipients, Error, Reason, Result, log::End, timer};
+use crate::{Core, Delivery as Recipients, Error, Reason, Result, Session, log::End, timer};
 
 /// How many are under way at once.
 const AT_ONCE: usize = 32;
@@ -27,7 +27,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60 * 60);
 /// How long to wait before the store is asked again after a failure.
 const RETRY: Duration = Duration::from_secs(5);
 /// How long those under way have when the core drains.
-const PATIENCE: Duration = Duration::from_secs(5);
+const SETTLE: Duration = Duration::from_secs(5);
 
 /// Who posts. A server without one refuses runs with a webhook.
 #[async_trait]
@@ -57,34 +57,30 @@ pub enum Posted {
 pub(crate) struct Post {
     pub by: Option<Arc<dyn Webhooks>>,
     /// For how long a delivery that fails is tried again.
-    pub patience: Duration,
-    news: Notify,
+    pub retry_window: Duration,
+    /// A delivery that was under way here is not any more.
+    ended: Notify,
     under_way: Mutex<HashSet<RunId>>,
     places: Arc<Semaphore>,
     tasks: TaskTracker,
 }
 
 impl Post {
-    pub fn new(by: Option<Arc<dyn Webhooks>>, patience: Duration) -> Self {
+    pub fn new(by: Option<Arc<dyn Webhooks>>, retry_window: Duration) -> Self {
         Self {
             by,
-            patience,
-            news: Notify::new(),
+            retry_window,
+            ended: Notify::new(),
             under_way: Mutex::default(),
             places: Arc::new(Semaphore::new(AT_ONCE)),
             tasks: TaskTracker::new(),
         }
     }
 
-    /// Something waits to be posted.
-    pub fn filled(&self) {
-        self.news.notify_one();
-    }
-
     /// Lets what is under way come to its end.
     pub async fn settle(&self) {
         self.tasks.close();
-        if tokio::time::timeout(PATIENCE, self.tasks.wait()).await.is_err() {
+        if tokio::time::timeout(SETTLE, self.tasks.wait()).await.is_err() {
             tracing::warn!("webhooks that were not answered in time are called again after the restart");
         }
     }
@@ -100,11 +96,11 @@ impl Drop for UnderWay {
     fn drop(&mut self) {
         let post = &self.core.inner.post;
         post.under_way.lock().remove(&self.run);
-        post.news.notify_one();
+        post.ended.notify_one();
     }
 }
 
-impl Core {
+impl Session {
     /// Refuses a run whose webhook this server cannot call.
     pub(crate) fn check_webhook(&self, delivery: &Recipients) -> Result<()> {
         let Some(url) = &delivery.webhook else { return Ok(()) };
@@ -133,10 +129,13 @@ impl Core {
         };
         Some(NewDelivery { url, body: webhooks.body(&ended, left.as_ref(), end.error.as_ref()) })
     }
+}
 
+impl Core {
     /// Posts what waits for it, each at its time.
     pub(crate) async fn keep_posting(&self) {
         let (post, clock) = (&self.inner.post, &*self.inner.clock);
+        let mut hints = self.inner.store.watch(Topic::Deliveries);
         if post.by.is_none() {
             return;
         }
@@ -162,14 +161,34 @@ impl Core {
                         post.under_way.lock().insert(run);
                         let held = UnderWay { core: self.clone(), run };
                         post.tasks.spawn(async move {
-                            held.core.post(held.run).await;
+                            held.core.claim_and_post(held.run).await;
                             drop((place, held));
                         });
                     }
                     next
                 }
             };
-            timer::until(clock, next, &post.news).await;
+            tokio::select! {
+                () = timer::until(clock, next, &mut hints) => {}
+                () = post.ended.notified() => {}
+            }
+        }
+    }
+
+    /// Posts what waits for a run, unless another server does.
+    async fn claim_and_post(&self, run: RunId) {
+        let (store, server) = (&self.inner.store, self.inner.runner.lease.server());
+        match store.claim(server, Job::Delivery(run)).await {
+            Ok(true) => self.post(run).await,
+            // Another server is at it; should it go, its claim goes with it.
+            Ok(false) => return tokio::time::sleep(self.inner.runner.lease.ttl).await,
+            Err(error) => {
+                tracing::warn!(%run, %error, "cannot claim a webhook; trying again");
+                return tokio::time::sleep(RETRY).await;
+            }
+        }
+        if let Err(error) = store.release_claim(server, Job::Delivery(run)).await {
+            tracing::warn!(%run, %error, "cannot release the claim of a webhook; it ends with this server's lease");
         }
     }
 
@@ -196,7 +215,7 @@ impl Core {
             Posted::Failed(why) => {
                 let now = self.inner.clock.now();
                 let next = now + pause(delivery.attempts);
-                if next > delivery.created_at + self.inner.post.patience {
+                if next > delivery.created_at + self.inner.post.retry_window {
                     tracing::error!(%run, host = host(&delivery.url), why, "a webhook failed for too long, and is given up");
                     None
                 } else {

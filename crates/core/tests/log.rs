@@ -6,7 +6,8 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::StreamExt;
 use runloom_core::{
-    Body, Core, CoreOptions, ReadOptions, Record, Recording, RunReader, RunRequest, RunSpec, Start, Target,
+    Body, Caller, Core, CoreOptions, ReadOptions, Record, Recording, RunReader, RunRequest, RunSpec, Session, Start,
+    Target,
 };
 use runloom_engine::{
     stream::{Mode, Modes, Payload},
@@ -36,12 +37,12 @@ edges:
   - { from: START, to: b }
 "#;
 
-async fn core(store: &Arc<dyn Store>, document: &str) -> Core {
+async fn core(store: &Arc<dyn Store>, document: &str) -> Session {
     let documents = vec![("two.yaml".to_owned(), document.to_owned())];
-    Core::start(CoreOptions { documents, ..CoreOptions::new(store.clone()) }).await.unwrap()
+    Core::start(CoreOptions { documents, ..CoreOptions::new(store.clone()) }).await.unwrap().session(Caller::default())
 }
 
-async fn start(core: &Core) -> (RunId, RunReader) {
+async fn start(core: &Session) -> (RunId, RunReader) {
     let modes = Modes::from([Mode::Messages, Mode::Events, Mode::Updates]).bits();
     let start = Start::Input(value!({"messages": [{"role": "user", "content": "go"}]}));
     let request = RunRequest {
@@ -55,7 +56,7 @@ async fn start(core: &Core) -> (RunId, RunReader) {
     (id, reader)
 }
 
-async fn run(core: &Core) -> (RunId, Vec<Arc<Record>>) {
+async fn run(core: &Session) -> (RunId, Vec<Arc<Record>>) {
     let (id, reader) = start(core).await;
     (id, all(reader).await)
 }

@@ -9,8 +9,8 @@ use std::{
 
 use futures_util::{StreamExt, stream::BoxStream};
 use runloom_core::{
-    Body, Cancellation, CommandSpec, Core, CoreOptions, ReadOptions, Reason, Record, Recording, RunOptions, RunRequest,
-    RunSpec, Start, Target, ThreadPart,
+    Body, Caller, Cancellation, CommandSpec, Core, CoreOptions, ReadOptions, Reason, Record, Recording, RunOptions,
+    RunRequest, RunSpec, Session, Start, Target, ThreadPart,
 };
 use runloom_engine::{
     model::{ChatModel, ChatRequest, Delta, ModelError, ModelInfo, Usage},
@@ -93,22 +93,16 @@ fn graph(gates: &Arc<Gates>) -> Graph {
         .unwrap()
 }
 
-async fn core_on(store: Arc<dyn Store>, gates: &Arc<Gates>, change: impl FnOnce(&mut CoreOptions)) -> Core {
+async fn core_on(store: Arc<dyn Store>, gates: &Arc<Gates>, change: impl FnOnce(&mut CoreOptions)) -> Session {
     let mut options = CoreOptions { graphs: vec![("work".to_owned(), graph(gates))], ..CoreOptions::new(store) };
     change(&mut options);
-    Core::start(options).await.unwrap()
+    Core::start(options).await.unwrap().session(Caller::default())
 }
 
-/// Ends the lease of the server that drives a run, as if it had crashed some time ago.
-async fn lose_server_of(store: &Arc<dyn Store>, run: RunId) {
-    let server = store.get_run(&TenantId::default(), run).await.unwrap().server.unwrap();
-    store.release_server(server).await.unwrap();
-}
-
-async fn start() -> (Core, Arc<Gates>, ThreadId) {
+async fn start() -> (Session, Arc<Gates>, ThreadId) {
     let gates = Arc::default();
     let core = core_on(Arc::new(MemoryStore::new()), &gates, |_| {}).await;
-    let thread = core.store().create_thread(&TenantId::default(), NewThread::default()).await.unwrap().id;
+    let thread = core.core().store().create_thread(&TenantId::default(), NewThread::default()).await.unwrap().id;
     (core, gates, thread)
 }
 
@@ -127,11 +121,11 @@ fn request(thread: ThreadId, at: &str) -> RunRequest {
     }
 }
 
-async fn begin(core: &Core, thread: ThreadId, at: &str) -> RunId {
+async fn begin(core: &Session, thread: ThreadId, at: &str) -> RunId {
     core.create_run(request(thread, at)).await.unwrap().0.id
 }
 
-async fn log_of(core: &Core, thread: ThreadId) -> Value {
+async fn log_of(core: &Session, thread: ThreadId) -> Value {
     let state = core.get_state(runloom_core::StateQuery::latest(thread)).await.unwrap();
     state.values_object().get("log").cloned().unwrap_or_default()
 }
@@ -141,7 +135,7 @@ async fn soon<T>(what: impl Future<Output = T>) -> T {
 }
 
 /// Waits for a run's end without being a reader of it.
-async fn over(core: &Core, run: RunId) -> runloom_store::Run {
+async fn over(core: &Session, run: RunId) -> runloom_store::Run {
     soon(async {
         loop {
             let run = core.get_run(run).await.unwrap();
@@ -154,7 +148,7 @@ async fn over(core: &Core, run: RunId) -> runloom_store::Run {
     .await
 }
 
-async fn all(core: &Core, run: RunId, after: u64) -> Vec<Arc<Record>> {
+async fn all(core: &Session, run: RunId, after: u64) -> Vec<Arc<Record>> {
     let options = ReadOptions { after, ..ReadOptions::default() };
     soon(core.read_run(run, options).await.unwrap().map(Result::unwrap).collect()).await
 }
@@ -432,6 +426,12 @@ async fn an_interrupting_run_ends_all_before_it_however_many_wait() {
 }
 
 // G13
+/// Ends the lease of a server, as if it had been killed.
+async fn lose(server: &Session) {
+    let core = server.core();
+    core.store().release_server(core.server()).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_drain_does_not_use_up_an_attempt() {
     let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
@@ -449,17 +449,19 @@ async fn a_drain_does_not_use_up_an_attempt() {
     let mut known = None;
     for _ in 0..3 {
         let (core, _gates, run) = start(known).await;
-        soon(core.drain()).await;
+        soon(core.core().drain()).await;
         known = Some(run);
     }
     // Twice a server takes the run up that another one has lost: the second time is one too many.
-    let (_lost, _gates, run) = start(known).await;
-    lose_server_of(&store, run).await;
+    let (first, _gates, run) = start(known).await;
+    lose(&first).await;
     let (core, _gates, _) = start(known).await;
     assert_eq!(core.get_run(run).await.unwrap().attempt, 5);
-    lose_server_of(&store, run).await;
+    lose(&core).await;
     let last = core_on(store.clone(), &Arc::default(), |o| o.max_attempts = 2).await;
-    let end = soon(last.wait_run(run)).await.unwrap().end;
+    let outcome = soon(last.wait_run(run)).await.unwrap();
+    assert_eq!(outcome.run.attempt, 5, "an attempt that is not made is not counted");
+    let end = outcome.end;
     let error = end.error.unwrap();
     assert_eq!((error.reason, &*error.metadata["attempts"]), (Reason::AttemptsExhausted, "2"));
 }
@@ -521,10 +523,10 @@ async fn what_a_run_used_counts_through_crashes_and_drains() {
     let asked = RunRequest { target: Target::Graph("talk".into()), ..request(thread, "") };
     let run = lost.create_run(asked).await.unwrap().0.id;
     soon(gates.arrived("wait")).await;
-    lose_server_of(&store, run).await;
+    lose(&lost).await;
     let (drained, gates) = start().await;
     soon(gates.arrived("wait")).await;
-    soon(drained.drain()).await;
+    soon(drained.core().drain()).await;
     assert_eq!(
         store.get_run(&TenantId::default(), run).await.unwrap().usage.unwrap().get("input_tokens"),
         Some(&Value::Int(7))
@@ -555,7 +557,7 @@ async fn a_drained_core_gives_its_runs_back_and_the_next_one_ends_them() {
     let open = || Arc::new(SqliteStore::open(runloom_store_sqlite::OpenOptions::new(folder.path())).unwrap());
     let gates = Arc::default();
     let core = core_on(open(), &gates, |o| o.drain_timeout = Duration::ZERO).await;
-    let thread = core.store().create_thread(&TenantId::default(), NewThread::default()).await.unwrap().id;
+    let thread = core.core().store().create_thread(&TenantId::default(), NewThread::default()).await.unwrap().id;
     let run = begin(&core, thread, "a").await;
     let waiting = begin(&core, thread, "b").await;
     soon(gates.arrived("a")).await;
@@ -564,7 +566,7 @@ async fn a_drained_core_gives_its_runs_back_and_the_next_one_ends_them() {
     while seen.len() < 3 {
         seen.push(soon(reader.next()).await.unwrap().unwrap());
     }
-    soon(core.drain()).await;
+    soon(core.core().drain()).await;
     let told = loop {
         match soon(reader.next()).await.unwrap() {
             Ok(record) => seen.push(record),
@@ -589,7 +591,7 @@ async fn a_drained_core_gives_its_runs_back_and_the_next_one_ends_them() {
     assert!(rest.iter().all(|r| r.seq > seen.last().unwrap().seq));
     // The finished node did not run again.
     assert_eq!(log_of(&core, thread).await, value!(["first a", "done a", "first b", "done b"]));
-    core.drain().await;
+    core.core().drain().await;
 }
 
 #[tokio::test]
@@ -607,7 +609,7 @@ async fn a_run_on_a_thread_that_stopped_takes_an_answer_only_where_it_stands() {
         .compile()
         .unwrap();
     let core = core_on(Arc::new(MemoryStore::new()), &gates, |o| o.graphs.push(("ask".into(), ask))).await;
-    let thread = core.store().create_thread(&TenantId::default(), NewThread::default()).await.unwrap().id;
+    let thread = core.core().store().create_thread(&TenantId::default(), NewThread::default()).await.unwrap().id;
     let on = |start: Start, expected: Option<CheckpointId>| RunRequest {
         target: Target::Graph("ask".to_owned()),
         expected_checkpoint_id: expected,
@@ -665,10 +667,10 @@ async fn a_run_on_a_thread_that_stopped_takes_an_answer_only_where_it_stands() {
 }
 
 /// A graph of one node on a core of its own, run once.
-async fn run_one(graph: Graph, input: Value) -> (Core, RunId, runloom_core::End) {
+async fn run_one(graph: Graph, input: Value) -> (Session, RunId, runloom_core::End) {
     let name = graph.name().to_string();
     let core = core_on(Arc::new(MemoryStore::new()), &Arc::default(), |o| o.graphs.push((name.clone(), graph))).await;
-    let thread = core.store().create_thread(&TenantId::default(), NewThread::default()).await.unwrap().id;
+    let thread = core.core().store().create_thread(&TenantId::default(), NewThread::default()).await.unwrap().id;
     let asked = RunRequest {
         target: Target::Graph(name),
         spec: RunSpec {

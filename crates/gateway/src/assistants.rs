@@ -1,6 +1,5 @@
 //! Assistants: made, read, changed, found, counted, in versions; their graphs and schemas.
 
-use axum::extract::State;
 use http::StatusCode;
 use runloom_core::{
     Reason, Target,
@@ -34,7 +33,7 @@ fn config_and_context(fields: &Fields<'_>) -> Result<(Option<Object>, Option<Val
     }
 }
 
-pub(crate) async fn create(State(api): State<Api>, call: Call) -> Reply {
+pub(crate) async fn create(api: Api, call: Call) -> Reply {
     let fields = call.fields()?;
     let Some(graph) = fields.text("graph_id")? else {
         return Err(Fail::invalid("graph_id: is required: the name of a graph"));
@@ -67,12 +66,12 @@ pub(crate) async fn create(State(api): State<Api>, call: Call) -> Reply {
     }
 }
 
-pub(crate) async fn get(State(api): State<Api>, call: Call) -> Reply {
+pub(crate) async fn get(api: Api, call: Call) -> Reply {
     let found = api.core.get_assistant(call.assistant()?).await?;
     Ok(json(StatusCode::OK, records::assistant(&found)))
 }
 
-pub(crate) async fn update(State(api): State<Api>, call: Call) -> Reply {
+pub(crate) async fn update(api: Api, call: Call) -> Reply {
     let id = call.assistant()?;
     let fields = call.fields()?;
     let (mut config, mut context) = config_and_context(&fields)?;
@@ -111,7 +110,7 @@ pub(crate) async fn update(State(api): State<Api>, call: Call) -> Reply {
     }
 }
 
-pub(crate) async fn delete(State(api): State<Api>, call: Call) -> Reply {
+pub(crate) async fn delete(api: Api, call: Call) -> Reply {
     let id = call.assistant()?;
     let with_threads = call.query_flag("delete_threads")?;
     api.core.delete_assistant(id).await?;
@@ -143,7 +142,7 @@ fn filter(fields: &Fields<'_>) -> Result<AssistantFilter, Fail> {
     })
 }
 
-pub(crate) async fn search(State(api): State<Api>, call: Call) -> Reply {
+pub(crate) async fn search(api: Api, call: Call) -> Reply {
     let fields = call.fields()?;
     let filter = filter(&fields)?;
     if let Some(graph) = &filter.graph
@@ -171,12 +170,12 @@ pub(crate) async fn search(State(api): State<Api>, call: Call) -> Reply {
     Ok(paged(items, offset, total))
 }
 
-pub(crate) async fn count(State(api): State<Api>, call: Call) -> Reply {
+pub(crate) async fn count(api: Api, call: Call) -> Reply {
     let count = api.core.count_assistants(filter(&call.fields()?)?).await?;
     Ok(json(StatusCode::OK, count))
 }
 
-pub(crate) async fn versions(State(api): State<Api>, call: Call) -> Reply {
+pub(crate) async fn versions(api: Api, call: Call) -> Reply {
     let id = call.assistant()?;
     let fields = call.fields()?;
     let (limit, offset) = fields.page(10)?;
@@ -187,7 +186,7 @@ pub(crate) async fn versions(State(api): State<Api>, call: Call) -> Reply {
     Ok(json(StatusCode::OK, items))
 }
 
-pub(crate) async fn set_latest(State(api): State<Api>, call: Call) -> Reply {
+pub(crate) async fn set_latest(api: Api, call: Call) -> Reply {
     let id = call.assistant()?;
     let fields = call.fields()?;
     let Some(version) = fields.number("version", 1..=u64::from(u32::MAX))? else {
@@ -197,7 +196,7 @@ pub(crate) async fn set_latest(State(api): State<Api>, call: Call) -> Reply {
     Ok(json(StatusCode::OK, records::assistant(&latest)))
 }
 
-pub(crate) async fn graph(State(api): State<Api>, call: Call) -> Reply {
+pub(crate) async fn graph(api: Api, call: Call) -> Reply {
     let depth = match call.query("xray") {
         None => 0,
         Some(text) => match (text.parse::<usize>(), call.query_flag("xray")) {
@@ -221,12 +220,12 @@ pub(crate) async fn graph(State(api): State<Api>, call: Call) -> Reply {
     Ok(json(StatusCode::OK, records::drawing(&drawing)))
 }
 
-pub(crate) async fn schemas(State(api): State<Api>, call: Call) -> Reply {
+pub(crate) async fn schemas(api: Api, call: Call) -> Reply {
     let schemas = api.core.schemas(&Target::Assistant(call.assistant()?)).await?;
     Ok(json(StatusCode::OK, records::schemas(&schemas)))
 }
 
-pub(crate) async fn subgraphs(State(api): State<Api>, call: Call) -> Reply {
+pub(crate) async fn subgraphs(api: Api, call: Call) -> Reply {
     let target = Target::Assistant(call.assistant()?);
     let only = call.param("namespace");
     let all = api.core.subgraph_schemas(&target, call.query_flag("recurse")? || only.contains('|')).await?;

@@ -1,6 +1,5 @@
 //! Crons: made, read, changed, found, counted, deleted.
 
-use axum::extract::State;
 use http::StatusCode;
 use runloom_core::{
     CronPatch, CronRequest, CronRun, Reason, RunSpec,
@@ -88,26 +87,26 @@ async fn make(api: Api, call: Call, thread: Option<ThreadId>) -> Reply {
     Ok(json(StatusCode::OK, records::cron(&made.await?)))
 }
 
-pub(crate) async fn create(State(api): State<Api>, call: Call) -> Reply {
+pub(crate) async fn create(api: Api, call: Call) -> Reply {
     let thread = call.thread()?;
     make(api, call, Some(thread)).await
 }
 
-pub(crate) async fn create_stateless(State(api): State<Api>, call: Call) -> Reply {
+pub(crate) async fn create_stateless(api: Api, call: Call) -> Reply {
     make(api, call, None).await
 }
 
-pub(crate) async fn get(State(api): State<Api>, call: Call) -> Reply {
+pub(crate) async fn get(api: Api, call: Call) -> Reply {
     Ok(json(StatusCode::OK, records::cron(&api.core.get_cron(id(&call)?).await?)))
 }
 
-pub(crate) async fn delete(State(api): State<Api>, call: Call) -> Reply {
+pub(crate) async fn delete(api: Api, call: Call) -> Reply {
     api.core.delete_cron(id(&call)?).await?;
     Ok(empty(StatusCode::NO_CONTENT))
 }
 
 /// Changes what is named, and leaves what is not.
-pub(crate) async fn update(State(api): State<Api>, call: Call) -> Reply {
+pub(crate) async fn update(api: Api, call: Call) -> Reply {
     let (id, fields) = (id(&call)?, call.fields()?);
     let patch = CronPatch {
         schedule: fields.text("schedule")?.map(str::to_owned),
@@ -209,7 +208,7 @@ fn filter(fields: &Fields<'_>) -> Result<CronFilter, Fail> {
     })
 }
 
-pub(crate) async fn search(State(api): State<Api>, call: Call) -> Reply {
+pub(crate) async fn search(api: Api, call: Call) -> Reply {
     let fields = call.fields()?;
     let (filter, (limit, offset)) = (filter(&fields)?, fields.page(10)?);
     let sort = match fields.word("sort_by", &SORTS)? {
@@ -233,7 +232,7 @@ pub(crate) async fn search(State(api): State<Api>, call: Call) -> Reply {
     Ok(paged(crons, offset, total))
 }
 
-pub(crate) async fn count(State(api): State<Api>, call: Call) -> Reply {
+pub(crate) async fn count(api: Api, call: Call) -> Reply {
     let count = api.core.count_crons(filter(&call.fields()?)?).await?;
     Ok(json(StatusCode::OK, Value::from(count)))
 }

@@ -2,11 +2,14 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use runloom_core::Caller;
 pub use runloom_net::Cors;
 
 /// How the face behaves. The default is for a server on loopback.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// The caller of requests that carry no [`Caller`] in their extensions. Default: the default tenant, anonymous.
+    pub caller: Caller,
     /// Which pages of other origins may use it.
     pub cors: Cors,
     /// The most bytes in the body of a request.
@@ -36,6 +39,7 @@ impl fmt::Debug for Figures {
 impl Default for Options {
     fn default() -> Self {
         Self {
+            caller: Caller::default(),
             cors: Cors::Loopback,
             max_body_bytes: 32 << 20,
             body_timeout: Duration::from_secs(30),

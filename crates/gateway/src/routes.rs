@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 
 use crate::{
     Options, assistants, browser, crons,
-    face::{Api, guard, squeeze},
+    face::{Shared, guard, squeeze},
     langgraph::records,
     protocol, runs, states, store, system, thread_stream, threads,
 };
@@ -29,7 +29,7 @@ pub(crate) struct Endpoint {
     /// Its query parameters.
     pub query: Query,
     pub gives: Gives,
-    handler: MethodRouter<Api>,
+    handler: MethodRouter<Shared>,
 }
 
 /// What an endpoint gives.
@@ -249,7 +249,7 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
 pub fn router(core: Core, options: Options) -> Router {
     let room = Arc::new(Semaphore::new(options.compressed_streams.min(Semaphore::MAX_PERMITS)));
     let deadline = BodyDeadlineLayer::new("http", options.body_timeout);
-    let api = Api { core, options: Arc::new(options), threads: protocol::ThreadLogs::default() };
+    let shared = Shared { core, options: Arc::new(options), threads: protocol::ThreadLogs::default() };
     let mut router = Router::new();
     for endpoint in endpoints() {
         router = router.route(endpoint.path, endpoint.handler);
@@ -258,7 +258,7 @@ pub fn router(core: Core, options: Options) -> Router {
         .fallback(system::not_found)
         .method_not_allowed_fallback(system::not_allowed)
         .layer(middleware::from_fn_with_state(room, squeeze))
-        .layer(middleware::from_fn_with_state(api.clone(), guard))
+        .layer(middleware::from_fn_with_state(shared.options.clone(), guard))
         .layer(deadline)
-        .with_state(api)
+        .with_state(shared)
 }

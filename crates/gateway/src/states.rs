@@ -1,6 +1,5 @@
 //! States of threads: the latest, one of the past, the history, and writes by hand.
 
-use axum::extract::State;
 use http::StatusCode;
 use runloom_core::{Reason, StateQuery, StateUpdateRequest};
 use runloom_engine::{CheckpointId, Object, StateUpdate, ThreadId, Value, checkpoint::CheckpointFilter};
@@ -28,12 +27,12 @@ async fn answer(api: &Api, query: StateQuery) -> Reply {
     Ok(json(StatusCode::OK, state(&api.core.get_state(query).await?)))
 }
 
-pub(crate) async fn latest(State(api): State<Api>, call: Call) -> Reply {
+pub(crate) async fn latest(api: Api, call: Call) -> Reply {
     let subgraphs = call.query_flag("subgraphs")?;
     answer(&api, StateQuery { subgraphs, ..StateQuery::latest(call.thread()?) }).await
 }
 
-pub(crate) async fn at(State(api): State<Api>, call: Call) -> Reply {
+pub(crate) async fn at(api: Api, call: Call) -> Reply {
     let query = StateQuery {
         checkpoint_id: Some(checkpoint_id(call.param("checkpoint_id"))?),
         subgraphs: call.query_flag("subgraphs")?,
@@ -43,7 +42,7 @@ pub(crate) async fn at(State(api): State<Api>, call: Call) -> Reply {
 }
 
 /// The state at a checkpoint that is named in the body.
-pub(crate) async fn at_place(State(api): State<Api>, call: Call) -> Reply {
+pub(crate) async fn at_place(api: Api, call: Call) -> Reply {
     let fields = call.fields()?;
     if fields.value("checkpoint").is_none() {
         return Err(Fail::invalid("checkpoint: is required"));
@@ -53,7 +52,7 @@ pub(crate) async fn at_place(State(api): State<Api>, call: Call) -> Reply {
     answer(&api, StateQuery { thread: call.thread()?, checkpoint_id, namespace, subgraphs }).await
 }
 
-pub(crate) async fn update(State(api): State<Api>, call: Call) -> Reply {
+pub(crate) async fn update(api: Api, call: Call) -> Reply {
     let id = call.thread()?;
     let fields = call.fields()?;
     let (checkpoint, namespace) = place(&fields)?;
@@ -107,14 +106,14 @@ pub(crate) async fn update(State(api): State<Api>, call: Call) -> Reply {
     Ok(json(StatusCode::OK, answer))
 }
 
-pub(crate) async fn history(State(api): State<Api>, call: Call) -> Reply {
+pub(crate) async fn history(api: Api, call: Call) -> Reply {
     let limit = call.query_number("limit", 1..=1000)?;
     let before = call.query("before").map(checkpoint_id).transpose()?;
     let filter = CheckpointFilter { before, limit, ..CheckpointFilter::default() };
     listed(&api, call.thread()?, "", filter).await
 }
 
-pub(crate) async fn search_history(State(api): State<Api>, call: Call) -> Reply {
+pub(crate) async fn search_history(api: Api, call: Call) -> Reply {
     let fields = call.fields()?;
     let before = match fields.value("before") {
         None => None,

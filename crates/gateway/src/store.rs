@@ -1,6 +1,5 @@
 //! The store: items by namespace and key.
 
-use axum::extract::State;
 use http::StatusCode;
 use runloom_engine::{
     Value,
@@ -21,7 +20,7 @@ fn place(fields: &Fields<'_>) -> Result<(Vec<String>, String), Fail> {
     Ok((namespace, key.to_owned()))
 }
 
-pub(crate) async fn put(State(api): State<Api>, call: Call) -> Reply {
+pub(crate) async fn put(api: Api, call: Call) -> Reply {
     let fields = call.fields()?;
     let (namespace, key) = place(&fields)?;
     let value = fields.object("value")?.ok_or_else(|| Fail::invalid("value: is required: an object"))?;
@@ -30,7 +29,7 @@ pub(crate) async fn put(State(api): State<Api>, call: Call) -> Reply {
     Ok(empty(StatusCode::NO_CONTENT))
 }
 
-pub(crate) async fn get(State(api): State<Api>, call: Call) -> Reply {
+pub(crate) async fn get(api: Api, call: Call) -> Reply {
     let namespace: Vec<String> = call.query("namespace").unwrap_or_default().split('.').map(str::to_owned).collect();
     let key = call.query("key").ok_or_else(|| Fail::new(StatusCode::BAD_REQUEST, "key: is required"))?;
     let refresh = call.query("refresh_ttl").is_none() || call.query_flag("refresh_ttl")?;
@@ -38,13 +37,13 @@ pub(crate) async fn get(State(api): State<Api>, call: Call) -> Reply {
     Ok(json(StatusCode::OK, found.as_ref().map(records::item)))
 }
 
-pub(crate) async fn delete(State(api): State<Api>, call: Call) -> Reply {
+pub(crate) async fn delete(api: Api, call: Call) -> Reply {
     let (namespace, key) = place(&call.fields()?)?;
     api.core.delete_item(&namespace, &key).await?;
     Ok(empty(StatusCode::NO_CONTENT))
 }
 
-pub(crate) async fn search(State(api): State<Api>, call: Call) -> Reply {
+pub(crate) async fn search(api: Api, call: Call) -> Reply {
     let fields = call.fields()?;
     // There is no index of meanings: a query finds what the rest of the request finds.
     fields.text("query")?;
@@ -65,7 +64,7 @@ pub(crate) async fn search(State(api): State<Api>, call: Call) -> Reply {
     Ok(json(StatusCode::OK, object! { "items" => items.collect::<Vec<_>>() }))
 }
 
-pub(crate) async fn namespaces(State(api): State<Api>, call: Call) -> Reply {
+pub(crate) async fn namespaces(api: Api, call: Call) -> Reply {
     let fields = call.fields()?;
     let (limit, offset) = fields.page(100)?;
     let query = NamespaceQuery {

@@ -2,9 +2,8 @@
 
 use std::collections::VecDeque;
 
-use axum::extract::State;
 use futures_util::StreamExt;
-use runloom_core::{Core, Error, ReadOptions, Record, RunSpec, StateQuery, ThreadPart, ThreadReader};
+use runloom_core::{Error, ReadOptions, Record, RunSpec, Session, StateQuery, ThreadPart, ThreadReader};
 use runloom_engine::{CheckpointId, Object, RunId, ThreadId, Value};
 
 use crate::{
@@ -14,7 +13,7 @@ use crate::{
     threads::find,
 };
 
-pub(crate) async fn stream(State(api): State<Api>, call: Call) -> Reply {
+pub(crate) async fn stream(api: Api, call: Call) -> Reply {
     let thread = find(&api, call.thread()?).await?.id;
     let mut wants = Wants::default();
     for mode in call.query_all(&["stream_mode", "stream_modes"]) {
@@ -61,7 +60,7 @@ struct Wants {
 }
 
 struct Follow {
-    core: Core,
+    core: Session,
     thread: ThreadId,
     reader: ThreadReader,
     wants: Wants,

@@ -2,7 +2,6 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::SystemTime};
 
-use axum::extract::State;
 use http::StatusCode;
 use runloom_core::{
     Reason, StateUpdateRequest,
@@ -21,7 +20,7 @@ use crate::{
 /// How many checkpoints of a busy thread are looked at for the state before its run.
 const LOOK_BACK: usize = 100;
 
-pub(crate) async fn create(State(api): State<Api>, call: Call) -> Reply {
+pub(crate) async fn create(api: Api, call: Call) -> Reply {
     let fields = call.fields()?;
     let id = fields.uuid("thread_id", "thread ID")?.map(ThreadId);
     let keep = fields.word("if_exists", &["raise", "do_nothing"])? == Some("do_nothing");
@@ -106,7 +105,7 @@ fn supersteps(fields: &Fields<'_>) -> Result<Vec<Vec<StateUpdate>>, Fail> {
     Ok(steps)
 }
 
-pub(crate) async fn get(State(api): State<Api>, call: Call) -> Reply {
+pub(crate) async fn get(api: Api, call: Call) -> Reply {
     let thread = find(&api, call.thread()?).await?;
     let mut record = shown(&api, &thread).await?;
     if call.query_all(&["include"]).iter().any(|field| field == "ttl") {
@@ -126,7 +125,7 @@ pub(crate) async fn find(api: &Api, id: ThreadId) -> Result<Thread, Fail> {
     }
 }
 
-pub(crate) async fn update(State(api): State<Api>, call: Call) -> Reply {
+pub(crate) async fn update(api: Api, call: Call) -> Reply {
     let id = call.thread()?;
     let fields = call.fields()?;
     let metadata = fields.object("metadata")?.cloned().unwrap_or_default();
@@ -142,21 +141,21 @@ pub(crate) async fn update(State(api): State<Api>, call: Call) -> Reply {
     Ok(json(StatusCode::OK, shown(&api, &thread).await?))
 }
 
-pub(crate) async fn delete(State(api): State<Api>, call: Call) -> Reply {
+pub(crate) async fn delete(api: Api, call: Call) -> Reply {
     let id = call.thread()?;
     find(&api, id).await?;
     api.core.delete_thread(id).await?;
     Ok(empty(StatusCode::NO_CONTENT))
 }
 
-pub(crate) async fn copy(State(api): State<Api>, call: Call) -> Reply {
+pub(crate) async fn copy(api: Api, call: Call) -> Reply {
     let from = find(&api, call.thread()?).await?;
     let copy = api.core.copy_thread(from.id, None).await?;
     Ok(json(StatusCode::OK, records::thread_head(&copy)))
 }
 
 /// Deletes threads, or all of their checkpoints but the latest.
-pub(crate) async fn prune(State(api): State<Api>, call: Call) -> Reply {
+pub(crate) async fn prune(api: Api, call: Call) -> Reply {
     let fields = call.fields()?;
     let ids = fields.texts("thread_ids")?.ok_or_else(|| Fail::invalid("thread_ids: is required"))?;
     let keeps = fields.word("strategy", &["delete", "keep_latest"])? == Some("keep_latest");
@@ -254,7 +253,7 @@ impl Search {
     }
 }
 
-pub(crate) async fn search(State(api): State<Api>, call: Call) -> Reply {
+pub(crate) async fn search(api: Api, call: Call) -> Reply {
     let fields = call.fields()?;
     let search = Search::read(&fields)?;
     let (limit, offset) = fields.page(10)?;
@@ -323,7 +322,7 @@ fn at_path(record: &Object, path: &str) -> Value {
     at
 }
 
-pub(crate) async fn count(State(api): State<Api>, call: Call) -> Reply {
+pub(crate) async fn count(api: Api, call: Call) -> Reply {
     let search = Search::read(&call.fields()?)?;
     let count = if search.values.is_empty() {
         api.core.count_threads(search.filter).await?

@@ -10,8 +10,8 @@ use std::{collections::HashMap, path::PathBuf, sync::Arc};
 use futures_util::StreamExt;
 use matcher::Matcher;
 use runloom_core::{
-    Body, CommandSpec, Core, CoreOptions, Error, ReadOptions, Reason, Recording, RunOptions, RunRequest, RunSpec,
-    Start, StateQuery, StateUpdateRequest, Target, store,
+    Body, Caller, CommandSpec, Core, CoreOptions, Error, ReadOptions, Reason, Recording, RunOptions, RunRequest,
+    RunSpec, Session, Start, StateQuery, StateUpdateRequest, Target, store,
 };
 use runloom_engine::{
     Object, RunId, StateUpdate, ThreadId, Value,
@@ -54,7 +54,7 @@ const NOT_HERE: [&str; 20] = [
 ];
 
 struct Player {
-    core: Core,
+    core: Session,
     threads: HashMap<String, ThreadId>,
     kept: HashMap<String, Json>,
     runs: HashMap<String, RunId>,
@@ -72,7 +72,7 @@ impl Player {
     async fn step(&mut self, step: &Json) -> Option<Json> {
         if let Some(name) = step.get("thread").filter(|t| t.is_string()) {
             let new = NewThread { metadata: object(&step["metadata"]), ..NewThread::default() };
-            let thread = self.core.store().create_thread(&TenantId::default(), new).await.unwrap();
+            let thread = self.core.core().store().create_thread(&TenantId::default(), new).await.unwrap();
             self.threads.insert(name.as_str().unwrap().to_owned(), thread.id);
             return None;
         }
@@ -287,7 +287,7 @@ async fn play(name: &str, store: Arc<dyn Store>) -> Vec<String> {
         (format!("{name}.json"), Json::Object(all).to_string())
     });
     let options = CoreOptions { documents: documents.collect(), ..CoreOptions::new(store) };
-    let core = Core::start(options).await.unwrap();
+    let core = Core::start(options).await.unwrap().session(Caller::default());
     let mut player = Player { core, threads: HashMap::new(), kept: HashMap::new(), runs: HashMap::new() };
     let mut matcher = Matcher::default();
     let mut faults = Vec::new();
@@ -306,7 +306,7 @@ async fn play(name: &str, store: Arc<dyn Store>) -> Vec<String> {
             faults.push(format!("step {i} ({op}): {fault}"));
         }
     }
-    player.core.drain().await;
+    player.core.core().drain().await;
     faults
 }
 

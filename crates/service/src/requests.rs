@@ -58,7 +58,6 @@ pub(crate) fn run_request(check: &mut Check, path: &str, spec: Option<v1::RunSpe
         create_thread: check.one_of::<IfThreadNotExists>(at("if_not_exists"), spec.if_not_exists)
             == IfThreadNotExists::Create,
         target,
-        owner: None,
         multitask: match check.one_of(at("multitask_strategy"), spec.multitask_strategy) {
             MultitaskStrategy::Unspecified | MultitaskStrategy::Enqueue => Multitask::Enqueue,
             MultitaskStrategy::Reject => Multitask::Reject,

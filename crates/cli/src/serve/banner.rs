@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use runloom_core::{Core, GraphInfo, Target, store::PageRequest};
+use runloom_core::{Caller, Core, GraphInfo, Target, store::PageRequest};
 use serde_json::{Map, Value, json};
 
 use crate::telemetry::LogFormat;
@@ -31,10 +31,11 @@ impl Banner {
     /// Collects the graphs of a core.
     pub async fn of(core: &Core, at: (SocketAddr, Option<SocketAddr>), format: LogFormat) -> Result<Self> {
         let failed = |error: runloom_core::Error| Failure::failed(error.message);
-        let graphs = core.list_graphs(false, PageRequest::first(1000)).await.map_err(failed)?.items;
+        let session = core.session(Caller::default());
+        let graphs = session.list_graphs(false, PageRequest::first(1000)).await.map_err(failed)?.items;
         let mut example: Option<(String, Value)> = None;
         for graph in &graphs {
-            let schemas = core.schemas(&Target::Graph(graph.name.clone())).await.map_err(failed)?;
+            let schemas = session.schemas(&Target::Graph(graph.name.clone())).await.map_err(failed)?;
             let input = input(&schemas.input.to_json());
             // A chat shows most kinds of parts.
             let is_chat = input.get("messages").is_some();

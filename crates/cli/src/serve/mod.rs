@@ -132,7 +132,7 @@ impl Serve {
             core.drain_timeout = drain_timeout;
             core.brought = brought;
             core.webhooks = Some(webhooks);
-            core.webhook_patience = webhook_retry_window;
+            core.webhook_retry_window = webhook_retry_window;
             limits.set(core);
         });
         let server = tokio::select! {

@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use runloom_engine::ThreadId;
-use runloom_store::{Cron, Error as StoreError, Firing};
+use runloom_store::{Cron, Error as StoreError, Firing, Job, Topic};
 
 use super::{CronRun, Schedule, request_of};
-use crate::{Core, Error, Reason, Result, RunRequest, timer};
+use crate::{Core, Error, Reason, Result, RunRequest, Session, timer};
 
 /// How many crons are looked at together.
 const LOOK: usize = 1000;
@@ -18,6 +18,7 @@ impl Core {
     /// Fires crons, each at its time.
     pub(crate) async fn keep_crons(&self) {
         let clock = &*self.inner.clock;
+        let mut hints = self.inner.store.watch(Topic::Schedules);
         loop {
             let now = clock.now();
             let next = match self.inner.store.waiting_crons(LOOK).await {
@@ -28,8 +29,10 @@ impl Core {
                             next = Some(at);
                             break;
                         }
-                        match self.fire(&cron).await {
-                            Ok(()) => fired = true,
+                        match self.claim_and_fire(&cron).await {
+                            Ok(true) => fired = true,
+                            // Another server is at it.
+                            Ok(false) => failed = true,
                             Err(error) => {
                                 tracing::warn!(cron = %cron.id, %error, "a cron cannot fire now; trying again");
                                 failed = true;
@@ -50,10 +53,24 @@ impl Core {
                     Some(now + RETRY)
                 }
             };
-            timer::until(clock, next, &self.inner.crons).await;
+            timer::until(clock, next, &mut hints).await;
         }
     }
 
+    /// Fires a cron, unless another server does.
+    async fn claim_and_fire(&self, cron: &Cron) -> Result<bool> {
+        let (store, server) = (&self.inner.store, self.inner.runner.lease.server());
+        let job = Job::Cron(cron.tenant.clone(), cron.id);
+        if !store.claim(server, job.clone()).await? {
+            return Ok(false);
+        }
+        let fired = self.of_tenant(&cron.tenant).fire(cron).await;
+        store.release_claim(server, job).await?;
+        fired.map(|()| true)
+    }
+}
+
+impl Session {
     /// Makes the run of a cron that is due. An error is one that may pass: nothing was done.
     async fn fire(&self, cron: &Cron) -> Result<()> {
         let now = self.inner.clock.now();

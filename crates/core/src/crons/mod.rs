@@ -7,12 +7,10 @@ mod schedule;
 use std::time::SystemTime;
 
 use runloom_engine::{Object, Value};
-use runloom_store::{
-    Cron, CronFilter, CronId, CronSort, CronUpdate, Direction, Multitask, NewCron, Page, PageRequest, TenantId,
-};
+use runloom_store::{Cron, CronFilter, CronId, CronSort, CronUpdate, Direction, Multitask, NewCron, Page, PageRequest};
 
 use self::schedule::Schedule;
-use crate::{Core, Error, Reason, Result, RunRequest, RunSpec, Target, runs::StoredRequest, threads::replacing};
+use crate::{Error, Reason, Result, RunRequest, RunSpec, Session, Target, runs::StoredRequest, threads::replacing};
 
 /// A cron that is asked for.
 #[derive(Clone, Debug, Default)]
@@ -108,7 +106,7 @@ impl CronRun {
     }
 }
 
-impl Core {
+impl Session {
     /// Makes a cron, once its schedule and its run have been checked as if the run were made now.
     pub async fn create_cron(&self, request: CronRequest) -> Result<Cron> {
         let CronRequest { id, schedule, timezone, end_time, disabled, keep, metadata, run } = request;
@@ -130,17 +128,16 @@ impl Core {
             request: CronRun::new(run.spec, run.multitask).to_value()?,
             next_at,
         };
-        let made = match (self.inner.store.create_cron(&TenantId::default(), new).await, id) {
+        let made = match (self.inner.store.create_cron(self.tenant(), new).await, id) {
             (Err(runloom_store::Error::AlreadyExists { .. }), Some(id)) => return self.get_cron(id).await,
             (made, _) => made?,
         };
-        self.inner.crons.notify_one();
         Ok(made)
     }
 
     /// A cron.
     pub async fn get_cron(&self, id: CronId) -> Result<Cron> {
-        Ok(self.inner.store.get_cron(&TenantId::default(), id).await?)
+        Ok(self.inner.store.get_cron(self.tenant(), id).await?)
     }
 
     /// Changes a cron. Its next time is reckoned anew, from now, where anything changes that it depends on.
@@ -176,14 +173,13 @@ impl Core {
             request: patch.run.map(|run| run.to_value()).transpose()?,
             next_at,
         };
-        let changed = self.inner.store.update_cron(&TenantId::default(), id, update).await?;
-        self.inner.crons.notify_one();
+        let changed = self.inner.store.update_cron(self.tenant(), id, update).await?;
         Ok(changed)
     }
 
     /// Deletes a cron. The runs that it made stay.
     pub async fn delete_cron(&self, id: CronId) -> Result<()> {
-        Ok(self.inner.store.delete_cron(&TenantId::default(), id).await?)
+        Ok(self.inner.store.delete_cron(self.tenant(), id).await?)
     }
 
     /// Crons by filter, a page at a time.
@@ -193,12 +189,12 @@ impl Core {
         sort: (CronSort, Direction),
         page: PageRequest,
     ) -> Result<Page<Cron>> {
-        Ok(self.inner.store.list_crons(&TenantId::default(), filter, sort, page).await?)
+        Ok(self.inner.store.list_crons(self.tenant(), filter, sort, page).await?)
     }
 
     /// How many crons a filter holds for.
     pub async fn count_crons(&self, filter: CronFilter) -> Result<u64> {
-        Ok(self.inner.store.count_crons(&TenantId::default(), filter).await?)
+        Ok(self.inner.store.count_crons(self.tenant(), filter).await?)
     }
 }
 

@@ -3,11 +3,13 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use runloom_engine::Graph;
-use runloom_store::{AssistantFilter, AssistantSort, Direction, PageRequest, RunFilter, RunStatus, Store, TenantId};
+use runloom_store::{
+    AssistantFilter, AssistantSort, Direction, PageRequest, RegisteredGraph, RunFilter, RunStatus, Store, TenantId,
+};
 
 use super::{
-    documents::{DOCUMENT, Given, Read, all},
-    registry::{Registry, taken},
+    documents::{Bundle, DOCUMENT, Given, Read, all},
+    registry::{FOLDER, Registry, taken},
     served::{GraphInfo, GraphSource, Served, default_assistant_id},
     table::Table,
 };
@@ -100,7 +102,7 @@ impl Registry {
         let mut table = self.table.read().clone();
         match table.graphs.get(name) {
             None if table.broken.contains_key(name) => {}
-            None => return Err(table.unknown(name, true)),
+            None => return Err(table.unknown(&TenantId::default(), name, true)),
             Some(served) if served.source == GraphSource::Registered => {}
             Some(served) => {
                 let how = match &served.file {
@@ -161,6 +163,44 @@ impl Registry {
         }
         error.message = in_use(name, &by.join(" and ")).message;
         Err(error.with("graph", name))
+    }
+
+    /// Serves what is registered now, by whichever server.
+    pub async fn refresh(&self, store: &Arc<dyn Store>) -> Result<()> {
+        let _turn = self.changing.lock().await;
+        let mut table = self.table.read().clone();
+        let mut stored = store.list_graphs(&TenantId::default()).await?;
+        stored.retain(|graph| !graph.name.starts_with(FOLDER));
+        let is_served = |graph: &RegisteredGraph| match table.graphs.get(&graph.name) {
+            // A name that the folder or the program has is theirs here.
+            Some(served) => served.source != GraphSource::Registered || *served.revision == *graph.revision,
+            None => table.broken.contains_key(&graph.name),
+        };
+        let is_gone = |served: &&Arc<Served>| {
+            served.source == GraphSource::Registered && stored.iter().all(|graph| *graph.name != *served.name)
+        };
+        let gone: Vec<Arc<str>> = table.graphs.values().filter(is_gone).map(|served| served.name.clone()).collect();
+        if gone.is_empty() && stored.iter().all(is_served) {
+            return Ok(());
+        }
+        let fresh: Vec<&RegisteredGraph> = stored.iter().filter(|graph| !is_served(graph)).collect();
+        let is_fresh = |name: &str| fresh.iter().any(|graph| graph.name == name);
+        let documents = table.graphs.values().filter(|g| g.source != GraphSource::Program && !is_fresh(&g.name));
+        let mut given: Vec<Given> =
+            documents.filter(|g| !gone.contains(&g.name)).filter_map(|served| given_again(served)).collect();
+        given.extend(fresh.iter().map(|graph| Given::registered(&graph.name, &Bundle::read(&graph.text).text)));
+        let Read { good, faults } = Read::together(given, table.program(), &self.brought).await?;
+        for (label, error) in &faults {
+            tracing::error!(document = label, %error, "a graph that another server registered does not load here");
+        }
+        let mut ready = Vec::new();
+        for (document, given) in good.iter().filter(|(document, _)| is_fresh(document.name())) {
+            ready.push(self.ready_document(document, given)?);
+        }
+        ready.into_iter().for_each(|served| table.serve(Arc::new(served)));
+        gone.iter().for_each(|name| table.remove(name));
+        *self.table.write() = table;
+        Ok(())
     }
 
     /// Serves the documents of a folder as they are now: all of them, each by its file's name and text. One that cannot

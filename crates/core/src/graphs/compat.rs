@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use runloom_engine::{ChannelSpec, Graph, Reducer, Value, checkpoint::Checkpoint};
 
-use crate::{Core, Error, Reason, Result};
 use runloom_suggest::nearest;
 
-impl Core {
+use crate::{Error, Reason, Result, Session};
+
+impl Session {
     /// Refuses a checkpoint that a graph cannot go on from, and says what has changed: every node that is to run next
     /// has to be there, unless what is open is to be discarded, and every channel has to hold what it still is made for.
     pub(crate) fn fits(&self, checkpoint: &Checkpoint, graph: &Graph, discards: bool) -> Result<()> {

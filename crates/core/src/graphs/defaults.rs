@@ -12,9 +12,9 @@ use crate::{Error, Reason, Result};
 
 impl Registry {
     /// The default assistant of a graph, made where it is not there.
-    pub async fn default_of(&self, store: &Arc<dyn Store>, name: &str) -> Result<Assistant> {
+    pub async fn default_of(&self, store: &Arc<dyn Store>, tenant: &TenantId, name: &str) -> Result<Assistant> {
         let id = default_assistant_id(name);
-        let assistant = match store.get_assistant(&TenantId::default(), id).await {
+        let assistant = match store.get_assistant(tenant, id).await {
             Err(runloom_store::Error::NotFound { .. }) => {
                 let new = NewAssistant {
                     id: Some(id),
@@ -25,7 +25,7 @@ impl Registry {
                     metadata: [("created_by", Value::from("system"))].into_iter().collect(),
                     ..NewAssistant::default()
                 };
-                store.create_assistant(&TenantId::default(), new).await?
+                store.create_assistant(tenant, new).await?
             }
             found => found?,
         };

@@ -6,11 +6,12 @@ use runloom_engine::{
     overwrite,
 };
 
-use super::{check::Fault, served::Served};
-use crate::{Core, Error, Reason, Result, runs::CommandSpec};
 use runloom_suggest::{list, nearest, or_known};
 
-impl Core {
+use super::{check::Fault, served::Served};
+use crate::{Error, Reason, Result, Session, runs::CommandSpec};
+
+impl Session {
     /// Checks a run's input against its graph, and gives it with its numbers as the channels have them.
     pub(crate) fn check_input(&self, served: &Served, input: &Value) -> Result<Value> {
         self.check_size("input", input)?;

@@ -11,10 +11,10 @@ mod schemas;
 mod served;
 mod table;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use runloom_engine::graph::Drawing;
-use runloom_store::{Page, PageRequest};
+use runloom_store::{Page, PageRequest, Topic};
 
 pub use change::{Registration, Reloaded};
 pub(crate) use input::check_nodes;
@@ -23,9 +23,13 @@ pub use schemas::Schemas;
 pub(crate) use served::Served;
 pub use served::{GraphInfo, GraphSource, GraphWarning, default_assistant_id};
 
-use crate::{Core, Error, Reason, Result, runs::Target};
+use self::served::is_visible;
+use crate::{Core, Error, Reason, Result, Session, runs::Target};
 
-impl Core {
+/// How often registered graphs are looked at without a hint.
+const REFRESH: Duration = Duration::from_secs(30);
+
+impl Session {
     /// The graphs, by name, a page at a time; the hidden ones too where asked for.
     pub async fn list_graphs(&self, hidden_too: bool, page: PageRequest) -> Result<Page<GraphInfo>> {
         let after = match &page.token {
@@ -40,6 +44,7 @@ impl Core {
         let mut graphs = table
             .graphs
             .values()
+            .filter(|graph| is_visible(self.tenant(), graph))
             .filter(|graph| (hidden_too || !graph.hidden) && after.is_none_or(|after| &*graph.name > after))
             .skip(page.skip);
         let items: Vec<GraphInfo> = graphs.by_ref().take(size).map(|graph| graph.info()).collect();
@@ -49,7 +54,7 @@ impl Core {
 
     /// What is known of a graph, be it hidden.
     pub async fn get_graph(&self, name: &str) -> Result<GraphInfo> {
-        Ok(self.inner.registry.any(name)?.info())
+        Ok(self.inner.registry.any(self.tenant(), name)?.info())
     }
 
     /// Registers a graph document, or a new revision of one that was registered; with `check_only`, only says whether it
@@ -63,20 +68,38 @@ impl Core {
             error.fields.push(("document".to_owned(), message));
             return Err(error.with("size_bytes", document.len()).with("maximum_bytes", most));
         }
+        self.check_registers()?;
         self.inner.registry.register(&self.inner.store, document, check_only).await
     }
 
     /// Deletes a graph that was registered, with its default assistant. One that runs, assistants or other graphs use is
     /// not deleted.
     pub async fn delete_graph(&self, name: &str) -> Result<()> {
+        self.inner.registry.any(self.tenant(), name).map(drop).or_else(|error| {
+            // One that cannot be loaded can be deleted by the tenant whose it is.
+            if self.tenant().is_default() { Ok(()) } else { Err(error) }
+        })?;
         self.inner.registry.delete(&self.inner.store, name).await
     }
 
-    /// Serves the documents of the watched folder as they are now: all of them, each by its file's name and text. One
-    /// that cannot be loaded leaves served what was; one that is not there any more takes its graph with it. Tells what
-    /// came of each, and of those that are gone.
-    pub async fn reload_documents(&self, documents: Vec<(String, String)>) -> Result<Vec<Reloaded>> {
-        self.inner.registry.reload(&self.inner.store, documents).await
+    /// The latest revision of a graph, which another server may have registered just now.
+    pub(crate) async fn latest_graph(&self, name: &str) -> Result<Arc<Served>> {
+        let registry = &self.inner.registry;
+        match registry.latest(self.tenant(), name) {
+            Err(error) if error.reason == Reason::GraphUnknown => {
+                registry.refresh(&self.inner.store).await?;
+                registry.latest(self.tenant(), name)
+            }
+            found => found,
+        }
+    }
+
+    fn check_registers(&self) -> Result<()> {
+        if self.tenant().is_default() {
+            return Ok(());
+        }
+        let message = "graphs are registered for the default tenant only; put the document into the server's folder";
+        Err(Error::new(Reason::NotSupported, message).with("feature", "register_graph"))
     }
 
     /// The graph of a target as nodes and edges; subgraphs are drawn out through so many levels.
@@ -93,5 +116,26 @@ impl Core {
     /// names joined with `|`.
     pub async fn subgraph_schemas(&self, target: &Target, deep: bool) -> Result<BTreeMap<String, Schemas>> {
         Ok(Schemas::within(&self.resolve_target(target).await?.1.graph, deep))
+    }
+}
+
+impl Core {
+    /// Serves the documents of the watched folder as they are now: all of them, each by its file's name and text. One
+    /// that cannot be loaded leaves served what was; one that is not there any more takes its graph with it. Returns what
+    /// came of each, and of those that are gone.
+    pub async fn reload_documents(&self, documents: Vec<(String, String)>) -> Result<Vec<Reloaded>> {
+        self.inner.registry.reload(&self.inner.store, documents).await
+    }
+
+    /// Serves what other servers register.
+    pub(crate) async fn keep_graphs(&self) {
+        let mut hints = self.inner.store.watch(Topic::Graphs);
+        loop {
+            // A hint may be lost.
+            drop(tokio::time::timeout(REFRESH, hints.changed()).await);
+            if let Err(error) = self.inner.registry.refresh(&self.inner.store).await {
+                tracing::warn!(%error, "cannot read which graphs are registered; trying again");
+            }
+        }
     }
 }

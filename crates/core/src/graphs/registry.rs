@@ -9,14 +9,14 @@ use runloom_store::{AssistantId, RegisteredGraph, Store, TenantId};
 
 use super::{
     documents::{Bundle, Given, Read, all, warning},
-    served::{GraphSource, Served},
+    served::{GraphSource, Served, is_visible},
     table::{Table, Texts},
 };
 use crate::{CoreOptions, Error, Reason, Result};
 
 /// The name in the store of a folder's document, so that runs find its older revisions after a restart. No graph that
 /// is registered can be called so.
-const FOLDER: &str = "folder:";
+pub(super) const FOLDER: &str = "folder:";
 
 /// The graphs that are served.
 pub(crate) struct Registry {
@@ -89,23 +89,26 @@ impl Registry {
     }
 
     /// The latest revision of a graph that runs can be asked of. Hidden ones are not among them.
-    pub fn latest(&self, name: &str) -> Result<Arc<Served>> {
+    pub fn latest(&self, tenant: &TenantId, name: &str) -> Result<Arc<Served>> {
         let table = self.table.read();
-        match table.graphs.get(name) {
+        match table.graphs.get(name).filter(|served| is_visible(tenant, served)) {
             Some(served) if !served.hidden => Ok(served.clone()),
-            _ => Err(table.unknown(name, false)),
+            _ => Err(table.unknown(tenant, name, false)),
         }
     }
 
     /// The latest revision of a graph, be it hidden.
-    pub fn any(&self, name: &str) -> Result<Arc<Served>> {
+    pub fn any(&self, tenant: &TenantId, name: &str) -> Result<Arc<Served>> {
         let table = self.table.read();
-        table.graphs.get(name).cloned().ok_or_else(|| table.unknown(name, true))
+        let found = table.graphs.get(name).filter(|served| is_visible(tenant, served)).cloned();
+        found.ok_or_else(|| table.unknown(tenant, name, true))
     }
 
     /// The graph whose default assistant has this id.
-    pub fn is_default(&self, id: AssistantId) -> Option<String> {
-        self.table.read().defaults.get(&id).cloned()
+    pub fn is_default(&self, tenant: &TenantId, id: AssistantId) -> Option<String> {
+        let table = self.table.read();
+        let name = table.defaults.get(&id)?;
+        table.graphs.get(name).filter(|served| is_visible(tenant, served)).map(|_| name.clone())
     }
 
     /// A revision of a graph, also one that is not served any more. None where nobody knows it.
@@ -212,7 +215,7 @@ impl Registry {
         if served.hidden {
             return self.drop_default(store, &served.name).await;
         }
-        match self.default_of(store, &served.name).await {
+        match self.default_of(store, &TenantId::default(), &served.name).await {
             Ok(assistant) => served.created_at = assistant.created_at,
             Err(error) if error.reason == Reason::AssistantExists => {
                 tracing::error!(graph = %served.name, %error, "a graph has no default assistant");

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, fmt, sync::Arc, time::SystemTime};
 
 use runloom_engine::{ChannelSpec, Graph, Reducer};
-use runloom_store::AssistantId;
+use runloom_store::{AssistantId, TenantId};
 use uuid::{Uuid, uuid};
 
 use super::{check::Check, schemas::Schemas};
@@ -166,6 +166,11 @@ impl Served {
             (None, GraphSource::Registered) => "a registration".to_owned(),
         }
     }
+}
+
+/// Whether a tenant sees a graph: those of the program and the folder are for all, registered ones are the default tenant's.
+pub(crate) fn is_visible(tenant: &TenantId, served: &Served) -> bool {
+    tenant.is_default() || served.source != GraphSource::Registered
 }
 
 impl fmt::Debug for Served {

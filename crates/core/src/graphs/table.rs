@@ -6,12 +6,12 @@ use std::{
 };
 
 use runloom_engine::Graph;
-use runloom_store::AssistantId;
+use runloom_store::{AssistantId, TenantId};
 use runloom_suggest::{list, or_known};
 
 use super::{
     documents::Bundle,
-    served::{GraphSource, Served, default_assistant_id},
+    served::{GraphSource, Served, default_assistant_id, is_visible},
 };
 use crate::{Error, Reason};
 
@@ -98,10 +98,14 @@ impl Table {
     }
 
     /// There is no such graph to be run, or none at all.
-    pub fn unknown(&self, name: &str, hidden_too: bool) -> Error {
-        let known = self.graphs.iter().filter(|(_, graph)| hidden_too || !graph.hidden);
+    pub fn unknown(&self, tenant: &TenantId, name: &str, hidden_too: bool) -> Error {
+        let visible = |graph: &Arc<Served>| is_visible(tenant, graph);
+        let known = self.graphs.iter().filter(|(_, graph)| visible(graph) && (hidden_too || !graph.hidden));
         let known: Vec<&str> = known.map(|(name, _)| &**name).collect();
-        let message = match (self.graphs.get(name), self.broken.get(name)) {
+        let message = match (
+            self.graphs.get(name).filter(|graph| visible(graph)),
+            self.broken.get(name).filter(|_| tenant.is_default()),
+        ) {
             (Some(_), _) => {
                 format!("graph `{name}` is hidden: it runs inside other graphs only; take `hidden` out of its document")
             }

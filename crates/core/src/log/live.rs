@@ -10,7 +10,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use runloom_engine::{RunId, ThreadId};
+use runloom_engine::RunId;
 use tokio::sync::watch;
 
 use super::record::Record;
@@ -240,11 +240,10 @@ impl Drop for Reading {
     }
 }
 
-/// The live ends of all runs that are not over, and who follows which thread.
+/// The live ends of the runs that this server drives or reads. What is on disk is the truth; this is a cache of its end.
 #[derive(Default)]
 pub(crate) struct Logs {
     runs: Mutex<HashMap<RunId, Weak<Live>>>,
-    threads: Mutex<HashMap<ThreadId, watch::Sender<u64>>>,
 }
 
 impl Logs {
@@ -257,17 +256,6 @@ impl Logs {
         let live = Live::new(run);
         runs.insert(run, Arc::downgrade(&live));
         live
-    }
-
-    /// A run of a thread has begun, or ended without having, or its state was written by hand: its followers look again.
-    pub fn moved(&self, thread: ThreadId) {
-        let mut threads = self.threads.lock();
-        if let Some(followers) = threads.get(&thread) {
-            followers.send_modify(|n| *n = n.wrapping_add(1));
-            if followers.receiver_count() == 0 {
-                threads.remove(&thread);
-            }
-        }
     }
 
     /// The live end of a run's log, where there is one.
@@ -284,17 +272,5 @@ impl Logs {
     /// The run is over.
     pub fn close(&self, run: RunId) {
         self.runs.lock().remove(&run);
-    }
-
-    /// The thread is gone: its followers are told by the end of what they follow.
-    pub fn forget(&self, thread: ThreadId) {
-        self.threads.lock().remove(&thread);
-    }
-
-    /// Follows a thread: is told when a run of it begins from now on, or when its state is written by hand.
-    pub fn follow(&self, thread: ThreadId) -> watch::Receiver<u64> {
-        let mut threads = self.threads.lock();
-        threads.retain(|_, followers| followers.receiver_count() > 0);
-        threads.entry(thread).or_insert_with(|| watch::Sender::new(0)).subscribe()
     }
 }

@@ -13,7 +13,7 @@ use runloom_engine::{
     RunId,
     stream::{EventKind, Mode, Modes, Payload},
 };
-use runloom_store::{ReadLimit, Run, RunStatus, TenantId};
+use runloom_store::{ReadLimit, Run, RunStatus, Topic, Watch};
 use tokio::{sync::OwnedSemaphorePermit, task::JoinHandle};
 
 use super::{
@@ -21,8 +21,10 @@ use super::{
     live::{Found, Live, Reading},
     record::{Body, End, Opening, ReadOptions, Record},
 };
-use crate::{Core, Error, Reason, Recording, Result, RunSpec, runs::StoredRequest};
+use crate::{Error, Reason, Recording, Result, RunSpec, Session, runs::StoredRequest};
 
+/// How often the log of a run that another server drives is read without a hint.
+const POLL: Duration = Duration::from_secs(5);
 /// How many records are taken from memory at once.
 const BATCH: usize = 128;
 /// The bytes of records that any reader may have decoded. Bounds what a reader costs that does not read.
@@ -117,9 +119,11 @@ enum Next {
 
 /// One reader's place and what it has at hand.
 pub(super) struct Cursor {
-    core: Core,
+    core: Session,
     codec: Codec,
     live: Arc<Live>,
+    /// Hints of what another server writes, once the run is not driven here.
+    hints: Option<Watch>,
     reading: Option<Reading>,
     after: u64,
     ready: VecDeque<Arc<Record>>,
@@ -134,10 +138,10 @@ pub(super) struct Cursor {
     done: bool,
 }
 
-impl Core {
+impl Session {
     /// Reads a run's log. The reader counts as one that is there until it is dropped.
     pub async fn read_run(&self, run: RunId, options: ReadOptions) -> Result<RunReader> {
-        let run = self.inner.store.get_run(&TenantId::default(), run).await?;
+        let run = self.inner.store.get_run(self.tenant(), run).await?;
         self.read(run, options).await
     }
 
@@ -177,7 +181,7 @@ pub(super) fn opening_of(run: &Run, recording: &Recording) -> Opening {
 }
 
 impl Cursor {
-    pub async fn open(core: Core, run: Run, spec: &RunSpec, options: ReadOptions) -> Result<Self> {
+    pub async fn open(core: Session, run: Run, spec: &RunSpec, options: ReadOptions) -> Result<Self> {
         let recorded = spec.recording.modes();
         let modes = options.modes.unwrap_or(recorded);
         if !covers(recorded, modes) {
@@ -195,9 +199,9 @@ impl Cursor {
         // The live end first, then whether the run is over: so that an end between the two is not missed.
         let live = core.inner.runner.logs.open(run.id);
         let mut after = options.after;
-        let run = core.inner.store.get_run(&TenantId::default(), run.id).await?;
+        let run = core.inner.store.get_run(core.tenant(), run.id).await?;
         let is_late = run.status.is_end();
-        let bounds = core.inner.store.log_bounds(&TenantId::default(), run.id).await?;
+        let bounds = core.inner.store.log_bounds(core.tenant(), run.id).await?;
         if after + 1 < bounds.oldest {
             return Err(expired(&run, bounds.oldest));
         }
@@ -217,6 +221,7 @@ impl Cursor {
             core,
             codec,
             live,
+            hints: None,
             ready: VecDeque::new(),
             _room: None,
             modes,
@@ -301,23 +306,42 @@ impl Cursor {
         if !matches!(self.live.after(self.after, 1, 0), Found::Wait) {
             return Ok(());
         }
-        tokio::select! {
-            () = waiting.news() => Ok(()),
-            () = self.core.inner.closing.cancelled() => Err(Error::new(
-                Reason::ServerDraining,
-                "the server is going down; join again from the cursor",
-            )
-            .with("run_id", self.live.run)
-            .retry_after(Duration::from_secs(1))),
+        // A run that this server drives is read from memory; what another server writes is read from the store.
+        let is_elsewhere = self.core.inner.runner.active(self.live.run).is_none();
+        if is_elsewhere && self.hints.is_none() {
+            self.hints = Some(self.core.inner.store.watch(Topic::Run(self.live.run)));
+            // Watched first, then read, so that nothing is missed between the two.
+            self.is_caught_up = false;
+            return Ok(());
+        }
+        let draining = || {
+            let message = "the server is going down; join again from the cursor";
+            let error = Error::new(Reason::ServerDraining, message).with("run_id", self.live.run);
+            Err(error.retry_after(Duration::from_secs(1)))
+        };
+        let closing = &self.core.inner.closing;
+        match &mut self.hints {
+            Some(hints) if is_elsewhere => tokio::select! {
+                () = waiting.news() => Ok(()),
+                // A hint may be lost.
+                _ = tokio::time::timeout(POLL, hints.changed()) => {
+                    self.is_caught_up = false;
+                    Ok(())
+                }
+                () = closing.cancelled() => draining(),
+            },
+            _ => tokio::select! {
+                () = waiting.news() => Ok(()),
+                () = closing.cancelled() => draining(),
+            },
         }
     }
 
     /// Where the log of a run that is over holds nothing more, the run itself says how it ended.
     async fn end_of_stored(&mut self) -> Result<()> {
         let store = &self.core.inner.store;
-        let tenant = TenantId::default();
-        let (run, bounds) =
-            tokio::try_join!(store.get_run(&tenant, self.live.run), store.log_bounds(&tenant, self.live.run))?;
+        let (tenant, run) = (self.core.tenant(), self.live.run);
+        let (run, bounds) = tokio::try_join!(store.get_run(tenant, run), store.log_bounds(tenant, run))?;
         if self.after + 1 < bounds.oldest {
             return Err(expired(&run, bounds.oldest));
         }
@@ -337,7 +361,7 @@ impl Cursor {
         // The first row is read whatever its size; it is decoded as far as there is room.
         let limit =
             ReadLimit { bytes: usize::try_from(most / EXPANSION).unwrap_or(usize::MAX), ..ReadLimit::default() };
-        let rows = self.core.inner.store.read_log(&TenantId::default(), self.live.run, self.after + 1, limit).await;
+        let rows = self.core.inner.store.read_log(self.core.tenant(), self.live.run, self.after + 1, limit).await;
         let rows = match rows {
             Ok(rows) => rows,
             Err(runloom_store::Error::NotFound { .. }) => return Err(self.not_found()),
@@ -419,11 +443,11 @@ mod tests {
     use runloom_store_memory::MemoryStore;
 
     use super::*;
-    use crate::{CoreOptions, Recording, RunRequest, RunSpec, Start, Target};
+    use crate::{Caller, Core, CoreOptions, Recording, RunRequest, RunSpec, Start, Target};
 
     const READERS: usize = 50;
 
-    async fn ended_run(reader_memory: usize) -> (Core, RunId) {
+    async fn ended_run(reader_memory: usize) -> (Session, RunId) {
         let document = format!(
             "runloom: v1\nname: long\nstate: {{ messages: {{ reducer: messages }} }}\nmodels:\n  m: {{ scripted: {{ responses: \
              [ {{ content: \"{}\" }} ] }} }}\nnodes:\n  a: {{ chat_model: {{ model: m }} }}\nedges:\n  - {{ from: START, to: a \
@@ -432,7 +456,7 @@ mod tests {
         );
         let documents = vec![("long.yaml".to_owned(), document)];
         let options = CoreOptions { documents, reader_memory, ..CoreOptions::new(Arc::new(MemoryStore::new())) };
-        let core = Core::start(options).await.unwrap();
+        let core = Core::start(options).await.unwrap().session(Caller::default());
         let start = Start::Input(value!({"messages": [{"role": "user", "content": "go"}]}));
         let recording = Recording { modes: Modes::from(Mode::Messages).bits(), ..Recording::default() };
         let request = RunRequest {

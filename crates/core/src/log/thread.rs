@@ -14,13 +14,18 @@ use runloom_engine::{
     CheckpointId, Object, RunId, ThreadId,
     checkpoint::{CheckpointFilter, Source},
 };
-use runloom_store::{Direction, PageRequest, Run, RunFilter, TenantId};
+use runloom_store::{BegunAt, Direction, Run, ThreadStatus, Topic, Watch};
 
 use super::{
     read::{Cursor, RunReader},
     record::{ReadOptions, Record},
 };
-use crate::{Core, Error, Reason, Result, runs::StoredRequest};
+use crate::{Error, Reason, Result, Session, runs::StoredRequest};
+
+/// How many runs are looked at together.
+const LOOK: usize = 20;
+/// How often a thread is looked at without a hint.
+const POLL: Duration = Duration::from_secs(15);
 
 /// What a reader of a thread is told.
 #[derive(Clone, Debug)]
@@ -45,14 +50,17 @@ impl Stream for ThreadReader {
 }
 
 struct Follow {
-    core: Core,
+    core: Session,
     thread: ThreadId,
     options: ReadOptions,
-    news: tokio::sync::watch::Receiver<u64>,
+    hints: Watch,
     now: Option<RunReader>,
     /// Where in the runs this reader stands.
     at: (RunId, u64),
-    seen: HashSet<RunId>,
+    /// The run that was read last, in the order in which runs begin; none before the first.
+    begun: Option<BegunAt>,
+    /// Runs after that one which this reader does not read: they had ended before it came.
+    skipped: HashSet<RunId>,
     /// What was written by hand, where that is wanted.
     writes: Option<Writes>,
     failed: bool,
@@ -79,7 +87,7 @@ impl After {
     }
 }
 
-impl Core {
+impl Session {
     /// Reads every run of a thread from now on, or from a cursor that such a reader gave: `run:seq`, the run being nil for
     /// one that has seen none yet. With `writes`, what is written to the state by hand is told too; then a cursor may
     /// have the last one seen behind it, `run:seq~checkpoint`, or `~0` for none.
@@ -90,7 +98,7 @@ impl Core {
         options: ReadOptions,
         writes: bool,
     ) -> Result<ThreadReader> {
-        self.inner.store.get_thread(&TenantId::default(), thread).await?;
+        self.inner.store.get_thread(self.tenant(), thread).await?;
         self.follow_thread(thread, after, options, writes).await
     }
 
@@ -103,19 +111,25 @@ impl Core {
         writes: bool,
     ) -> Result<ThreadReader> {
         // Subscribed before the runs are listed, so that no run is missed between the two.
-        let news = self.inner.runner.logs.follow(thread);
+        let hints = self.inner.store.watch(Topic::Thread(thread));
+        let is_busy = match self.inner.store.get_thread(self.tenant(), thread).await {
+            Ok(found) => found.status == ThreadStatus::Busy,
+            Err(runloom_store::Error::NotFound { .. }) => false,
+            Err(error) => return Err(error.into()),
+        };
         let mut follow = Follow {
             core: self.clone(),
             thread,
             options,
-            news,
+            hints,
             now: None,
             at: (RunId(uuid::Uuid::nil()), 0),
-            seen: HashSet::new(),
+            begun: None,
+            skipped: HashSet::new(),
             writes: None,
             failed: false,
         };
-        follow.begin(after.as_deref(), writes).await?;
+        follow.begin(after.as_deref(), writes, is_busy).await?;
         let inner =
             futures_util::stream::unfold(
                 follow,
@@ -126,17 +140,11 @@ impl Core {
 }
 
 impl Follow {
-    async fn begin(&mut self, after: Option<&str>, wants_writes: bool) -> Result<()> {
+    async fn begin(&mut self, after: Option<&str>, wants_writes: bool, is_busy: bool) -> Result<()> {
         let invalid = || Error::new(Reason::CursorInvalid, "the cursor is not one that a stream of this thread gave");
-        let runs = runs_of(self.core.clone(), self.thread).await?;
         let written = match after {
             None => {
-                // From now on: what is under way is read from here, what is over is not read.
-                let over = || runs.iter().filter(|r| r.status.is_end());
-                self.seen.extend(over().map(|r| r.id));
-                if let Some(last) = over().next_back() {
-                    self.at = (last.id, last.last_seq);
-                }
+                self.begin_now(is_busy).await?;
                 let latest = CheckpointFilter { limit: Some(1), ..CheckpointFilter::default() };
                 let latest = if wants_writes {
                     checkpoints_of(self.core.clone(), self.thread, latest).await?.pop()
@@ -154,23 +162,53 @@ impl Follow {
                 let (run, seq) = place.split_once(':').ok_or_else(invalid)?;
                 let run: RunId = run.parse().map_err(|_| invalid())?;
                 let seq: u64 = seq.parse().map_err(|_| invalid())?;
-                let found = runs.iter().position(|r| r.id == run);
-                match found {
-                    Some(at) => {
-                        self.seen.extend(runs[..=at].iter().map(|r| r.id));
-                        self.open(run, seq).await?;
-                    }
-                    // A run that is gone was rolled back or deleted: what was made before it has been seen.
-                    None => self.seen.extend(runs.iter().filter(|r| r.id < run).map(|r| r.id)),
+                let found = match self.core.store().get_run(self.core.tenant(), run).await {
+                    Ok(found) if found.thread == self.thread => Some(found),
+                    Ok(_) | Err(runloom_store::Error::NotFound { .. }) => None,
+                    Err(error) => return Err(error.into()),
+                };
+                let place = found.as_ref().and_then(BegunAt::of);
+                if place.is_some() {
+                    self.open(run, seq).await?;
                 }
+                // A run that is gone was rolled back or deleted: what began before it was made has been seen.
+                self.begun = place.or_else(|| Some(BegunAt { at: made_at(run)?, run }));
                 self.at = (run, seq);
                 // Nothing is written while a run is active: what was written before it began has been seen.
-                let began = found.and_then(|at| moved(&runs[at])).or_else(|| made_at(run));
-                written.unwrap_or(After::Time(began.unwrap_or(SystemTime::UNIX_EPOCH)))
+                let began = self.begun.map_or(SystemTime::UNIX_EPOCH, |begun| begun.at);
+                written.unwrap_or(After::Time(began))
             }
         };
         self.writes = wants_writes.then(|| Writes { after: written, found: VecDeque::new() });
         Ok(())
+    }
+
+    /// From now on: a run that is under way is read from here, what is over is not read.
+    async fn begin_now(&mut self, is_busy: bool) -> Result<()> {
+        let (mut from, mut is_passed) = (None, false);
+        loop {
+            let (store, tenant) = (self.core.store().clone(), self.core.tenant().clone());
+            let page = store.begun_runs(&tenant, self.thread, from, Direction::Descending, LOOK).await?;
+            let is_last = page.len() < LOOK;
+            for run in page {
+                from = BegunAt::of(&run);
+                if run.status.is_end() && self.at.0 == RunId(uuid::Uuid::nil()) {
+                    self.at = (run.id, run.last_seq);
+                }
+                if !run.status.is_end() {
+                    is_passed = true;
+                } else if is_passed || !is_busy {
+                    self.begun = from;
+                    return Ok(());
+                } else {
+                    // It ended without having begun, while the one under way went on.
+                    self.skipped.insert(run.id);
+                }
+            }
+            if is_last {
+                return Ok(());
+            }
+        }
     }
 
     /// The next checkpoint that was made by hand, of those made before the next run began.
@@ -210,7 +248,7 @@ impl Follow {
     }
 
     async fn open(&mut self, run: RunId, after: u64) -> Result<()> {
-        let run = self.core.inner.store.get_run(&TenantId::default(), run).await?;
+        let run = self.core.store().get_run(self.core.tenant(), run).await?;
         // The modes a reader asks for are those it wants of whatever a run records.
         let spec = StoredRequest::of(&run).unwrap_or_default().spec;
         let recorded = spec.recording.modes();
@@ -239,9 +277,9 @@ impl Follow {
                 }
                 continue;
             }
-            self.news.borrow_and_update();
-            let next = match runs_of(self.core.clone(), self.thread).await {
-                Ok(runs) => runs.into_iter().find(|r| !self.seen.contains(&r.id)),
+            self.hints.take();
+            let next = match next_begun(self.core.clone(), self.thread, self.begun).await {
+                Ok(next) => next,
                 Err(error) => {
                     self.failed = true;
                     return Some(Err(error));
@@ -259,7 +297,10 @@ impl Follow {
                 }
             }
             if let Some(run) = next {
-                self.seen.insert(run.id);
+                self.begun = BegunAt::of(&run);
+                if self.skipped.remove(&run.id) {
+                    continue;
+                }
                 match self.open(run.id, 0).await {
                     Ok(()) => continue,
                     Err(error) if error.reason == Reason::RunNotFound => continue,
@@ -270,7 +311,8 @@ impl Follow {
                 }
             }
             tokio::select! {
-                changed = self.news.changed() => if changed.is_err() { return None },
+                // A hint may be lost.
+                _ = tokio::time::timeout(POLL, self.hints.changed()) => {}
                 () = self.core.inner.closing.cancelled() => {
                     self.failed = true;
                     return Some(Err(Error::new(
@@ -287,32 +329,19 @@ impl Follow {
 
 /// The thread's checkpoints by filter, the newest first.
 async fn checkpoints_of(
-    core: Core,
+    core: Session,
     thread: ThreadId,
     filter: CheckpointFilter,
 ) -> Result<Vec<(CheckpointId, SystemTime)>> {
-    let found = core.inner.store.checkpointer_by_hand(&TenantId::default(), None).list(thread, "", filter).await;
+    let found = core.store().checkpointer_by_hand(core.tenant(), None).list(thread, "", filter).await;
     let found = found.map_err(|error| Error::new(Reason::StoreUnavailable, error.to_string()))?;
     Ok(found.into_iter().map(|saved| (saved.checkpoint.id, saved.checkpoint.created_at)).collect())
 }
 
-/// The runs of a thread that have begun, or ended without having, in that order.
-async fn runs_of(core: Core, thread: ThreadId) -> Result<Vec<Run>> {
-    let mut all = Vec::new();
-    let mut page = PageRequest::first(1000);
-    loop {
-        let filter = RunFilter { thread: Some(thread), ..RunFilter::default() };
-        let got = core.inner.store.list_runs(&TenantId::default(), filter, Direction::Ascending, page).await?;
-        all.extend(got.items);
-        match got.next {
-            Some(token) => page = PageRequest::after(1000, token),
-            None => {
-                all.retain(|r| moved(r).is_some());
-                all.sort_by_key(moved);
-                return Ok(all);
-            }
-        }
-    }
+/// The run that began next on a thread, or ended next without having begun.
+async fn next_begun(core: Session, thread: ThreadId, after: Option<BegunAt>) -> Result<Option<Run>> {
+    let found = core.store().begun_runs(core.tenant(), thread, after, Direction::Ascending, 1).await?;
+    Ok(found.into_iter().next())
 }
 
 /// When a run began, or ended without having.

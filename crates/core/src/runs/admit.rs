@@ -3,22 +3,22 @@
 use std::{sync::Arc, time::Duration};
 
 use runloom_engine::{ThreadId, checkpoint::Saved};
-use runloom_store::{TenantId, Thread};
+use runloom_store::Thread;
 
 use super::request::{RunRequest, Start};
 use crate::{
-    Core, Error, Reason, Result,
+    Error, Reason, Result, Session,
     graphs::Served,
     state::{check_expected, no_checkpoint, told},
 };
 
-impl Core {
+impl Session {
     /// Whether the thread can take the run: its latest checkpoint is the one the caller saw, and the one to start from is
     /// there and fits the graph.
     pub(super) async fn check_thread(&self, thread: &Thread, served: &Arc<Served>, request: &RunRequest) -> Result<()> {
         let (at, expected) = (request.spec.options.checkpoint_id, request.expected_checkpoint_id);
         let has_run = thread.graph.is_some() || thread.state_updated_at.is_some();
-        let is_known = self.inner.runner.fits.lock().get(&thread.id).is_some_and(|r| **r == *served.revision);
+        let is_known = self.inner.runner.fits.lock().fits(thread, &served.revision);
         let mut from = match at {
             Some(at) => Some(self.saved(thread.id, Some(at)).await?.ok_or_else(|| no_checkpoint(thread.id, at))?),
             None if expected.is_none() && (!has_run || is_known) => return Ok(()),
@@ -79,7 +79,7 @@ impl Core {
         thread: ThreadId,
         at: Option<runloom_engine::CheckpointId>,
     ) -> Result<Option<Saved>> {
-        let saved = self.inner.store.checkpointer_by_hand(&TenantId::default(), None).get(thread, "", at).await;
+        let saved = self.inner.store.checkpointer_by_hand(self.tenant(), None).get(thread, "", at).await;
         saved.map_err(|e| Error::new(Reason::StoreUnavailable, e.to_string()).retry_after(Duration::from_secs(1)))
     }
 }

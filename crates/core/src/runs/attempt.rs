@@ -9,7 +9,7 @@ use runloom_engine::{
     model::Usage,
     stream::{Part, Payload},
 };
-use runloom_store::{Attempt, Begun, Run, RunStatus, TenantId, Thread};
+use runloom_store::{Attempt, Begun, Run, RunStatus, Thread};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
@@ -19,16 +19,16 @@ use super::{
     create::engine_metadata,
     observe,
     request::{RunOptions, StoredRequest},
-    runner::Active,
+    runner::{Active, counted_attempts},
 };
 use crate::{
-    Core, Error, Reason, Result,
+    Error, Reason, Result, Session,
     graphs::Served,
     log::{Body, End, LogWriter, Opening, Origin},
 };
 
 /// How an attempt came out.
-enum Came {
+enum AttemptOutcome {
     /// The run is over.
     Ended(Box<End>, Option<runloom_engine::stream::SnapshotRef>),
     /// The core drains: the run is given back, with what it has used so far.
@@ -41,18 +41,29 @@ pub(super) struct Work<'a> {
     pub run: &'a Run,
     pub request: &'a StoredRequest,
     pub attempt: Attempt,
-    /// Whether the attempt before this one was lost with its server.
-    pub was_running: bool,
     /// Stops the engine.
     pub stop: &'a CancellationToken,
+}
+
+/// An attempt that the store's failure ended, and what it holds.
+pub(super) struct Stopped {
+    pub error: Error,
+    /// The attempt that has the run still, and what it had used.
+    pub held: Option<(Attempt, Usage)>,
+}
+
+impl From<Error> for Stopped {
+    fn from(error: Error) -> Self {
+        Self { error, held: None }
+    }
 }
 
 /// After how many parts in a row a run that never waits gives way to its readers.
 const TURN: usize = 512;
 
-impl Core {
+impl Session {
     /// Makes one attempt at a run.
-    pub(super) async fn attempt(&self, run: Run) -> Result<()> {
+    pub(super) async fn attempt(&self, run: Run) -> Result<(), Stopped> {
         // Parsed here and nowhere else in this attempt. A run whose request cannot be read begins, to fail with the reason.
         let (request, unreadable) = match StoredRequest::of(&run) {
             Ok(request) => (request, None),
@@ -62,25 +73,26 @@ impl Core {
         // Held before anything is told, so that readers find it.
         let live = self.inner.runner.logs.open(run.id);
         let was_running = run.status == RunStatus::Running;
+        if was_running && counted_attempts(&run) >= self.inner.options.max_attempts {
+            return self.exhaust(&run, &request).await.map_err(Stopped::from);
+        }
         let config = thread_config(&spec.options);
+        let server = self.inner.runner.lease.server();
         let Begun { run: now, attempt, first_seq, reserved } =
-            match self.inner.store.begin_attempt(run.current(), self.server(), config, LogWriter::RESERVE).await {
+            match self.inner.store.begin_attempt(run.current(), server, config, LogWriter::RESERVE).await {
                 Ok(begun) => begun,
                 // Somebody else has it, or it is over, or gone: nothing to do here.
                 Err(
                     runloom_store::Error::Superseded { .. }
                     | runloom_store::Error::RunState { .. }
                     | runloom_store::Error::NotFound { .. },
-                ) => {
-                    self.inner.runner.no_orphans(run.thread);
-                    return Ok(());
-                }
-                Err(error) => return Err(error.into()),
+                ) => return Ok(()),
+                Err(error) => return Err(Error::from(error).into()),
             };
         let stop = CancellationToken::new();
-        self.inner.runner.activate(now.id, Active { attempt: attempt.number, stop: stop.clone() });
+        let driven = self.inner.runner.activate(now.id, Active { attempt: attempt.number, stop: stop.clone() });
         // Asked for between the look and the beginning, when nobody could be told.
-        let now = match self.inner.store.get_run(&TenantId::default(), now.id).await {
+        let now = match self.inner.store.get_run(self.tenant(), now.id).await {
             Ok(latest) if latest.cancel.is_some() => {
                 stop.cancel();
                 latest
@@ -98,15 +110,14 @@ impl Core {
             }
             self.watch_readers(live.clone(), spec.delivery.grace());
         }
-        self.inner.runner.logs.moved(now.thread);
         observe::begun(&now, self.inner.clock.now());
         let span = observe::span(&now, attempt.number, &request.marks.trace);
-        let work = Work { run: &now, request: &request, attempt, was_running, stop: &stop };
-        let driven = self.drive(&work, unreadable, &mut log).instrument(span);
+        let work = Work { run: &now, request: &request, attempt, stop: &stop };
+        let outcome = self.drive(&work, unreadable, &mut log).instrument(span);
         // What is logged meanwhile, by whomever, tells of which run it is.
         let of = tracing::info_span!("run", run = %now.id, thread = %now.thread);
-        let driven = AssertUnwindSafe(driven.instrument(of));
-        let result = match driven.catch_unwind().await {
+        let outcome = AssertUnwindSafe(outcome.instrument(of));
+        let result = match outcome.catch_unwind().await {
             Ok(result) => result,
             Err(_) => {
                 // A reducer, or anything else that is not a node, panicked: the run fails, the thread goes on.
@@ -116,32 +127,39 @@ impl Core {
                 self.finish(&work, end, None, &mut log).await
             }
         };
-        self.inner.runner.deactivate(now.id);
-        if result.is_err() {
-            // Who waits for a run to be taken back looks again: it was not.
-            self.inner.runner.logs.moved(now.thread);
-        }
+        drop(driven);
         match result {
             Err(error) if error.reason == Reason::RunActive || error.reason == Reason::RunNotFound => {
                 // Superseded or deleted: whoever did it tells its readers.
                 tracing::info!(run = %now.id, %error, "an attempt lost its run");
-                if self.inner.store.get_run(&TenantId::default(), now.id).await.is_err() {
+                if self.inner.store.get_run(self.tenant(), now.id).await.is_err() {
                     live.gone();
                 }
                 Ok(())
             }
-            Err(error) => {
-                // The store failed: the run stays running, and is taken up again when writes work.
-                self.inner.runner.orphan(now.thread);
-                self.inner.runner.excuse(now.id);
-                Err(error)
-            }
+            // The store failed: the run stays running until writes work, and is given back then.
+            Err(error) => Err(Stopped { error, held: Some((attempt, log.used)) }),
             Ok(()) => Ok(()),
         }
     }
 
+    /// Ends a run that took its server down too often.
+    async fn exhaust(&self, run: &Run, request: &StoredRequest) -> Result<()> {
+        let crashes = counted_attempts(run);
+        let text =
+            format!("the run took its server down {crashes} times and is not tried again; look at what its nodes do");
+        let error = Error::new(Reason::AttemptsExhausted, text).with("attempts", crashes);
+        let used = self.used_before(run, true).await;
+        match self.finish_without_attempt(run, request, failed(error, used)).await {
+            Ok(_) => Ok(()),
+            // Another server was faster.
+            Err(error) if matches!(error.reason, Reason::RunActive | Reason::RunNotFound) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     async fn drive(&self, work: &Work<'_>, unreadable: Option<Error>, log: &mut LogWriter) -> Result<()> {
-        let Work { run, request, attempt, was_running, .. } = *work;
+        let Work { run, request, attempt, .. } = *work;
         let spec = &request.spec;
         let opening = Opening {
             thread_id: run.thread,
@@ -154,46 +172,44 @@ impl Core {
         };
         log.push(Origin::default(), opening.into()).await?;
         log.flush().await?;
-        let thread = self.inner.store.get_thread(&TenantId::default(), run.thread).await?;
+        let thread = self.inner.store.get_thread(self.tenant(), run.thread).await?;
         let served = self.inner.registry.revision(&run.graph, &run.revision, &self.inner.store).await;
         let used = log.used;
-        let came = match served {
-            _ if let Some(error) = unreadable => Came::Ended(Box::new(failed(error, used)), None),
-            _ if was_running && self.inner.runner.counted(run) > self.inner.options.max_attempts => {
-                let crashes = self.inner.runner.counted(run) - 1;
-                let text = format!(
-                    "the run took its server down {crashes} times and is not tried again; look at what its nodes do"
-                );
-                let error = Error::new(Reason::AttemptsExhausted, text).with("attempts", crashes);
-                Came::Ended(Box::new(failed(error, used)), None)
-            }
+        let outcome = match served {
+            _ if let Some(error) = unreadable => AttemptOutcome::Ended(Box::new(failed(error, used)), None),
             None => {
                 let text = format!("graph `{}` at revision {} is not served any more", run.graph, run.revision);
-                Came::Ended(Box::new(failed(Error::new(Reason::GraphUnknown, text), used)), None)
+                AttemptOutcome::Ended(Box::new(failed(Error::new(Reason::GraphUnknown, text), used)), None)
             }
-            Some(_) if let Some(error) = self.is_elsewhere(work).await? => {
-                Came::Ended(Box::new(failed(error, used)), None)
+            Some(_) if let Some(error) = self.check_expected_checkpoint(work).await? => {
+                AttemptOutcome::Ended(Box::new(failed(error, used)), None)
             }
             Some(served) => self.run_graph(work, &thread, &served, log).await?,
         };
-        match came {
-            Came::GivenBack(used) => {
+        match outcome {
+            AttemptOutcome::GivenBack(used) => {
                 log.flush().await?;
                 log.settle().await?;
                 self.inner.store.release_run(attempt, runloom_engine::to_value(&used).ok()).await?;
                 Ok(())
             }
-            Came::Ended(end, state) => self.finish(work, *end, state, log).await,
+            AttemptOutcome::Ended(end, state) => self.finish(work, *end, state, log).await,
         }
     }
 
-    async fn run_graph(&self, work: &Work<'_>, thread: &Thread, served: &Served, log: &mut LogWriter) -> Result<Came> {
+    async fn run_graph(
+        &self,
+        work: &Work<'_>,
+        thread: &Thread,
+        served: &Served,
+        log: &mut LogWriter,
+    ) -> Result<AttemptOutcome> {
         let Work { run, request, attempt, stop, .. } = *work;
         let spec = &request.spec;
         let graph = served.graph.with_runtime(Runtime {
-            checkpointer: Some(self.inner.store.checkpointer(&TenantId::default(), attempt)),
-            items: Some(self.inner.items.clone()),
-            cache: Some(self.inner.store.node_cache(&TenantId::default())),
+            checkpointer: Some(self.inner.store.checkpointer(self.tenant(), attempt)),
+            items: Some(self.inner.store.items(self.tenant())),
+            cache: Some(self.inner.store.node_cache(self.tenant())),
             clock: self.inner.clock.clone(),
         });
         let config = RunConfig {
@@ -242,7 +258,7 @@ impl Core {
                 observe::first_token(run, self.inner.clock.now());
             }
             if told.is_multiple_of(TURN) {
-                give_way().await;
+                yield_turn().await;
             }
             if !coalesce.is_on() {
                 tell(log, part, is_sync, stream.has_ready()).await?;
@@ -275,33 +291,33 @@ impl Core {
                     values: Some(Value::Object(finished.values)),
                     ..end(status, None)
                 };
-                Came::Ended(Box::new(end), Some(finished.state))
+                AttemptOutcome::Ended(Box::new(end), Some(finished.state))
             }
             // A node gave itself up, and nobody had asked for it.
             Some(Err(error @ EngineError::Cancelled { .. })) if !stop.is_cancelled() => {
-                Came::Ended(Box::new(end(RunStatus::Failed, Some(error.into()))), None)
+                AttemptOutcome::Ended(Box::new(end(RunStatus::Failed, Some(error.into()))), None)
             }
             Some(Err(EngineError::Cancelled { .. })) | None => {
-                let latest = self.inner.store.get_run(&TenantId::default(), run.id).await?;
+                let latest = self.inner.store.get_run(self.tenant(), run.id).await?;
                 if latest.cancel.is_none() {
                     // Nobody asked for its end: the core stopped it to drain.
-                    return Ok(Came::GivenBack(total));
+                    return Ok(AttemptOutcome::GivenBack(total));
                 }
-                Came::Ended(Box::new(cancelled(&latest, total)), None)
+                AttemptOutcome::Ended(Box::new(cancelled(&latest, total)), None)
             }
             Some(Err(EngineError::Checkpointer { error: runloom_engine::CheckpointError::Superseded, .. })) => {
                 return Err(Error::new(Reason::RunActive, "another attempt has the run"));
             }
             Some(Err(error @ EngineError::Checkpointer { .. })) => return Err(error.into()),
             Some(Err(error @ EngineError::RunTimeout { .. })) => {
-                Came::Ended(Box::new(end(RunStatus::TimedOut, Some(error.into()))), None)
+                AttemptOutcome::Ended(Box::new(end(RunStatus::TimedOut, Some(error.into()))), None)
             }
-            Some(Err(error)) => Came::Ended(Box::new(end(RunStatus::Failed, Some(error.into()))), None),
+            Some(Err(error)) => AttemptOutcome::Ended(Box::new(end(RunStatus::Failed, Some(error.into()))), None),
         })
     }
 
     /// Whether the thread stands elsewhere than the run's command expects, now that the run begins.
-    async fn is_elsewhere(&self, work: &Work<'_>) -> Result<Option<Error>> {
+    async fn check_expected_checkpoint(&self, work: &Work<'_>) -> Result<Option<Error>> {
         let run = work.run;
         let (Some(expected), 1) = (work.request.marks.expected_checkpoint_id, work.attempt.number) else {
             return Ok(None);
@@ -351,7 +367,7 @@ pub(super) fn thread_config(options: &RunOptions) -> Object {
 
 /// Lets what waits on this thread have its turn: the readers that a run woke are in line behind it. The run itself is in line
 /// at once, for any thread that has nothing to do; tokio's `yield_now` would keep it back until this one has.
-async fn give_way() {
+async fn yield_turn() {
     let mut is_back = false;
     std::future::poll_fn(|cx| {
         if std::mem::replace(&mut is_back, true) {

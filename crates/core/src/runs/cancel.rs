@@ -3,22 +3,22 @@
 use std::{sync::Arc, time::Duration};
 
 use runloom_engine::{RunId, model::Usage};
-use runloom_store::{Attempt, CancelAction, Canceller, Multitask, Run, RunEnd, RunStatus, TenantId};
+use runloom_store::{CancelAction, Canceller, Multitask, Run, RunStatus};
 
-use super::{StoredRequest, usage::kept_usage};
+use super::{StoredRequest, usage::stored_usage};
 use crate::{
-    Core, Error, Reason, Result,
-    log::{Cancellation, End, Live, LogWriter, Origin},
+    Error, Reason, Result, Session,
+    log::{Cancellation, End, Live},
 };
 
-impl Core {
+impl Session {
     /// Cancels a run: the request is on disk when this answers, and with `wait` the run is over. A run that is over is
     /// answered as it is. The run's end says who asked.
     pub async fn cancel_run(&self, id: RunId, action: CancelAction, by: Canceller, wait: bool) -> Result<Run> {
         // A caller that goes away now must not leave a run that is to end and is not told.
         let core = self.clone();
         let asked = tokio::spawn(async move {
-            let run = core.inner.store.request_cancel(&TenantId::default(), id, action, by).await?;
+            let run = core.inner.store.request_cancel(core.tenant(), id, action, by).await?;
             if run.status.is_end() {
                 return Ok((run, true));
             }
@@ -43,15 +43,14 @@ impl Core {
         Ok(run)
     }
 
-    /// Makes a run that is to be cancelled stop. Gives it where it ended here and now.
+    /// Stops a run. Returns it if it has already ended.
     async fn end_cancelled(&self, run: &Run) -> Result<Option<Run>> {
         if let Some(active) = self.inner.runner.active(run.id) {
             active.stop.cancel();
             return Ok(None);
         }
         if run.status != RunStatus::Pending {
-            // A server that is gone left it running: the thread's turn ends it.
-            self.poke(run.thread);
+            // Another server drives it, and has a hint from the store; or it is recovered, to be stopped.
             return Ok(None);
         }
         match self.finish_waiting(run).await {
@@ -69,40 +68,13 @@ impl Core {
 
     /// Ends a run that has not begun.
     async fn finish_waiting(&self, run: &Run) -> Result<Run> {
-        let attempt: Attempt = run.current();
-        let live = self.inner.runner.logs.open(run.id);
-        let bounds = self.inner.store.log_bounds(&TenantId::default(), run.id).await?;
-        // One that cannot be read is cancelled all the same.
-        let spec = StoredRequest::of(run).map(|stored| stored.spec).unwrap_or_default();
-        let codec = self.codec_of(run, &spec.options).await?;
-        let store = self.inner.store.clone();
-        // The one number that its end needs; an attempt that begins meanwhile fences this off.
-        let numbers = (bounds.next, u64::MAX);
-        let mut log = LogWriter::new(live, store.clone(), attempt, codec, self.inner.clock.clone(), numbers);
-        let used = kept_usage(run);
-        let end = cancelled(run, used);
-        let error = end.error.as_ref().map(Error::to_value);
-        let delivery = self.delivery(run, &spec.delivery, &end).await;
-        let is_posted = delivery.is_some();
-        let (record, records) = log.last(Origin::default(), end.into()).await?;
-        let expires_at = run.stateless.then(|| self.inner.clock.now() + self.inner.options.stateless_ttl);
-        let usage = runloom_engine::to_value(&used).ok();
-        let status = RunStatus::Cancelled;
-        let end = RunEnd { status, error, usage, records, expires_at, delivery, ..RunEnd::default() };
-        let ended = store.finish_run(attempt, end).await?;
-        if is_posted {
-            self.inner.post.filled();
-        }
-        let is_rollback = run.cancel.as_ref().is_some_and(|c| c.action == CancelAction::Rollback);
-        let taken = if is_rollback { self.take_back(&ended).await } else { Ok(()) };
-        log.shown(record);
-        self.inner.runner.logs.close(run.id);
-        self.inner.runner.logs.moved(run.thread);
-        taken.map(|()| ended)
+        // One whose request cannot be read is cancelled all the same.
+        let request = StoredRequest::of(run).unwrap_or_default();
+        self.finish_without_attempt(run, &request, cancelled(run, stored_usage(run))).await
     }
 
     /// For a new run that does not wait for the others: cancels those of its thread that came before it.
-    pub(crate) async fn make_way(&self, new: &Run) -> Result<()> {
+    pub(crate) async fn cancel_predecessors(&self, new: &Run) -> Result<()> {
         let action = match new.multitask {
             Multitask::Interrupt => CancelAction::Interrupt,
             Multitask::Rollback => CancelAction::Rollback,

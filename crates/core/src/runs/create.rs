@@ -4,16 +4,19 @@ use std::sync::Arc;
 
 use runloom_engine::{Object, RunId, ThreadId, Value};
 use runloom_store::{
-    CancelAction, IfExists, NewRun, NewThread, Page, PageRequest, RequestKey, Run, RunFilter, RunThread, TenantId,
-    Thread, ThreadUpdate,
+    CancelAction, IfExists, NewRun, NewThread, Page, PageRequest, RequestKey, Run, RunFilter, RunThread, Thread,
+    ThreadUpdate, Topic,
 };
 
 use super::request::{Marks, RunOptions, RunRequest, RunSpec, Start, StoredRequest, hash_of, is_same};
 use crate::{
-    Core, Error, Reason, Result,
+    Error, Reason, Result, Session,
     log::{Body, Codec, End, Outcome, ReadOptions, Reading},
     state::no_checkpoint,
 };
+
+/// How long a rollback is waited for.
+const ROLLBACK: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// A run that was checked and is to be made.
 pub struct PreparedRun(Prepared);
@@ -38,7 +41,7 @@ struct Made {
     reading: Option<Reading>,
 }
 
-impl Core {
+impl Session {
     /// Makes a run. It is on disk when this answers, and begins when its thread is free. `false` where the same request
     /// had made it before.
     pub async fn create_run(&self, request: RunRequest) -> Result<(Run, bool)> {
@@ -96,7 +99,7 @@ impl Core {
         let store = &self.inner.store;
         let thread = match request.thread_id {
             None => None,
-            Some(id) => match store.get_thread(&TenantId::default(), id).await {
+            Some(id) => match store.get_thread(self.tenant(), id).await {
                 Ok(thread) => Some(thread),
                 Err(runloom_store::Error::NotFound { .. }) if request.create_thread => None,
                 Err(error) => return Err(error.into()),
@@ -181,8 +184,7 @@ impl Core {
 
     async fn make_run(&self, prepared: Prepared, is_read: bool) -> Result<Made> {
         let Prepared { new, mark, spec } = prepared;
-        let tenant = TenantId::default();
-        let (made, ()) = tokio::join!(self.inner.store.create_run(&tenant, new), self.mark_thread(mark));
+        let (made, ()) = tokio::join!(self.inner.store.create_run(self.tenant(), new), self.mark_thread(mark));
         let made = made?;
         let run = made.run;
         let mut reading = None;
@@ -201,14 +203,14 @@ impl Core {
     /// Notes on a thread of which graph it is.
     pub(crate) async fn mark_thread(&self, mark: Option<(ThreadId, ThreadUpdate)>) {
         let Some((thread, mark)) = mark else { return };
-        if let Err(error) = self.inner.store.update_thread(&TenantId::default(), thread, mark).await {
+        if let Err(error) = self.inner.store.update_thread(self.tenant(), thread, mark).await {
             tracing::warn!(%thread, %error, "cannot note a thread's graph");
         }
     }
 
     /// Has a run begin that was made just now.
     pub(crate) async fn begin_made(&self, run: &Run, spec: &RunSpec) {
-        if let Err(error) = self.make_way(run).await {
+        if let Err(error) = self.cancel_predecessors(run).await {
             tracing::warn!(run = %run.id, %error, "cannot cancel the runs before a new one; it waits for them");
         }
         if spec.delivery.cancel_on_disconnect {
@@ -221,8 +223,8 @@ impl Core {
     fn begin_in_time(&self, run: &Run) {
         match run.start_at {
             _ if run.status.is_end() => {}
-            Some(at) if at > self.inner.clock.now() => self.inner.runner.schedule_changed(),
-            _ => self.poke(run.thread),
+            Some(at) if at > self.inner.clock.now() => {}
+            _ => self.wake_thread(run.thread),
         }
     }
 
@@ -230,9 +232,7 @@ impl Core {
     /// changed since must not refuse what was accepted.
     async fn made_before(&self, request: &RunRequest) -> Result<Option<Run>> {
         let Some(id) = &request.request_id else { return Ok(None) };
-        let Some(run) = self.inner.store.find_request(&TenantId::default(), id).await? else {
-            return Ok(None);
-        };
+        let Some(run) = self.inner.store.find_request(self.tenant(), id).await? else { return Ok(None) };
         let hash = hash_of(request)?;
         if run.request_key.as_ref().is_none_or(|key| !is_same(&key.hash, &hash)) {
             return Err(runloom_store::Error::RequestReused { request_id: id.clone(), run: run.id }.into());
@@ -243,17 +243,17 @@ impl Core {
 
     /// A run.
     pub async fn get_run(&self, id: RunId) -> Result<Run> {
-        Ok(self.inner.store.get_run(&TenantId::default(), id).await?)
+        Ok(self.inner.store.get_run(self.tenant(), id).await?)
     }
 
     /// Runs by filter, the newest first, a page at a time.
     pub async fn list_runs(&self, filter: RunFilter, page: PageRequest) -> Result<Page<Run>> {
-        Ok(self.inner.store.list_runs(&TenantId::default(), filter, runloom_store::Direction::Descending, page).await?)
+        Ok(self.inner.store.list_runs(self.tenant(), filter, runloom_store::Direction::Descending, page).await?)
     }
 
     /// Deletes a run that is over, or that waits, with its log. Its checkpoints stay.
     pub async fn delete_run(&self, id: RunId) -> Result<()> {
-        self.inner.store.delete_run(&TenantId::default(), id).await?;
+        self.inner.store.delete_run(self.tenant(), id).await?;
         if let Some(live) = self.inner.runner.logs.get(id) {
             live.gone();
         }
@@ -265,7 +265,7 @@ impl Core {
     pub async fn wait_run(&self, id: RunId) -> Result<Outcome> {
         use futures_util::StreamExt;
         let options = ReadOptions { modes: Some(runloom_engine::stream::Modes::NONE), ..ReadOptions::default() };
-        let before = self.inner.store.get_run(&TenantId::default(), id).await?;
+        let before = self.inner.store.get_run(self.tenant(), id).await?;
         let mut end = None;
         match self.read_run(id, options).await {
             Ok(mut reader) => {
@@ -280,7 +280,7 @@ impl Core {
             Err(error) => return Err(error),
         }
         let end = end.unwrap_or_else(|| End::kept(&before));
-        let run = match self.taken_back(&before).await {
+        let run = match self.rolled_back(&before).await {
             Ok(run) => run,
             // Rolled back: as it was last.
             Err(runloom_store::Error::NotFound { .. }) => Run { status: end.status, ..before },
@@ -289,13 +289,16 @@ impl Core {
         Ok(Outcome { run, end })
     }
 
-    /// A run that has ended: where it is to be taken back, once that is done. Its end is on disk before.
-    async fn taken_back(&self, run: &Run) -> runloom_store::Result<Run> {
-        let mut moved = self.inner.runner.logs.follow(run.thread);
+    /// A run that has ended: where it is to be rolled back, once that is done. Its end is on disk before.
+    async fn rolled_back(&self, run: &Run) -> runloom_store::Result<Run> {
+        let store = &self.inner.store;
+        let mut hints = store.watch(Topic::Thread(run.thread));
+        let until = tokio::time::Instant::now() + ROLLBACK;
         loop {
-            let now = self.inner.store.get_run(&TenantId::default(), run.id).await?;
+            let now = store.get_run(self.tenant(), run.id).await?;
             let is_rollback = now.cancel.as_ref().is_some_and(|c| c.action == CancelAction::Rollback);
-            if !is_rollback || self.inner.runner.active(run.id).is_none() || moved.changed().await.is_err() {
+            // A rollback that fails is finished later.
+            if !is_rollback || tokio::time::timeout_at(until, hints.changed()).await.is_err() {
                 return Ok(now);
             }
         }
@@ -312,7 +315,7 @@ impl Core {
             metadata: engine_metadata(run, options),
             tags: options.tags.iter().map(|t| Arc::from(t.as_str())).collect(),
             inline,
-            reader: self.inner.store.checkpointer_by_hand(&TenantId::default(), None),
+            reader: self.inner.store.checkpointer_by_hand(self.tenant(), None),
             cache: Arc::default(),
         })
     }

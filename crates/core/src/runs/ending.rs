@@ -3,15 +3,24 @@
 use std::sync::Arc;
 
 use runloom_engine::{NodeFailure, Object, Value, checkpoint::CheckpointView, stream::SnapshotRef};
-use runloom_store::{CancelAction, Run, RunEnd, RunStatus, TenantId, ThreadStatus, ThreadUpdate};
+use runloom_store::{Attempt, CancelAction, Run, RunEnd, RunStatus, ThreadStatus, ThreadUpdate};
 
-use super::{attempt::Work, cancel::cancelled, observe};
+use super::{Delivery, StoredRequest, attempt::Work, cancel::cancelled, observe};
 use crate::{
-    Core, Error, Reason, Result,
+    Error, Reason, Result, Session,
     log::{End, LogWriter, Origin},
 };
 
-impl Core {
+/// How a run ends.
+struct Ending {
+    end: End,
+    /// The state that the end refers to.
+    state: Option<SnapshotRef>,
+    thread: ThreadUpdate,
+    is_rollback: bool,
+}
+
+impl Session {
     /// Keeps the run's end, and shows it once it is on disk.
     pub(super) async fn finish(
         &self,
@@ -21,7 +30,7 @@ impl Core {
         log: &mut LogWriter,
     ) -> Result<()> {
         let (run, attempt) = (work.run, work.attempt);
-        let latest = self.inner.store.get_run(&TenantId::default(), run.id).await?;
+        let latest = self.inner.store.get_run(self.tenant(), run.id).await?;
         let is_rollback = latest.cancel.as_ref().is_some_and(|c| c.action == CancelAction::Rollback);
         log.flush().await?;
         log.settle().await?;
@@ -30,34 +39,57 @@ impl Core {
             self.place(run, error).await;
         }
         let thread = if is_rollback { ThreadUpdate::default() } else { self.thread_after(run, &mut end).await };
+        let ending = Ending { end, state, thread, is_rollback };
+        self.commit_end(run, &work.request.spec.delivery, attempt, ending, log).await.map(drop)
+    }
+
+    /// Ends a run that no attempt drives: one that waits, or one whose attempts are used up.
+    pub(super) async fn finish_without_attempt(&self, run: &Run, request: &StoredRequest, mut end: End) -> Result<Run> {
+        let live = self.inner.runner.logs.open(run.id);
+        let bounds = self.inner.store.log_bounds(self.tenant(), run.id).await?;
+        let codec = self.codec_of(run, &request.spec.options).await?;
+        // The one number that its end needs; an attempt that begins meanwhile fences this off.
+        let numbers = (bounds.next, u64::MAX);
+        let (store, clock) = (self.inner.store.clone(), self.inner.clock.clone());
+        let mut log = LogWriter::new(live, store, run.current(), codec, clock, numbers);
+        let is_rollback = run.cancel.as_ref().is_some_and(|c| c.action == CancelAction::Rollback);
+        let has_begun = run.status == RunStatus::Running && !is_rollback;
+        let thread = if has_begun { self.thread_after(run, &mut end).await } else { ThreadUpdate::default() };
+        let ending = Ending { end, state: None, thread, is_rollback };
+        self.commit_end(run, &request.spec.delivery, run.current(), ending, &mut log).await
+    }
+
+    async fn commit_end(
+        &self,
+        run: &Run,
+        asked: &Delivery,
+        attempt: Attempt,
+        ending: Ending,
+        log: &mut LogWriter,
+    ) -> Result<Run> {
+        let Ending { end, state, thread, is_rollback } = ending;
         let (status, usage) = (end.status, runloom_engine::to_value(&end.usage).ok());
         let error = end.error.as_ref().map(Error::to_value);
-        let delivery = self.delivery(run, &work.request.spec.delivery, &end).await;
-        let is_posted = delivery.is_some();
+        let delivery = self.delivery(run, asked, &end).await;
         let outcome = observe::Outcome::of(&end);
         let origin = Origin { base: state, ..Origin::default() };
         let (record, records) = log.last(origin, end.into()).await?;
         let expires_at = run.stateless.then(|| self.inner.clock.now() + self.inner.options.stateless_ttl);
-        let kept = RunEnd { status, error, usage, expires_at, records, thread, delivery, events: 0 };
-        let ended = self.inner.store.finish_run(attempt, kept).await?;
+        let stored = RunEnd { status, error, usage, expires_at, records, thread, delivery, events: 0 };
+        let ended = self.inner.store.finish_run(attempt, stored).await?;
         observe::ended(run, &outcome, self.inner.clock.now());
         // Who sees the end finds the thread as it was, and writes to it without being written over.
-        let restored = if is_rollback { self.take_back(&ended).await } else { Ok(()) };
-        if is_posted {
-            self.inner.post.filled();
-        }
+        let restored = if is_rollback { self.roll_back(&ended).await } else { Ok(()) };
         if self.inner.overdue.lock().remove(&run.thread) {
             self.inner.expiring.notify_one();
         }
         log.shown(record);
         self.inner.runner.logs.close(run.id);
-        self.inner.runner.logs.moved(run.thread);
-        self.inner.runner.over(run.id);
-        if !is_rollback {
+        if let (false, Some(at)) = (is_rollback, ended.ended_at) {
             let revision: Arc<str> = run.revision.as_str().into();
-            self.inner.runner.fits.lock().put(run.thread, revision);
+            self.inner.runner.fits.lock().put(run.thread, revision, at);
         }
-        restored
+        restored.map(|()| ended)
     }
 
     /// What the thread is after the run: what stands open on it, and what its users see.
@@ -101,7 +133,7 @@ impl Core {
     pub(crate) async fn view_of_thread(&self, run: &Run, subgraphs: bool) -> Result<CheckpointView> {
         let served = self.inner.registry.revision(&run.graph, &run.revision, &self.inner.store).await;
         let served = served.ok_or_else(|| Error::new(Reason::GraphUnknown, "the graph is not served any more"))?;
-        let graph = served.graph.with_checkpointer(self.inner.store.checkpointer_by_hand(&TenantId::default(), None));
+        let graph = served.graph.with_checkpointer(self.inner.store.checkpointer_by_hand(self.tenant(), None));
         Ok(crate::state::latest_state(&graph, run.thread, "", subgraphs).await?)
     }
 }

@@ -1,4 +1,4 @@
-//! Runs: how they are made, queued, driven, cancelled, taken up again.
+//! Runs: how they are created, queued, driven, cancelled, recovered.
 
 mod admit;
 mod attempt;
@@ -6,15 +6,18 @@ mod cancel;
 mod coalesce;
 mod create;
 mod ending;
+mod lease;
 mod observe;
+mod recover;
 mod request;
 mod rollback;
 mod runner;
-mod takeup;
+mod schedule;
 mod usage;
 
 pub use create::{Attending, PreparedRun};
 pub(crate) use ending::open_questions;
+pub(crate) use lease::Lease;
 pub use observe::{OpenStream, Queue, describe_metrics};
 pub(crate) use request::StoredRequest;
 pub use request::{

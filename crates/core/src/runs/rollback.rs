@@ -1,28 +1,26 @@
 //! Taking a run back: what it did goes, and so does the run; its thread is as it was before.
 
 use runloom_engine::{Object, Value, model::Usage};
-use runloom_store::{
-    Direction, LastRun, PageRequest, Run, RunFilter, RunStatus, TenantId, Thread, ThreadStatus, ThreadUpdate,
-};
+use runloom_store::{Direction, LastRun, PageRequest, Run, RunFilter, RunStatus, Thread, ThreadStatus, ThreadUpdate};
 
 use super::{attempt::thread_config, cancel::cancelled, request::StoredRequest};
-use crate::{Core, Error, Result};
+use crate::{Error, Result, Session};
 
-impl Core {
+impl Session {
     /// Takes a run back that has ended.
-    pub(crate) async fn take_back(&self, run: &Run) -> Result<()> {
+    pub(crate) async fn roll_back(&self, run: &Run) -> Result<()> {
         let store = &self.inner.store;
-        store.delete_run_checkpoints(&TenantId::default(), run.id).await?;
-        let thread = store.get_thread(&TenantId::default(), run.thread).await?;
+        store.delete_run_checkpoints(self.tenant(), run.id).await?;
+        let thread = store.get_thread(self.tenant(), run.thread).await?;
         // Where another run is under way, that one says how the thread stands.
         let was_last = run.attempt > 0 && thread.status != ThreadStatus::Busy;
         let mut update = if was_last { self.without(run).await? } else { ThreadUpdate::default() };
         // What another run of the graph says of the thread is still so.
         update.metadata = if self.is_alone(run).await? { unmarked(run, &thread) } else { None };
         if update != ThreadUpdate::default() {
-            store.update_thread(&TenantId::default(), run.thread, update).await?;
+            store.update_thread(self.tenant(), run.thread, update).await?;
         }
-        Ok(store.delete_run(&TenantId::default(), run.id).await?)
+        Ok(store.delete_run(self.tenant(), run.id).await?)
     }
 
     /// What the thread of a run that has begun is without it: as the run before left it, or a write by hand.
@@ -37,8 +35,11 @@ impl Core {
                 ..ThreadUpdate::default()
             };
             let Some(saved) = self.saved(run.thread, None).await? else { return Ok(none) };
-            let by_hand =
-                saved.checkpoint.metadata.get_str("graph_id").and_then(|name| self.inner.registry.latest(name).ok());
+            let by_hand = saved
+                .checkpoint
+                .metadata
+                .get_str("graph_id")
+                .and_then(|name| self.inner.registry.latest(self.tenant(), name).ok());
             let Some(served) = by_hand else { return Ok(none) };
             let noted = self.noted_state(run.thread, &served).await?;
             return Ok(ThreadUpdate { last_run: none.last_run, ..noted });
@@ -61,8 +62,7 @@ impl Core {
         let filter = RunFilter { thread: Some(run.thread), ..RunFilter::default() };
         let mut page = PageRequest::first(100);
         loop {
-            let found =
-                self.inner.store.list_runs(&TenantId::default(), filter.clone(), Direction::Descending, page).await?;
+            let found = self.inner.store.list_runs(self.tenant(), filter.clone(), Direction::Descending, page).await?;
             if found.items.iter().any(|other| other.id != run.id && other.graph == run.graph) {
                 return Ok(false);
             }
@@ -78,8 +78,7 @@ impl Core {
         let filter = RunFilter { thread: Some(run.thread), ..RunFilter::default() };
         let mut page = PageRequest::first(100);
         loop {
-            let found =
-                self.inner.store.list_runs(&TenantId::default(), filter.clone(), Direction::Descending, page).await?;
+            let found = self.inner.store.list_runs(self.tenant(), filter.clone(), Direction::Descending, page).await?;
             let mut begun = found.items.into_iter().filter(|other| other.id != run.id && other.status.is_end());
             if let Some(before) = begun.find(|other| other.started_at.is_some()) {
                 return Ok(Some(before));

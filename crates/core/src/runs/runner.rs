@@ -1,50 +1,45 @@
 //! The runner: one run at a time per thread, the next one woken by the end of the one before.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use parking_lot::Mutex;
-use runloom_engine::{RunId, ThreadId};
-use runloom_store::{Direction, PageRequest, Run, RunFilter, RunStatus, TenantId};
+use runloom_engine::{RunId, ThreadId, model::Usage};
+use runloom_store::{Attempt, Error as StoreError, Run, Thread};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Core, Result, log::Logs};
+use super::{attempt::Stopped, lease::Lease};
+use crate::{Core, Result, Session, log::Logs};
 
-/// How many scheduled runs are looked at together.
-const LOOK: usize = 10_000;
-/// How many expired runs are swept in one transaction.
-const SWEEP: usize = 1000;
-
-/// What is under way.
+/// What this server drives. Who drives what is for the store to say: this is a cache of it.
 pub(crate) struct Runner {
     pub logs: Logs,
+    pub lease: Lease,
+    /// The server has another id now.
+    pub lease_changed: Notify,
     slots: Mutex<HashMap<ThreadId, Slot>>,
     active: Mutex<HashMap<RunId, Active>>,
     permits: Arc<Semaphore>,
     /// How many threads are being worked on.
     busy: watch::Sender<usize>,
-    /// A run with a time of its own was made.
-    scheduled: Notify,
-    /// Threads whose latest checkpoint is known to fit a revision: it was made by it.
+    /// Threads whose latest checkpoint is known to fit a revision.
     pub fits: Mutex<Recent>,
-    /// Attempts that ended by the store's fault, by run: they do not count against it.
-    excused: Mutex<HashMap<RunId, u32>>,
-    /// Threads on which a server that is gone left a run running.
-    orphans: Mutex<HashSet<ThreadId>>,
 }
 
 /// A thread that is being worked on.
 #[derive(Default)]
 struct Slot {
     /// Somebody came meanwhile: look again before leaving.
-    poked: bool,
+    is_woken: bool,
+    /// A run of the thread whose server is gone.
+    abandoned: Option<Box<Run>>,
 }
 
-/// A run that is being driven.
+/// A run that this server drives.
 #[derive(Clone)]
 pub(crate) struct Active {
     pub attempt: u32,
@@ -52,22 +47,37 @@ pub(crate) struct Active {
     pub stop: CancellationToken,
 }
 
+/// Takes a run out of those that are driven here when it is dropped.
+pub(crate) struct Driven<'a> {
+    runner: &'a Runner,
+    run: RunId,
+}
+
+impl Drop for Driven<'_> {
+    fn drop(&mut self) {
+        self.runner.active.lock().remove(&self.run);
+        if let Some(live) = self.runner.logs.get(self.run) {
+            // Where it goes on is elsewhere from now on: its readers look there.
+            live.wake();
+        }
+    }
+}
+
 impl Runner {
-    pub fn new(max_running: usize) -> Self {
+    pub fn new(max_running: usize, lease: Lease) -> Self {
         Self {
             logs: Logs::default(),
+            lease,
+            lease_changed: Notify::new(),
             slots: Mutex::default(),
             active: Mutex::default(),
             permits: Arc::new(Semaphore::new(max_running.clamp(1, Semaphore::MAX_PERMITS))),
             busy: watch::Sender::new(0),
-            scheduled: Notify::new(),
-            orphans: Mutex::default(),
-            excused: Mutex::default(),
             fits: Mutex::default(),
         }
     }
 
-    /// The attempt that drives a run now; 0 where none does.
+    /// The attempt that drives a run here; 0 where none does.
     pub fn attempt_of(&self, run: RunId) -> u32 {
         self.active.lock().get(&run).map_or(0, |a| a.attempt)
     }
@@ -76,73 +86,61 @@ impl Runner {
         self.active.lock().get(&run).cloned()
     }
 
-    pub fn activate(&self, run: RunId, active: Active) {
+    pub fn activate(&self, run: RunId, active: Active) -> Driven<'_> {
         self.active.lock().insert(run, active);
+        Driven { runner: self, run }
     }
 
-    pub fn deactivate(&self, run: RunId) {
-        self.active.lock().remove(&run);
+    /// Whether a run that has ended is being rolled back here.
+    pub fn is_rolling_back(&self, run: &Run) -> bool {
+        self.active.lock().contains_key(&run.id) || self.slots.lock().contains_key(&run.thread)
     }
 
-    /// Forgets a run that is over.
-    pub fn over(&self, run: RunId) {
-        self.excused.lock().remove(&run);
+    /// How many more runs this server could drive.
+    pub fn room(&self) -> usize {
+        self.permits.available_permits()
     }
 
-    pub fn schedule_changed(&self) {
-        self.scheduled.notify_one();
-    }
-
-    /// An attempt at a run ended by the store's fault.
-    pub fn excuse(&self, run: RunId) {
-        *self.excused.lock().entry(run).or_default() += 1;
-    }
-
-    /// How many attempts count, the current one included: not those that a draining server gave back, nor those that ended by
-    /// the store's fault.
-    pub fn counted(&self, run: &Run) -> u32 {
-        let excused = self.excused.lock().get(&run.id).copied().unwrap_or(0);
-        run.attempt.saturating_sub(run.given_back).saturating_sub(excused).max(1)
-    }
-
-    /// A thread has a run that nobody drives.
-    pub fn orphan(&self, thread: ThreadId) {
-        self.orphans.lock().insert(thread);
-    }
-
-    fn has_orphans(&self, thread: ThreadId) -> bool {
-        self.orphans.lock().contains(&thread)
-    }
-
-    pub(super) fn no_orphans(&self, thread: ThreadId) {
-        self.orphans.lock().remove(&thread);
-    }
-
-    /// Stops all that is being driven.
-    fn stop_all(&self) {
+    /// Stops all runs that this server drives.
+    pub fn stop_all(&self) {
         for active in self.active.lock().values() {
             active.stop.cancel();
         }
     }
 }
 
-impl Core {
-    /// Has a look at a thread: if a run of it waits and none is under way, it begins.
-    pub(crate) fn poke(&self, thread: ThreadId) {
+/// How many attempts at a run count, of those that have begun: not those that a server gave back.
+pub(super) fn counted_attempts(run: &Run) -> u32 {
+    run.attempt.saturating_sub(run.given_back)
+}
+
+impl Session {
+    /// Looks at a thread: if a run of it waits and none is under way, it begins.
+    pub(crate) fn wake_thread(&self, thread: ThreadId) {
+        self.work_soon(thread, None);
+    }
+
+    /// Begins a run again whose server is gone.
+    pub(crate) fn recover(&self, run: Run) {
+        self.work_soon(run.thread, Some(Box::new(run)));
+    }
+
+    fn work_soon(&self, thread: ThreadId, abandoned: Option<Box<Run>>) {
         let runner = &self.inner.runner;
         {
             let mut slots = runner.slots.lock();
             if let Some(slot) = slots.get_mut(&thread) {
-                slot.poked = true;
+                slot.is_woken = true;
+                slot.abandoned = abandoned.or(slot.abandoned.take());
                 return;
             }
-            slots.insert(thread, Slot::default());
+            slots.insert(thread, Slot { is_woken: false, abandoned });
         }
         runner.busy.send_modify(|n| *n += 1);
-        let core = self.clone();
+        let session = self.clone();
         tokio::spawn(async move {
-            core.work_on(thread).await;
-            core.inner.runner.busy.send_modify(|n| *n -= 1);
+            session.work_on(thread).await;
+            session.inner.runner.busy.send_modify(|n| *n -= 1);
         });
     }
 
@@ -161,16 +159,22 @@ impl Core {
                     if self.inner.draining.is_cancelled() {
                         continue;
                     }
-                    if let Err(error) = self.attempt(run).await {
-                        tracing::warn!(%thread, %error, "an attempt at a run ended early");
-                        self.wait_for_store().await;
-                        self.rest(&mut pause).await;
+                    match self.attempt(run).await {
+                        Ok(()) => {}
+                        Err(Stopped { error, held }) => {
+                            tracing::warn!(%thread, %error, "an attempt at a run ended early");
+                            self.wait_for_store().await;
+                            if let Some((attempt, usage)) = held {
+                                self.give_back(attempt, usage).await;
+                            }
+                            self.rest(&mut pause).await;
+                        }
                     }
                 }
                 Ok(None) => {
                     let mut slots = runner.slots.lock();
-                    let was_poked = slots.get_mut(&thread).is_some_and(|slot| std::mem::take(&mut slot.poked));
-                    if !was_poked {
+                    let is_woken = slots.get_mut(&thread).is_some_and(|slot| std::mem::take(&mut slot.is_woken));
+                    if !is_woken {
                         slots.remove(&thread);
                         return;
                     }
@@ -184,22 +188,25 @@ impl Core {
         }
     }
 
-    /// The run of a thread that is to be driven: one that its server left running, or the oldest that waits.
+    /// The run of a thread to begin: one whose server is gone, or the oldest that waits.
     async fn next_run(&self, thread: ThreadId) -> Result<Option<Run>> {
-        let store = &self.inner.store;
-        if self.inner.runner.has_orphans(thread) {
-            let filter = RunFilter { thread: Some(thread), status: vec![RunStatus::Running], ..RunFilter::default() };
-            if let Some(run) = store
-                .list_runs(&TenantId::default(), filter, Direction::Ascending, PageRequest::first(1))
-                .await?
-                .items
-                .pop()
-            {
-                return Ok(Some(run));
-            }
-            self.inner.runner.no_orphans(thread);
+        let abandoned = self.inner.runner.slots.lock().get_mut(&thread).and_then(|slot| slot.abandoned.take());
+        match abandoned {
+            Some(run) => Ok(Some(*run)),
+            None => Ok(self.inner.store.next_pending(self.tenant(), thread).await?),
         }
-        Ok(store.next_pending(&TenantId::default(), thread).await?)
+    }
+
+    /// Gives a run back whose attempt ended by the store's fault: it is pending again, and the attempt does not count.
+    async fn give_back(&self, attempt: Attempt, usage: Usage) {
+        let mut pause = Duration::from_millis(50);
+        while !self.inner.closing.is_cancelled() {
+            match self.inner.store.release_run(attempt, runloom_engine::to_value(&usage).ok()).await {
+                Err(StoreError::Unavailable(_)) => self.rest(&mut pause).await,
+                // Another attempt has it, or it has ended after all.
+                _ => return,
+            }
+        }
     }
 
     /// Waits a while, ever longer, or until the core drains.
@@ -226,126 +233,44 @@ impl Core {
             () = self.inner.draining.cancelled() => {}
         }
     }
+}
 
+impl Core {
     /// Waits until no thread is worked on, or stops what is left after a time; that is given back.
-    pub(crate) async fn settle_runs(&self, patience: Duration) {
+    pub(crate) async fn settle_runs(&self, limit: Duration) {
         let mut busy = self.inner.runner.busy.subscribe();
         let idle = async |busy: &mut watch::Receiver<usize>| {
             // The sender lives as long as the core.
             let _ = busy.wait_for(|n| *n == 0).await;
         };
-        if tokio::time::timeout(patience, idle(&mut busy)).await.is_err() {
+        if tokio::time::timeout(limit, idle(&mut busy)).await.is_err() {
             self.inner.runner.stop_all();
             if tokio::time::timeout(Duration::from_secs(10), idle(&mut busy)).await.is_err() {
-                tracing::error!("some runs did not stop in time; they will be taken up again after the restart");
-            }
-        }
-    }
-
-    /// Does what has its time: begins runs, fires crons, posts webhooks, sweeps what has expired.
-    pub(crate) fn housekeeping(&self) {
-        self.until_draining(|core| async move { core.keep_schedule().await });
-        self.until_draining(|core| async move { core.keep_crons().await });
-        self.until_draining(|core| async move { core.keep_posting().await });
-        self.until_draining(|core| async move { core.sweep_items().await });
-        self.until_draining(|core| async move { core.sweep_threads().await });
-        self.until_draining(|core| async move { core.keep_clean().await });
-    }
-
-    fn until_draining<F: Future<Output = ()> + Send + 'static>(&self, task: impl FnOnce(Self) -> F) {
-        let (task, draining) = (task(self.clone()), self.inner.draining.clone());
-        tokio::spawn(async move {
-            tokio::select! {
-                () = task => {}
-                () = draining.cancelled() => {}
-            }
-        });
-    }
-
-    async fn keep_schedule(&self) {
-        loop {
-            let now = self.inner.clock.now();
-            let wait = match self.inner.store.scheduled_runs(LOOK).await {
-                Ok(runs) => {
-                    let is_all = runs.len() < LOOK;
-                    let mut next = None;
-                    for run in runs {
-                        match run.start_at {
-                            Some(at) if at > now => {
-                                next = Some(next.map_or(at, |n: SystemTime| n.min(at)));
-                            }
-                            _ => self.poke(run.thread),
-                        }
-                    }
-                    match next.map(|at: SystemTime| at.duration_since(now).unwrap_or_default()) {
-                        // Behind so many that are due and blocked, others may come due.
-                        None if !is_all => Some(Duration::from_secs(1)),
-                        wait => wait,
-                    }
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "cannot read scheduled runs; trying again");
-                    Some(Duration::from_secs(5))
-                }
-            };
-            let news = self.inner.runner.scheduled.notified();
-            match wait {
-                // A little later than its time, so that it has come by the store's clock too.
-                Some(wait) => drop(tokio::time::timeout(wait + Duration::from_millis(1), news).await),
-                None => news.await,
-            }
-        }
-    }
-
-    async fn keep_clean(&self) {
-        let (stateless_ttl, log_ttl) = (self.inner.options.stateless_ttl, self.inner.options.log_ttl);
-        let shortest = log_ttl.map_or(stateless_ttl, |ttl| ttl.min(stateless_ttl));
-        let mut every = tokio::time::interval(shortest.clamp(Duration::from_millis(100), Duration::from_secs(30)));
-        every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            every.tick().await;
-            let now = self.inner.clock.now();
-            loop {
-                match self.inner.store.sweep(now, SWEEP).await {
-                    Ok(swept) if swept.runs as usize == SWEEP => tokio::task::yield_now().await,
-                    Ok(_) => break,
-                    Err(error) => {
-                        tracing::warn!(%error, "cannot sweep expired runs");
-                        break;
-                    }
-                }
-            }
-            let Some(before) = log_ttl.and_then(|ttl| now.checked_sub(ttl)) else { continue };
-            loop {
-                match self.inner.store.drop_logs(before, SWEEP).await {
-                    Ok(runs) if runs as usize == SWEEP => tokio::task::yield_now().await,
-                    Ok(_) => break,
-                    Err(error) => {
-                        tracing::warn!(%error, "cannot drop old logs");
-                        break;
-                    }
-                }
+                tracing::error!("some runs did not stop in time; they are recovered after the restart");
             }
         }
     }
 }
 
-/// The revision that each of the latest threads was run with, bounded.
+/// The revision that each of the latest threads was run with, and when; bounded.
 #[derive(Default)]
 pub(crate) struct Recent {
-    of: HashMap<ThreadId, Arc<str>>,
+    of: HashMap<ThreadId, (Arc<str>, SystemTime)>,
     order: std::collections::VecDeque<ThreadId>,
 }
 
 impl Recent {
     const MOST: usize = 10_000;
 
-    pub fn get(&self, thread: &ThreadId) -> Option<&Arc<str>> {
-        self.of.get(thread)
+    /// Whether a thread's state is one that a revision left: another server may have changed it since.
+    pub fn fits(&self, thread: &Thread, revision: &str) -> bool {
+        let known = self.of.get(&thread.id);
+        known.is_some_and(|(known, at)| **known == *revision && thread.state_updated_at == Some(*at))
     }
 
-    pub fn put(&mut self, thread: ThreadId, revision: Arc<str>) {
-        if self.of.insert(thread, revision).is_none() {
+    /// The state of a thread is one that a revision left at a time.
+    pub fn put(&mut self, thread: ThreadId, revision: Arc<str>, at: SystemTime) {
+        if self.of.insert(thread, (revision, at)).is_none() {
             self.order.push_back(thread);
             if self.order.len() > Self::MOST
                 && let Some(oldest) = self.order.pop_front()

@@ -1,21 +1,21 @@
 //! What a run has used in the attempts before this one.
 
 use runloom_engine::model::Usage;
-use runloom_store::{ReadLimit, Run, TenantId};
+use runloom_store::{ReadLimit, Run};
 
-use crate::{Core, log::Codec};
+use crate::{Session, log::Codec};
 
-impl Core {
+impl Session {
     /// What a run used in its attempts before: noted when it was given back, and in its log where its server went down.
     pub(super) async fn used_before(&self, run: &Run, was_running: bool) -> Usage {
-        let noted = kept_usage(run);
+        let noted = stored_usage(run);
         if !was_running {
             return noted;
         }
         let store = &self.inner.store;
         let last = async {
-            let last = store.log_bounds(&TenantId::default(), run.id).await?.last;
-            store.read_log(&TenantId::default(), run.id, last, ReadLimit { records: 1, ..ReadLimit::default() }).await
+            let last = store.log_bounds(self.tenant(), run.id).await?.last;
+            store.read_log(self.tenant(), run.id, last, ReadLimit { records: 1, ..ReadLimit::default() }).await
         };
         match last.await {
             Ok(rows) => rows.first().map_or(noted, |row| Codec::used(&row.bytes)),
@@ -28,6 +28,6 @@ impl Core {
 }
 
 /// What is noted on a run as used.
-pub(super) fn kept_usage(run: &Run) -> Usage {
+pub(super) fn stored_usage(run: &Run) -> Usage {
     run.usage.as_ref().and_then(|usage| runloom_engine::from_value(usage).ok()).unwrap_or_default()
 }

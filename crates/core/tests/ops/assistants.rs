@@ -21,9 +21,9 @@ async fn every_graph_has_a_default_assistant_that_is_always_there(store: Arc<dyn
 
     let error = core.delete_assistant(id).await.unwrap_err();
     assert_eq!(error.reason, Reason::AssistantIsDefault);
-    core.store().delete_assistant(&runloom_store::TenantId::default(), id).await.unwrap();
+    core.core().store().delete_assistant(&runloom_store::TenantId::default(), id).await.unwrap();
     assert_eq!(core.get_assistant(id).await.unwrap().graph, "echo");
-    core.store().delete_assistant(&runloom_store::TenantId::default(), id).await.unwrap();
+    core.core().store().delete_assistant(&runloom_store::TenantId::default(), id).await.unwrap();
     let told = run(&core, request(None, "echo", Start::Input(value!({"q": "hi"})))).await;
     assert_eq!(told, value!({"q": "hi", "a": "plain: hi"}));
 
@@ -133,7 +133,7 @@ async fn an_input_that_does_not_fit_names_every_channel(store: Arc<dyn Store>) {
 
 async fn an_input_past_the_limit_is_refused(store: Arc<dyn Store>) {
     let options = CoreOptions { documents: all(), max_json_bytes: 100, ..CoreOptions::new(store) };
-    let core = Core::start(options).await.unwrap();
+    let core = Core::start(options).await.unwrap().session(Caller::default());
     let error = core.create_run(request(None, "echo", Start::Input(value!({"q": "x".repeat(200)})))).await.unwrap_err();
     assert_eq!(error.reason, Reason::InputTooLarge);
     assert_eq!(error.metadata.get("maximum_bytes").map(String::as_str), Some("100"));

@@ -25,12 +25,12 @@ fn every_second(graph: &str) -> CronRequest {
     }
 }
 
-async fn runs(core: &Core) -> Vec<Run> {
+async fn runs(core: &Session) -> Vec<Run> {
     core.list_runs(RunFilter::default(), PageRequest::first(100)).await.unwrap().items
 }
 
 /// Waits until there are so many runs, and gives them, the newest first.
-async fn wait_for_runs(core: &Core, count: usize) -> Vec<Run> {
+async fn wait_for_runs(core: &Session, count: usize) -> Vec<Run> {
     let wait = async {
         loop {
             let found = runs(core).await;
@@ -71,7 +71,7 @@ async fn a_time_that_passed_while_no_server_ran_is_made_up_for_once(store: Arc<d
     let core = start(store.clone(), all()).await;
     let cron = CronRequest { schedule: "@yearly".into(), keep: true, disabled: true, ..every_second("steps") };
     let made = core.create_cron(cron).await.unwrap();
-    core.drain().await;
+    core.core().drain().await;
     let past = SystemTime::now() - Duration::from_secs(3 * 366 * 24 * 3600);
     let missed = CronUpdate { enabled: Some(true), next_at: Some(Some(past)), ..CronUpdate::default() };
     store.update_cron(&runloom_store::TenantId::default(), made.id, missed).await.unwrap();
@@ -80,7 +80,7 @@ async fn a_time_that_passed_while_no_server_ran_is_made_up_for_once(store: Arc<d
     let found = wait_for_runs(&core, 1).await;
     assert!(!found[0].stateless, "its thread is kept");
     core.wait_run(found[0].id).await.unwrap();
-    core.drain().await;
+    core.core().drain().await;
     let core = start(store, all()).await;
     let cron = core.get_cron(made.id).await.unwrap();
     assert!(cron.next_at.unwrap() > SystemTime::now());

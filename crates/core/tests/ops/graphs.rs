@@ -122,6 +122,7 @@ async fn a_watched_folder_serves_what_holds_and_keeps_what_breaks(store: Arc<dyn
     let echo = core.get_graph("echo").await.unwrap().revision;
     let changed = STEPS.replace("* 10", "* 2");
     let told = core
+        .core()
         .reload_documents(documents(&[
             ("echo", &ECHO.replace("state.q", "state..q")),
             ("steps", &changed),
@@ -137,7 +138,7 @@ async fn a_watched_folder_serves_what_holds_and_keeps_what_breaks(store: Arc<dyn
     assert_eq!(of("child.yaml").error.as_ref().map(|e| e.reason), Some(Reason::GraphNameTaken));
     assert_eq!(run(&core, request(None, "parent", Start::Input(value!({"n": 1})))).await, value!({"n": 2}));
 
-    let told = core.reload_documents(documents(&[("echo", ECHO), ("moved", &changed)])).await.unwrap();
+    let told = core.core().reload_documents(documents(&[("echo", ECHO), ("moved", &changed)])).await.unwrap();
     assert!(told.iter().any(|t| t.file == "parent.yaml" && t.graph.is_none()));
     assert!(told.iter().all(|t| t.error.is_none()), "{told:?}");
     let of = |file: &str| told.iter().find(|t| t.file == file).unwrap();
@@ -145,7 +146,7 @@ async fn a_watched_folder_serves_what_holds_and_keeps_what_breaks(store: Arc<dyn
     assert_eq!(core.get_graph("steps").await.unwrap().file.as_deref(), Some("moved.yaml"));
     assert_eq!(core.get_assistant(default_assistant_id("parent")).await.unwrap_err().reason, Reason::AssistantNotFound);
     let renamed =
-        core.reload_documents(documents(&[("echo", ECHO), ("moved", &changed.replace("steps", "paces"))])).await;
+        core.core().reload_documents(documents(&[("echo", ECHO), ("moved", &changed.replace("steps", "paces"))])).await;
     assert!(renamed.unwrap().iter().any(|t| t.graph.as_ref().is_some_and(|g| g.name == "paces")));
     assert_eq!(core.get_graph("steps").await.unwrap_err().reason, Reason::GraphUnknown);
 }
@@ -164,7 +165,7 @@ async fn a_run_keeps_its_revision_through_a_restart_and_a_deployment() {
         runs.push(core.create_run(request).await.unwrap().0.id);
     }
     core.register_graph(&STEPS.replace("* 10", "* 3"), false).await.unwrap();
-    core.drain().await;
+    core.core().drain().await;
     drop(core);
     tokio::time::sleep(Duration::from_millis(200)).await;
 
@@ -177,7 +178,7 @@ async fn a_run_keeps_its_revision_through_a_restart_and_a_deployment() {
     }
     assert_eq!(run(&core, request(None, "parent", Start::Input(value!({"n": 1})))).await, value!({"n": 101}));
     assert_eq!(run(&core, request(None, "steps", Start::Input(value!({"n": 1})))).await.get("n"), Some(&Value::Int(6)));
-    core.drain().await;
+    core.core().drain().await;
 }
 
 async fn a_name_comes_from_one_source(store: Arc<dyn Store>) {
@@ -199,7 +200,8 @@ async fn a_name_comes_from_one_source(store: Arc<dyn Store>) {
     assert_eq!(error.reason, Reason::GraphInvalid);
     assert!(error.message.contains("bad.yaml") && error.message.contains("worse.yaml"), "{error}");
 
-    let core = Core::start(options(Vec::new(), vec![("count".into(), program("count"))])).await.unwrap();
+    let options = options(Vec::new(), vec![("count".into(), program("count"))]);
+    let core = Core::start(options).await.unwrap().session(runloom_core::Caller::default());
     assert_eq!(core.get_graph("count").await.unwrap().source, GraphSource::Program);
     assert_eq!(run(&core, request(None, "count", Start::Input(value!({"n": 1})))).await, value!({"n": 2}));
     assert_eq!(core.delete_graph("count").await.unwrap_err().reason, Reason::GraphNotRegistered);
@@ -216,7 +218,7 @@ async fn sqlite_keeps_what_is_registered_and_the_default_assistants() {
         .unwrap();
     let tone = AssistantUpdate { context: Some(value!({"tone": "warm"})), ..AssistantUpdate::default() };
     core.update_assistant(default_assistant_id("echo"), tone).await.unwrap();
-    core.drain().await;
+    core.core().drain().await;
     drop(core);
     tokio::time::sleep(Duration::from_millis(200)).await;
 
@@ -230,11 +232,11 @@ async fn sqlite_keeps_what_is_registered_and_the_default_assistants() {
     let mut names: Vec<_> = names.items.into_iter().map(|a| a.name).collect();
     names.sort();
     assert_eq!(names, ["ask", "echo", "steps"], "one that was changed waits for its graph");
-    core.drain().await;
+    core.core().drain().await;
     drop(core);
     tokio::time::sleep(Duration::from_millis(200)).await;
     let core = start(folder.open(), documents(&[("echo", ECHO)])).await;
     let told = run(&core, request(None, "echo", Start::Input(value!({"q": "hi"})))).await;
     assert_eq!(told.get_str("a"), Some("warm: hi"));
-    core.drain().await;
+    core.core().drain().await;
 }

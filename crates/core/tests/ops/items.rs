@@ -29,7 +29,7 @@ fn counting() -> Graph {
 
 async fn nodes_and_faces_have_the_same_items(store: Arc<dyn Store>) {
     let graphs = vec![("counting".to_owned(), counting())];
-    let core = Core::start(CoreOptions { graphs, ..CoreOptions::new(store) }).await.unwrap();
+    let core = Core::start(CoreOptions { graphs, ..CoreOptions::new(store) }).await.unwrap().session(Caller::default());
     let place = ns(&["counts"]);
     core.put_item(&place, "n", object(value!({"n": 41})), None).await.unwrap();
     let values = run(&core, request(None, "counting", Start::Input(value!({"n": 0})))).await;

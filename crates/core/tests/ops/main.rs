@@ -17,8 +17,8 @@ use std::{
 };
 
 use runloom_core::{
-    CommandSpec, Core, CoreOptions, Error, GraphSource, Reason, RunRequest, RunSpec, Start, StateQuery,
-    StateUpdateRequest, Target, default_assistant_id,
+    Caller, CommandSpec, Core, CoreOptions, Error, GraphSource, Reason, RunRequest, RunSpec, Session, Start,
+    StateQuery, StateUpdateRequest, Target, default_assistant_id,
     engine::{
         ChannelSpec, Graph, GraphBuilder, Object, Reducer, START, StateUpdate, StateView, ThreadId, Update, Value,
         checkpoint::CheckpointFilter, node, value,
@@ -117,8 +117,8 @@ fn fresh() -> uuid::Uuid {
     uuid::Uuid::now_v7()
 }
 
-async fn start(store: Arc<dyn Store>, documents: Vec<(String, String)>) -> Core {
-    Core::start(CoreOptions { documents, ..CoreOptions::new(store) }).await.unwrap()
+async fn start(store: Arc<dyn Store>, documents: Vec<(String, String)>) -> Session {
+    Core::start(CoreOptions { documents, ..CoreOptions::new(store) }).await.unwrap().session(Caller::default())
 }
 
 fn object(value: Value) -> Object {
@@ -135,14 +135,14 @@ fn request(thread: Option<ThreadId>, graph: &str, start: Start) -> RunRequest {
     }
 }
 
-async fn run(core: &Core, request: RunRequest) -> Value {
+async fn run(core: &Session, request: RunRequest) -> Value {
     let run = core.create_run(request).await.unwrap().0;
     let outcome = core.wait_run(run.id).await.unwrap();
     assert_eq!(outcome.end.error, None);
     outcome.end.values.unwrap()
 }
 
-async fn thread(core: &Core) -> ThreadId {
+async fn thread(core: &Session) -> ThreadId {
     core.create_thread(NewThread::default()).await.unwrap().id
 }
 

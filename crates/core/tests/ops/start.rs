@@ -58,7 +58,7 @@ async fn a_run_starts_from_a_checkpoint_that_is_there_and_fits(store: Arc<dyn St
 
 async fn a_command_is_checked_and_bounded_like_an_input(store: Arc<dyn Store>) {
     let options = CoreOptions { documents: all(), max_json_bytes: 100, ..CoreOptions::new(store) };
-    let core = Core::start(options).await.unwrap();
+    let core = Core::start(options).await.unwrap().session(Caller::default());
     let id = thread(&core).await;
     let refused = async |command: CommandSpec| {
         let mut asked = request(Some(id), "steps", Start::Command(command));

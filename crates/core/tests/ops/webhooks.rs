@@ -43,16 +43,16 @@ impl Webhooks for Told {
     }
 }
 
-async fn server(store: Arc<dyn Store>, failures: usize) -> (Core, mpsc::UnboundedReceiver<Delivery>) {
+async fn server(store: Arc<dyn Store>, failures: usize) -> (Session, mpsc::UnboundedReceiver<Delivery>) {
     let (posts, told) = mpsc::unbounded_channel();
     let webhooks: Arc<dyn Webhooks> = Arc::new(Told { posts, failures: failures.into() });
     let options = CoreOptions {
         documents: all(),
         webhooks: Some(webhooks),
-        webhook_patience: Duration::from_secs(2),
+        webhook_retry_window: Duration::from_secs(2),
         ..CoreOptions::new(store)
     };
-    (Core::start(options).await.unwrap(), told)
+    (Core::start(options).await.unwrap().session(Caller::default()), told)
 }
 
 fn with_webhook(graph: &str, url: &str) -> RunRequest {
@@ -106,7 +106,7 @@ async fn a_webhook_that_fails_is_called_again_and_given_up(store: Arc<dyn Store>
     assert_eq!((second.attempts, second.error.as_deref()), (1, Some("500")));
     assert_eq!(second.body, first.body);
     empty(&store).await;
-    core.drain().await;
+    core.core().drain().await;
 
     let (core, mut told) = server(store.clone(), usize::MAX).await;
     core.create_run(with_webhook("steps", "http://a")).await.unwrap();
@@ -124,7 +124,7 @@ async fn a_webhook_is_called_after_a_restart(store: Arc<dyn Store>) {
     let (core, mut told) = server(store.clone(), usize::MAX).await;
     let made = core.create_run(with_webhook("steps", "http://a")).await.unwrap().0;
     next(&mut told).await;
-    core.drain().await;
+    core.core().drain().await;
     drop(core);
     let (_core, mut told) = server(store.clone(), 0).await;
     assert_eq!(next(&mut told).await.run, made.id);

@@ -1,6 +1,5 @@
 //! A run for `new EventSource(…)`: each event under its own kind.
 
-use axum::extract::State;
 use futures_util::StreamExt;
 use http::StatusCode;
 use runloom_core::RunSpec;
@@ -13,7 +12,7 @@ use crate::{
 };
 
 /// The events of a run, live or late. A browser that comes back after the end is told to stay away.
-pub(crate) async fn events(State(api): State<Api>, call: Call) -> Reply {
+pub(crate) async fn events(api: Api, call: Call) -> Reply {
     let run = find(&api, call.thread()?, call.run()?).await?;
     let place = Place::read(call.header("last-event-id").or(call.query("last_event_id")))?;
     if run.status.is_end() && place.seq > 0 && place.seq >= run.last_seq {

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use axum::{
     extract::{
-        FromRequestParts, Request, State, WebSocketUpgrade,
+        FromRequestParts, Request, WebSocketUpgrade,
         ws::{CloseFrame, Message, WebSocket},
     },
     response::{IntoResponse, Response},
@@ -26,14 +26,14 @@ const WAITING: usize = 16;
 /// How long a client may take to take what is sent.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-pub(crate) async fn socket(State(api): State<Api>, request: Request) -> Response {
+pub(crate) async fn socket(api: Api, request: Request) -> Response {
     open(api, request).await.unwrap_or_else(IntoResponse::into_response)
 }
 
 async fn open(api: Api, request: Request) -> Result<Response, Fail> {
     let (mut parts, _) = request.into_parts();
     // Browsers let any page open one: who may is asked here.
-    if !is_allowed(&api, &parts.headers) {
+    if !is_allowed(&api.options, &parts.headers) {
         return Err(Fail::new(StatusCode::FORBIDDEN, "pages of this origin may not use this server"));
     }
     let id = parts.uri.path().rsplit('/').next().unwrap_or_default();

@@ -10,7 +10,7 @@ use runloom_core::store::AssistantId;
 use runloom_engine::{RunId, ThreadId, Value};
 use runloom_net::BodyTimeout;
 
-use super::{Api, Fail, Fields, uuid};
+use super::{Fail, Fields, Shared, uuid};
 
 /// A request.
 pub(crate) struct Call {
@@ -22,12 +22,12 @@ pub(crate) struct Call {
     pub body: Value,
 }
 
-impl FromRequest<Api> for Call {
+impl FromRequest<Shared> for Call {
     type Rejection = Fail;
 
-    async fn from_request(request: Request, api: &Api) -> Result<Self, Fail> {
+    async fn from_request(request: Request, shared: &Shared) -> Result<Self, Fail> {
         let (mut parts, body) = request.into_parts();
-        let params = RawPathParams::from_request_parts(&mut parts, api)
+        let params = RawPathParams::from_request_parts(&mut parts, shared)
             .await
             .map_err(|_| Fail::not_found("Not Found"))?
             .iter()
@@ -38,7 +38,7 @@ impl FromRequest<Api> for Call {
             .0;
         let body = match parts.method {
             Method::GET | Method::HEAD => Value::Null,
-            _ => read(&parts.headers, body, api.options.max_body_bytes).await?,
+            _ => read(&parts.headers, body, shared.options.max_body_bytes).await?,
         };
         let raw_query = parts.uri.query().unwrap_or_default().to_owned();
         Ok(Self { params, query, raw_query, headers: parts.headers, body })

@@ -1,5 +1,7 @@
 //! Pages of other origins: who may use the face, and what browsers are told of it.
 
+use std::sync::Arc;
+
 use axum::{
     extract::{Request, State},
     middleware::Next,
@@ -7,8 +9,8 @@ use axum::{
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
-use super::{Api, Fail, empty};
-use crate::Cors;
+use super::{Fail, empty};
+use crate::{Cors, Options};
 
 const METHODS: HeaderValue = HeaderValue::from_static("DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT");
 const EXPOSED: HeaderValue =
@@ -16,12 +18,12 @@ const EXPOSED: HeaderValue =
 
 /// Whether a request may have come from where it says: from no page at all, from one of this server's own, or from one of
 /// an origin that is allowed.
-pub(crate) fn is_allowed(api: &Api, headers: &HeaderMap) -> bool {
+pub(crate) fn is_allowed(options: &Options, headers: &HeaderMap) -> bool {
     let Some(origin) = headers.get(header::ORIGIN) else { return true };
     let Ok(origin) = origin.to_str() else { return false };
     // For pages of this machine alone: any name can be made to stand for it, so a page is not ours for having come by one.
-    let may_be_own = api.options.cors != Cors::Loopback;
-    may_be_own && is_own(origin, headers) || api.options.cors.allows(origin)
+    let may_be_own = options.cors != Cors::Loopback;
+    may_be_own && is_own(origin, headers) || options.cors.allows(origin)
 }
 
 fn is_own(origin: &str, headers: &HeaderMap) -> bool {
@@ -32,11 +34,11 @@ fn is_own(origin: &str, headers: &HeaderMap) -> bool {
 
 /// Answers what browsers ask before a request, says who may read the answer, and refuses what a page that may not use
 /// the face asks to be done.
-pub(crate) async fn guard(State(api): State<Api>, request: Request, next: Next) -> Response {
+pub(crate) async fn guard(State(options): State<Arc<Options>>, request: Request, next: Next) -> Response {
     let Some(origin) = request.headers().get(header::ORIGIN).cloned() else {
         return next.run(request).await;
     };
-    let allowed = is_allowed(&api, request.headers());
+    let allowed = is_allowed(&options, request.headers());
     let asked = request.headers().get(header::ACCESS_CONTROL_REQUEST_HEADERS).cloned();
     let is_preflight =
         request.method() == Method::OPTIONS && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);

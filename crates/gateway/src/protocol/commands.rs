@@ -1,6 +1,6 @@
 //! The protocol's commands: an envelope in, a result or an error in the envelope out.
 
-use axum::{extract::State, response::IntoResponse, response::Response};
+use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use runloom_core::store::{PageRequest, Run, RunFilter, RunStatus};
 use runloom_engine::{Object, RunId, ThreadId, Value};
@@ -96,7 +96,7 @@ fn failed(id: Option<Value>, refused: &Refused) -> Object {
 
 /// `POST /threads/{thread_id}/commands`. A command that fails is answered with 200 and an error in the envelope; only an
 /// envelope that is none is a bad request.
-pub(crate) async fn post(State(api): State<Api>, call: Result<Call, Fail>) -> Response {
+pub(crate) async fn post(api: Api, call: Result<Call, Fail>) -> Response {
     let call = match call {
         Ok(call) => call,
         Err(fail) if fail.status == StatusCode::UNPROCESSABLE_ENTITY => {

@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures_util::StreamExt;
-use runloom_core::{Body, Core, Error, ReadOptions, Record, RunSpec, ThreadPart, ThreadReader};
+use runloom_core::{Body, Error, ReadOptions, Record, RunSpec, Session, ThreadPart, ThreadReader};
 use runloom_engine::{RunId, ThreadId};
 use uuid::Uuid;
 
@@ -85,7 +85,7 @@ impl Runs {
 
 /// A reader of a thread's events.
 pub(super) struct ThreadLog {
-    core: Core,
+    core: Session,
     runs: Arc<Mutex<Runs>>,
     reader: ThreadReader,
     /// A run that has been read; its end may come once more.
@@ -102,7 +102,7 @@ pub(super) struct ThreadLog {
 
 impl ThreadLog {
     /// Opens one that begins after `since`. The thread need not exist yet.
-    pub async fn open(core: &Core, logs: &ThreadLogs, thread: ThreadId, since: u64) -> Result<Self, Error> {
+    pub async fn open(core: &Session, logs: &ThreadLogs, thread: ThreadId, since: u64) -> Result<Self, Error> {
         let runs = logs.of(thread);
         let from = locked(&runs).before(since).map(|reach| (reach.run, reach.end));
         let cursor = match from {

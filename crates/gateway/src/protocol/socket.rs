@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::{
     extract::{
-        FromRequestParts, Request, State, WebSocketUpgrade,
+        FromRequestParts, Request, WebSocketUpgrade,
         ws::{CloseFrame, Message, WebSocket},
     },
     response::{IntoResponse, Response},
@@ -27,7 +27,7 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(60);
 const SUBSCRIPTIONS: usize = 64;
 
 /// `GET /threads/{thread_id}/stream/events`, upgraded to a WebSocket.
-pub(crate) async fn socket(State(api): State<Api>, request: Request) -> Response {
+pub(crate) async fn socket(api: Api, request: Request) -> Response {
     open(api, request).await.unwrap_or_else(IntoResponse::into_response)
 }
 
@@ -38,7 +38,7 @@ async fn open(api: Api, request: Request) -> Result<Response, Fail> {
         return Err(not_allowed());
     }
     // Browsers let any page open one: who may is checked here.
-    if !is_allowed(&api, &parts.headers) {
+    if !is_allowed(&api.options, &parts.headers) {
         return Err(Fail::new(StatusCode::FORBIDDEN, "pages of this origin may not use this server"));
     }
     let id = parts.uri.path().split('/').nth(2).unwrap_or_default();

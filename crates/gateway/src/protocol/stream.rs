@@ -1,6 +1,5 @@
 //! The stream of a thread's events as SSE.
 
-use axum::extract::State;
 use futures_util::StreamExt;
 use runloom_core::Error;
 use runloom_engine::Value;
@@ -10,7 +9,7 @@ use crate::face::{Api, Call, Reply, Told, sse};
 
 /// `POST /threads/{thread_id}/stream/events`: the events that the body subscribes to, from the thread's beginning or after
 /// `since`; without it, after the header `Last-Event-ID`.
-pub(crate) async fn stream(State(api): State<Api>, call: Call) -> Reply {
+pub(crate) async fn stream(api: Api, call: Call) -> Reply {
     let thread = call.thread()?;
     let subscription = Subscription::read(&call.body)?;
     let named = call.header("last-event-id").and_then(|id| id.parse().ok());

@@ -1,6 +1,5 @@
 //! Cancelling runs, one or many.
 
-use axum::extract::State;
 use http::StatusCode;
 use runloom_core::{
     Reason,
@@ -30,7 +29,7 @@ fn none_to_cancel() -> Fail {
 }
 
 /// Cancels a run; with `wait`, answers when it is over.
-pub(crate) async fn cancel(State(api): State<Api>, call: Call) -> Reply {
+pub(crate) async fn cancel(api: Api, call: Call) -> Reply {
     let (thread, id) = (call.thread()?, call.run()?);
     let (action, wait) = (action(&call)?, call.query_flag("wait")?);
     let run = find(&api, thread, id).await?;
@@ -55,7 +54,7 @@ pub(crate) async fn cancel(State(api): State<Api>, call: Call) -> Reply {
 }
 
 /// Cancels runs of a thread, or all that are in a state.
-pub(crate) async fn cancel_many(State(api): State<Api>, call: Call) -> Reply {
+pub(crate) async fn cancel_many(api: Api, call: Call) -> Reply {
     let action = action(&call)?;
     let fields = call.fields()?;
     let status = fields.word("status", &["pending", "running", "all"])?;

@@ -9,7 +9,7 @@ use std::{
 
 use futures_core::Stream;
 use runloom_core::{
-    Core, Error, FilterSpec, ReadOptions, Record, RunReader, RunSpec,
+    Error, FilterSpec, ReadOptions, Record, RunReader, RunSpec, Session,
     store::{CancelAction, Canceller, Run},
 };
 use runloom_engine::stream::{Mode, Modes};
@@ -71,7 +71,7 @@ pub(crate) struct Feed {
 impl Feed {
     /// Opens one. Modes that the run does not record tell nothing.
     pub async fn open(
-        core: &Core,
+        core: &Session,
         run: &Run,
         modes: Vec<StreamMode>,
         place: Place,
@@ -104,7 +104,7 @@ impl Feed {
     }
 
     /// Cancels the run when this reader leaves before the run's end.
-    pub fn cancelling(mut self, core: Core, run: &Run) -> Self {
+    pub fn cancelling(mut self, core: Session, run: &Run) -> Self {
         self.guard = Some(Leaving { core, run: run.id, is_over: false });
         self
     }
@@ -150,7 +150,7 @@ impl Stream for Feed {
 
 /// A reader whose leaving ends the run.
 struct Leaving {
-    core: Core,
+    core: Session,
     run: runloom_engine::RunId,
     is_over: bool,
 }

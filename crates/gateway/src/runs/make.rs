@@ -1,8 +1,7 @@
 //! Runs as they are made: streamed, waited for, in the background; on a thread, or on one of their own.
 
-use axum::extract::State;
 use http::StatusCode;
-use runloom_core::{Attending, Core, Error, FilterSpec, PreparedRun, Reason, RunRequest, Target, store::Run};
+use runloom_core::{Attending, Error, FilterSpec, PreparedRun, Reason, RunRequest, Session, Target, store::Run};
 use runloom_engine::{ThreadId, Value, trace};
 
 use super::{Asked, Feed, Place, event_filter, outcome::outcome};
@@ -12,7 +11,7 @@ use crate::{
 };
 
 /// Makes a run.
-pub(crate) async fn make(core: &Core, asked: Asked) -> Result<Run, Fail> {
+pub(crate) async fn make(core: &Session, asked: Asked) -> Result<Run, Fail> {
     made(core, asked, |request| async move { Ok(core.create_run(request).await?.0) }).await
 }
 
@@ -27,13 +26,13 @@ fn traced(call: &Call, mut asked: Asked) -> Asked {
 }
 
 /// Makes a run whose stream or outcome is this caller's: it counts as a reader from the moment the run is there.
-async fn make_to_read(core: &Core, asked: Asked) -> Result<(Run, Attending), Fail> {
+async fn make_to_read(core: &Session, asked: Asked) -> Result<(Run, Attending), Fail> {
     made(core, asked, |request| core.create_run_to_read(request)).await
 }
 
 /// Makes something of a run that is asked for, once its context is whole.
 pub(crate) async fn made<T, F: Future<Output = Result<T, Error>>>(
-    core: &Core,
+    core: &Session,
     mut asked: Asked,
     make: impl Fn(RunRequest) -> F,
 ) -> Result<T, Fail> {
@@ -119,35 +118,35 @@ fn keep(is_kept: bool, mut asked: Asked) -> Result<Asked, Fail> {
     Ok(asked)
 }
 
-pub(crate) async fn stream(State(api): State<Api>, call: Call) -> Reply {
+pub(crate) async fn stream(api: Api, call: Call) -> Reply {
     let thread = call.thread()?;
     streamed(api, call, Some(thread)).await
 }
 
-pub(crate) async fn wait(State(api): State<Api>, call: Call) -> Reply {
+pub(crate) async fn wait(api: Api, call: Call) -> Reply {
     let thread = call.thread()?;
     waited(api, call, Some(thread)).await
 }
 
-pub(crate) async fn create(State(api): State<Api>, call: Call) -> Reply {
+pub(crate) async fn create(api: Api, call: Call) -> Reply {
     let thread = call.thread()?;
     background(api, call, Some(thread)).await
 }
 
-pub(crate) async fn stream_stateless(State(api): State<Api>, call: Call) -> Reply {
+pub(crate) async fn stream_stateless(api: Api, call: Call) -> Reply {
     streamed(api, call, None).await
 }
 
-pub(crate) async fn wait_stateless(State(api): State<Api>, call: Call) -> Reply {
+pub(crate) async fn wait_stateless(api: Api, call: Call) -> Reply {
     waited(api, call, None).await
 }
 
-pub(crate) async fn create_stateless(State(api): State<Api>, call: Call) -> Reply {
+pub(crate) async fn create_stateless(api: Api, call: Call) -> Reply {
     background(api, call, None).await
 }
 
 /// Many stateless runs at once: all of them are looked at before the first is made.
-pub(crate) async fn batch(State(api): State<Api>, call: Call) -> Reply {
+pub(crate) async fn batch(api: Api, call: Call) -> Reply {
     let Some(bodies) = call.body.as_list() else {
         return Err(Fail::invalid(format!("the body must be a list of runs, not {}", call.body.kind())));
     };

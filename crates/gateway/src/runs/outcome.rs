@@ -2,7 +2,7 @@
 
 use futures_util::StreamExt;
 use runloom_core::{
-    Body, Core, Error, Outcome, ReadOptions, Reason, Recording,
+    Body, Error, Outcome, ReadOptions, Reason, Recording, Session,
     store::{Run, RunStatus},
 };
 use runloom_engine::{
@@ -16,7 +16,7 @@ use crate::langgraph::{error_object, state_interrupts as interrupts};
 const LOOK_BACK: u64 = 10_000;
 
 /// What a run that is over gives. None where the server goes down before it is: the client asks again.
-pub(super) async fn outcome(core: &Core, run: &Run) -> Option<Value> {
+pub(super) async fn outcome(core: &Session, run: &Run) -> Option<Value> {
     let failed = |error: &Error| Value::Object(object! { "__error__" => error_object(error) });
     let Outcome { run, end } = match core.wait_run(run.id).await {
         Err(error) if error.reason == Reason::ServerDraining => return None,
@@ -38,7 +38,7 @@ pub(super) async fn outcome(core: &Core, run: &Run) -> Option<Value> {
 
 /// What a run gives that stopped at questions. Where one part of its stream tells of them, it is that part: the state
 /// before the step, with what is asked. Where several do, it is the questions alone, in the order in which they came.
-async fn asked(core: &Core, run: &Run, open: &[Interrupt]) -> Value {
+async fn asked(core: &Session, run: &Run, open: &[Interrupt]) -> Value {
     let recorded = Recording::modes_of(run);
     let modes = if recorded.has(Mode::Values) { Mode::Values } else { Mode::Updates };
     let all = |asked: &[Interrupt]| Value::Object(object! { "__interrupt__" => interrupts(asked) });

@@ -1,6 +1,5 @@
 //! Runs that are there: read, listed, joined, deleted.
 
-use axum::extract::State;
 use http::StatusCode;
 use runloom_core::{
     Reason, RunSpec,
@@ -29,12 +28,12 @@ pub(crate) async fn find(api: &Api, thread: ThreadId, run: RunId) -> Result<Run,
     }
 }
 
-pub(crate) async fn get(State(api): State<Api>, call: Call) -> Reply {
+pub(crate) async fn get(api: Api, call: Call) -> Reply {
     let run = find(&api, call.thread()?, call.run()?).await?;
     Ok(json(StatusCode::OK, records::run(&run)))
 }
 
-pub(crate) async fn list(State(api): State<Api>, call: Call) -> Reply {
+pub(crate) async fn list(api: Api, call: Call) -> Reply {
     let thread = call.thread()?;
     api.core.get_thread(thread).await?;
     let limit = call.query_number("limit", 1..=1000)?.unwrap_or(10);
@@ -80,20 +79,20 @@ pub(crate) async fn list(State(api): State<Api>, call: Call) -> Reply {
     Ok(json(StatusCode::OK, items))
 }
 
-pub(crate) async fn join(State(api): State<Api>, call: Call) -> Reply {
+pub(crate) async fn join(api: Api, call: Call) -> Reply {
     let run = find(&api, call.thread()?, call.run()?).await?;
     let (core, awaited) = (api.core.clone(), run.clone());
     let response = until_told(async move { outcome(&core, &awaited).await }, api.options.heartbeat);
     Ok(with_location(response, run.thread, run.id, "join"))
 }
 
-pub(crate) async fn join_stream(State(api): State<Api>, call: Call) -> Reply {
+pub(crate) async fn join_stream(api: Api, call: Call) -> Reply {
     let run = find(&api, call.thread()?, call.run()?).await?;
     joined(&api, &call, run).await
 }
 
 /// The stream of a run by its id alone, as stateless runs are known.
-pub(crate) async fn join_stream_stateless(State(api): State<Api>, call: Call) -> Reply {
+pub(crate) async fn join_stream_stateless(api: Api, call: Call) -> Reply {
     let run = api.core.get_run(call.run()?).await?;
     joined(&api, &call, run).await
 }
@@ -117,7 +116,7 @@ async fn joined(api: &Api, call: &Call, run: Run) -> Reply {
 }
 
 /// Deletes a run; one that has not ended is cancelled first.
-pub(crate) async fn delete(State(api): State<Api>, call: Call) -> Reply {
+pub(crate) async fn delete(api: Api, call: Call) -> Reply {
     let run = find(&api, call.thread()?, call.run()?).await?;
     if run.status == RunStatus::Running {
         let by = "the deletion of the run".into();

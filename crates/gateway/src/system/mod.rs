@@ -2,10 +2,7 @@
 
 mod openapi;
 
-use axum::{
-    extract::State,
-    response::{Html, IntoResponse},
-};
+use axum::response::{Html, IntoResponse};
 use http::{HeaderValue, StatusCode, header};
 use runloom_engine::Value;
 
@@ -14,11 +11,11 @@ pub(crate) use openapi::description;
 use crate::face::{Api, Call, Fail, Reply, json};
 
 /// Whether the server works.
-pub(crate) async fn ok(State(api): State<Api>, call: Call) -> Reply {
+pub(crate) async fn ok(api: Api, call: Call) -> Reply {
     if call.query_flag("check_db")? {
-        api.core.store().ping().await?;
+        api.core.core().store().ping().await?;
     }
-    let is_serving = api.core.store().health().borrow().is_serving() && !api.core.draining().is_cancelled();
+    let is_serving = api.core.core().store().health().borrow().is_serving() && !api.core.draining().is_cancelled();
     let status = if is_serving { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     Ok(json(status, object! { "ok" => is_serving, "services" => Value::object() }))
 }
@@ -55,12 +52,12 @@ pub(crate) async fn info() -> Reply {
 }
 
 /// How the server does: how many runs there are as JSON, or all figures for Prometheus.
-pub(crate) async fn metrics(State(api): State<Api>, call: Call) -> Reply {
+pub(crate) async fn metrics(api: Api, call: Call) -> Reply {
     let format = call.query("format").unwrap_or("prometheus");
     if !["json", "prometheus"].contains(&format) {
         return Err(Fail::invalid(format!("format: must be json or prometheus, not `{format}`")));
     }
-    let queue = api.core.observe().await?;
+    let queue = api.core.core().observe().await?;
     if format == "json" {
         let workers = object! {
             "max" => queue.most, "active" => queue.running, "available" => queue.most.saturating_sub(queue.running),

@@ -57,8 +57,12 @@ impl Server {
 
     /// A server over a core that runs already.
     pub async fn over(core: Core, options: Options) -> Self {
-        let api =
-            Api { core: core.clone(), sharing: Arc::new(Sharing::default()), patience: options.progress_interval };
+        let api = Api {
+            core: core.clone(),
+            caller: options.caller.clone(),
+            sharing: Arc::new(Sharing::default()),
+            patience: options.progress_interval,
+        };
         let health = Health::new().await;
         health.follow(core.clone());
         Self { core, api: Arc::new(api), options, health }

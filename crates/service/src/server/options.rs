@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
+use runloom_core::Caller;
 use runloom_net::Cors;
 
 /// Limits and timings of the server.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// The caller of requests that carry no [`Caller`] in their extensions. Default: the default tenant, anonymous.
+    pub caller: Caller,
     /// The largest request, in bytes. Default: 32 MiB, which leaves room around the largest input.
     pub max_request_bytes: usize,
     /// Which pages in a browser may use the API, over gRPC-Web. Default: those of this machine.
@@ -26,6 +29,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
+            caller: Caller::default(),
             max_request_bytes: 32 << 20,
             cors: Cors::Loopback,
             connections: runloom_net::Options::default(),

@@ -72,6 +72,7 @@ fn fitted(
 #[tonic::async_trait]
 impl Assistants for Api {
     async fn create_assistant(&self, request: Request<CreateAssistantRequest>) -> Answer<CreateAssistantResponse> {
+        let session = self.session(&request);
         let request = request.into_inner();
         let mut check = Check::default();
         let encoding = encoding(&mut check, request.json_encoding);
@@ -86,22 +87,24 @@ impl Assistants for Api {
             metadata: check.object("metadata", request.metadata).unwrap_or_default(),
         };
         check.done()?;
-        let made = self.core.create_assistant(new).await;
+        let made = session.create_assistant(new).await;
         let made = made.map_err(|error| status(within(error, |field| renamed(field).to_owned())))?;
         Ok(Response::new(CreateAssistantResponse { assistant: answer(&made, encoding)? }))
     }
 
     async fn get_assistant(&self, request: Request<GetAssistantRequest>) -> Answer<GetAssistantResponse> {
+        let session = self.session(&request);
         let request = request.into_inner();
         let mut check = Check::default();
         let encoding = encoding(&mut check, request.json_encoding);
         let id = check.id("assistant_id", &request.assistant_id);
         check.done()?;
-        let assistant = self.core.get_assistant(id).await.or_status()?;
+        let assistant = session.get_assistant(id).await.or_status()?;
         Ok(Response::new(GetAssistantResponse { assistant: answer(&assistant, encoding)? }))
     }
 
     async fn update_assistant(&self, request: Request<UpdateAssistantRequest>) -> Answer<UpdateAssistantResponse> {
+        let session = self.session(&request);
         let request = request.into_inner();
         let mut check = Check::default();
         let encoding = encoding(&mut check, request.json_encoding);
@@ -131,25 +134,27 @@ impl Assistants for Api {
         check.done()?;
         let updated = if changes("metadata", metadata.is_some()) {
             update.metadata = Some(metadata.unwrap_or_default());
-            self.core.replace_assistant(id, update).await
+            session.replace_assistant(id, update).await
         } else {
             let keys = metadata_keys(&paths, metadata.as_ref());
             update.metadata = (!keys.is_empty()).then_some(keys);
-            self.core.update_assistant(id, update).await
+            session.update_assistant(id, update).await
         };
         let updated = updated.map_err(|error| status(within(error, |field| under("assistant", renamed(field)))))?;
         Ok(Response::new(UpdateAssistantResponse { assistant: answer(&updated, encoding)? }))
     }
 
     async fn delete_assistant(&self, request: Request<DeleteAssistantRequest>) -> Answer<DeleteAssistantResponse> {
+        let session = self.session(&request);
         let mut check = Check::default();
         let id = check.id("assistant_id", &request.into_inner().assistant_id);
         check.done()?;
-        self.core.delete_assistant(id).await.or_status()?;
+        session.delete_assistant(id).await.or_status()?;
         Ok(Response::new(DeleteAssistantResponse {}))
     }
 
     async fn list_assistants(&self, request: Request<ListAssistantsRequest>) -> Answer<ListAssistantsResponse> {
+        let session = self.session(&request);
         let request = request.into_inner();
         let (pages, mut page) = Pages::of(&request, 50).or_status()?;
         let mut check = Check::default();
@@ -162,7 +167,7 @@ impl Assistants for Api {
         check.done()?;
         let limit = Limit::of(request.max_part_bytes);
         loop {
-            let found = self.core.list_assistants(filter.clone(), NEWEST, page.clone()).await.or_status()?;
+            let found = session.list_assistants(filter.clone(), NEWEST, page.clone()).await.or_status()?;
             let (assistants, fewer) = fitted(&found.items, encoding, limit)?;
             match fewer {
                 Some(fewer) => page.size = fewer,
@@ -178,6 +183,7 @@ impl Assistants for Api {
         &self,
         request: Request<ListAssistantVersionsRequest>,
     ) -> Answer<ListAssistantVersionsResponse> {
+        let session = self.session(&request);
         let request = request.into_inner();
         let (pages, mut page) = Pages::of(&request, 50).or_status()?;
         let mut check = Check::default();
@@ -186,7 +192,7 @@ impl Assistants for Api {
         check.done()?;
         let limit = Limit::of(request.max_part_bytes);
         loop {
-            let found = self.core.list_assistant_versions(id, Object::default(), page.clone()).await.or_status()?;
+            let found = session.list_assistant_versions(id, Object::default(), page.clone()).await.or_status()?;
             let (versions, fewer) = fitted(&found.items, encoding, limit)?;
             match fewer {
                 Some(fewer) => page.size = fewer,
@@ -202,6 +208,7 @@ impl Assistants for Api {
         &self,
         request: Request<SetLatestAssistantVersionRequest>,
     ) -> Answer<SetLatestAssistantVersionResponse> {
+        let session = self.session(&request);
         let request = request.into_inner();
         let mut check = Check::default();
         let encoding = encoding(&mut check, request.json_encoding);
@@ -210,7 +217,7 @@ impl Assistants for Api {
             check.fail("version", "versions are counted from 1");
         }
         check.done()?;
-        let assistant = self.core.set_latest_assistant(id, request.version).await.or_status()?;
+        let assistant = session.set_latest_assistant(id, request.version).await.or_status()?;
         Ok(Response::new(SetLatestAssistantVersionResponse { assistant: answer(&assistant, encoding)? }))
     }
 
@@ -218,11 +225,12 @@ impl Assistants for Api {
         &self,
         request: Request<GetAssistantGraphRequest>,
     ) -> Answer<GetAssistantGraphResponse> {
+        let session = self.session(&request);
         let request = request.into_inner();
         let mut check = Check::default();
         let target = Target::Assistant(check.id("assistant_id", &request.assistant_id));
         check.done()?;
-        let drawing = self.core.draw(&target, request.subgraph_depth as usize).await.or_status()?;
+        let drawing = session.draw(&target, request.subgraph_depth as usize).await.or_status()?;
         Ok(Response::new(resources::drawing(&drawing)))
     }
 
@@ -230,18 +238,19 @@ impl Assistants for Api {
         &self,
         request: Request<GetAssistantSchemasRequest>,
     ) -> Answer<GetAssistantSchemasResponse> {
+        let session = self.session(&request);
         let request = request.into_inner();
         let mut check = Check::default();
         let encoding = encoding(&mut check, request.json_encoding);
         let target = Target::Assistant(check.id("assistant_id", &request.assistant_id));
         check.done()?;
-        let schemas = self.core.schemas(&target).await.or_status()?;
+        let schemas = session.schemas(&target).await.or_status()?;
         let mut answer = GetAssistantSchemasResponse {
             schemas: Some(resources::schemas(&schemas, encoding).or_status()?),
             ..Default::default()
         };
         if request.include_subgraphs {
-            for (node, schemas) in self.core.subgraph_schemas(&target, true).await.or_status()? {
+            for (node, schemas) in session.subgraph_schemas(&target, true).await.or_status()? {
                 answer.subgraph_schemas.insert(node, resources::schemas(&schemas, encoding).or_status()?);
             }
         }

@@ -55,6 +55,7 @@ fn zone(name: String) -> Option<String> {
 #[tonic::async_trait]
 impl Crons for Api {
     async fn create_cron(&self, request: Request<CreateCronRequest>) -> Answer<CreateCronResponse> {
+        let session = self.session(&request);
         let request = request.into_inner();
         let mut check = Check::default();
         let encoding = encoding(&mut check, request.json_encoding);
@@ -70,21 +71,23 @@ impl Crons for Api {
             run: run_request(&mut check, "cron.run", cron.run),
         };
         check.done()?;
-        let made = self.core.create_cron(request).await.map_err(failed)?;
+        let made = session.create_cron(request).await.map_err(failed)?;
         Ok(Response::new(CreateCronResponse { cron: answer(&made, encoding)? }))
     }
 
     async fn get_cron(&self, request: Request<GetCronRequest>) -> Answer<GetCronResponse> {
+        let session = self.session(&request);
         let request = request.into_inner();
         let mut check = Check::default();
         let encoding = encoding(&mut check, request.json_encoding);
         let id = check.id("cron_id", &request.cron_id);
         check.done()?;
-        let found = self.core.get_cron(id).await.or_status()?;
+        let found = session.get_cron(id).await.or_status()?;
         Ok(Response::new(GetCronResponse { cron: answer(&found, encoding)? }))
     }
 
     async fn update_cron(&self, request: Request<UpdateCronRequest>) -> Answer<UpdateCronResponse> {
+        let session = self.session(&request);
         let request = request.into_inner();
         let mut check = Check::default();
         let encoding = encoding(&mut check, request.json_encoding);
@@ -133,19 +136,21 @@ impl Crons for Api {
             run,
         };
         check.done()?;
-        let changed = self.core.update_cron(id, patch).await.map_err(failed)?;
+        let changed = session.update_cron(id, patch).await.map_err(failed)?;
         Ok(Response::new(UpdateCronResponse { cron: answer(&changed, encoding)? }))
     }
 
     async fn delete_cron(&self, request: Request<DeleteCronRequest>) -> Answer<DeleteCronResponse> {
+        let session = self.session(&request);
         let mut check = Check::default();
         let id = check.id("cron_id", &request.into_inner().cron_id);
         check.done()?;
-        self.core.delete_cron(id).await.or_status()?;
+        session.delete_cron(id).await.or_status()?;
         Ok(Response::new(DeleteCronResponse {}))
     }
 
     async fn list_crons(&self, request: Request<ListCronsRequest>) -> Answer<ListCronsResponse> {
+        let session = self.session(&request);
         let request = request.into_inner();
         let (pages, mut page) = Pages::of(&request, 50).or_status()?;
         let mut check = Check::default();
@@ -159,7 +164,7 @@ impl Crons for Api {
         check.done()?;
         let limit = Limit::of(request.max_part_bytes);
         loop {
-            let found = self.core.list_crons(filter.clone(), NEWEST, page.clone()).await.or_status()?;
+            let found = session.list_crons(filter.clone(), NEWEST, page.clone()).await.or_status()?;
             let crons = found.items.iter().map(|cron| crons::cron(cron, encoding)).collect::<Result<Vec<_>, _>>();
             let mut crons = crons.or_status()?;
             match limit.fit_page(&mut crons) {

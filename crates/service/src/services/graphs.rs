@@ -12,9 +12,10 @@ use crate::{check::Check, convert::resources, pages::Pages};
 #[tonic::async_trait]
 impl Graphs for Api {
     async fn list_graphs(&self, request: Request<ListGraphsRequest>) -> Answer<ListGraphsResponse> {
+        let session = self.session(&request);
         let request = request.into_inner();
         let (pages, page) = Pages::of(&request, 50).or_status()?;
-        let page = self.core.list_graphs(request.include_hidden, page).await.or_status()?;
+        let page = session.list_graphs(request.include_hidden, page).await.or_status()?;
         Ok(Response::new(ListGraphsResponse {
             graphs: page.items.iter().map(resources::graph).collect(),
             next_page_token: pages.next(page.next),
@@ -22,11 +23,12 @@ impl Graphs for Api {
     }
 
     async fn register_graph(&self, request: Request<RegisterGraphRequest>) -> Answer<RegisterGraphResponse> {
+        let session = self.session(&request);
         let request = request.into_inner();
         let mut check = Check::default();
         let document = check.name("document", request.document);
         check.done()?;
-        let made = self.core.register_graph(&document, request.validate_only).await.or_status()?;
+        let made = session.register_graph(&document, request.validate_only).await.or_status()?;
         Ok(Response::new(RegisterGraphResponse {
             graph: Some(resources::graph(&made.graph)),
             warnings: resources::warnings(&made.graph),
@@ -35,10 +37,11 @@ impl Graphs for Api {
     }
 
     async fn delete_graph(&self, request: Request<DeleteGraphRequest>) -> Answer<DeleteGraphResponse> {
+        let session = self.session(&request);
         let mut check = Check::default();
         let name = check.name("name", request.into_inner().name);
         check.done()?;
-        self.core.delete_graph(&name).await.or_status()?;
+        session.delete_graph(&name).await.or_status()?;
         Ok(Response::new(DeleteGraphResponse {}))
     }
 }

@@ -10,12 +10,13 @@ mod threads;
 use std::{sync::Arc, time::Duration};
 
 use runloom::{json::NotExact, v1::JsonEncoding};
-use runloom_core::{Core, Error};
+use runloom_core::{Caller, Core, Error, Session};
 use runloom_engine::Object;
-use tonic::{Response, Status};
+use tonic::{Request, Response, Status};
 
 use crate::{
     check::Check,
+    connection::Connection,
     shared::Sharing,
     status::{not_exact, status},
 };
@@ -24,9 +25,22 @@ use crate::{
 #[derive(Clone)]
 pub(crate) struct Api {
     pub core: Core,
+    /// The caller of calls that carry none in their extensions.
+    pub caller: Caller,
     pub sharing: Arc<Sharing>,
     /// How long a stream may be silent.
     pub patience: Duration,
+}
+
+impl Api {
+    /// The operations, for the caller of a call: the one that a layer around the services has put into its extensions, or
+    /// that of the options. The only place of this API where a caller comes from.
+    fn session<T>(&self, request: &Request<T>) -> Session {
+        let known = request.extensions().get::<Caller>().cloned();
+        let peer = request.extensions().get::<Connection>().and_then(Connection::peer).map(|peer| peer.ip());
+        let caller = known.unwrap_or_else(|| self.caller.clone());
+        self.core.session(Caller { peer: caller.peer.or(peer), ..caller })
+    }
 }
 
 /// The answer of an RPC.

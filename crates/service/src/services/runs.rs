@@ -9,7 +9,7 @@ use runloom::v1::{
     RunState, StreamRunRequest, StreamRunResponse, WaitRunRequest, WaitRunResponse, runs_server::Runs,
     wait_run_request,
 };
-use runloom_core::{Attending, Error, Outcome, ReadOptions, Reason, Recording, RunOptions, RunRequest, store};
+use runloom_core::{Attending, Error, Outcome, ReadOptions, Reason, Recording, RunOptions, RunRequest, Session, store};
 use runloom_engine::{Object, RunId, ThreadId, Value, trace};
 use runloom_store::{CancelAction, Page, RunFilter, RunStatus};
 use tonic::{Request, Response, Status, metadata::MetadataMap};
@@ -35,6 +35,7 @@ const MAX_PAGES: usize = 20;
 impl Api {
     /// Creates a run and streams it.
     pub async fn open_run(self: Arc<Self>, request: Request<StreamRunRequest>) -> Answer<Parts> {
+        let session = self.session(&request);
         let call = Call::of(&request);
         let (metadata, _, request) = request.into_parts();
         let mut check = Check::default();
@@ -43,17 +44,18 @@ impl Api {
         let asked = asked(check, request.run, &metadata)?;
         let permit = call.open_stream()?;
         // Held until the reader counts.
-        let (run, _attending) = self.create_to_read(asked).await?;
+        let (run, _attending) = create_to_read(&session, asked).await?;
         let id = run.id;
         let options = ReadOptions { opening: true, ..ReadOptions::default() };
         let reader =
-            self.core.read_new_run(run, options).await.map_err(|error| status_of(error, Scope::Run(id), None))?;
+            session.read_new_run(run, options).await.map_err(|error| status_of(error, Scope::Run(id), None))?;
         let source = Source::Run(RunSource::new(reader, id, 0));
         Ok(Response::new(Parts::new(source, &wants, self.sharing.clone(), self.patience, &call, permit)))
     }
 
     /// Streams an existing run.
     pub async fn open_join(self: Arc<Self>, request: Request<JoinRunRequest>) -> Answer<Parts> {
+        let session = self.session(&request);
         let call = Call::of(&request);
         let request = request.into_inner();
         let mut check = Check::default();
@@ -65,54 +67,54 @@ impl Api {
         let after = run_seq(id, &request.cursor).or_status()?;
         let permit = call.open_stream()?;
         let options = ReadOptions { after, opening: true, ..options };
-        let reader = match self.core.read_run(id, options).await {
+        let reader = match session.read_run(id, options).await {
             Ok(reader) => reader,
-            Err(error) => return Err(self.refused(id, error).await),
+            Err(error) => return Err(refused(&session, id, error).await),
         };
         let source = Source::Run(RunSource::new(reader, id, after));
         Ok(Response::new(Parts::new(source, &wants, self.sharing.clone(), self.patience, &call, permit)))
     }
+}
 
-    /// Why a run cannot be joined so, with what would work.
-    async fn refused(&self, id: RunId, mut error: Error) -> Status {
-        if error.reason == Reason::ModesNotRecorded
-            && let Ok(run) = self.core.get_run(id).await
-        {
-            let names = Recording::modes_of(&run).iter().map(|mode| stream_mode(mode).as_str_name());
-            let names: Vec<_> = names.map(|name| name.trim_start_matches("STREAM_MODE_")).collect();
-            error = error.with("stream_modes", names.join(","));
-        }
-        status_of(error, Scope::Run(id), None)
+/// Why a run cannot be joined so, with what would work.
+async fn refused(session: &Session, id: RunId, mut error: Error) -> Status {
+    if error.reason == Reason::ModesNotRecorded
+        && let Ok(run) = session.get_run(id).await
+    {
+        let names = Recording::modes_of(&run).iter().map(|mode| stream_mode(mode).as_str_name());
+        let names: Vec<_> = names.map(|name| name.trim_start_matches("STREAM_MODE_")).collect();
+        error = error.with("stream_modes", names.join(","));
     }
+    status_of(error, Scope::Run(id), None)
+}
 
-    /// Makes a run whose caller waits for it.
-    async fn create_to_read(&self, asked: RunRequest) -> Result<(store::Run, Attending), Status> {
-        let created = self.core.create_run_to_read(asked).await;
-        created.map_err(|error| status(within(error, |field| under("run", field))))
-    }
+/// Makes a run whose caller waits for it.
+async fn create_to_read(session: &Session, asked: RunRequest) -> Result<(store::Run, Attending), Status> {
+    let created = session.create_run_to_read(asked).await;
+    created.map_err(|error| status(within(error, |field| under("run", field))))
+}
 
-    /// Runs with some metadata: the store does not look for it, so pages are read until there is a full one.
-    async fn list(
-        &self,
-        filter: RunFilter,
-        metadata: &Object,
-        mut request: store::PageRequest,
-    ) -> Result<Page<store::Run>, Error> {
-        let mut found = Page { items: Vec::new(), next: None };
-        let size = request.size;
-        for _ in 0..MAX_PAGES {
-            let page = self.core.list_runs(filter.clone(), request).await?;
-            found.next = page.next;
-            let has = |run: &store::Run| {
-                let of_run = RunOptions::stored(run, "metadata").and_then(Value::as_object);
-                metadata.is_empty() || of_run.is_some_and(|of_run| store::contains(of_run, metadata))
-            };
-            found.items.extend(page.items.into_iter().filter(has));
-            let Some(token) = found.next.clone().filter(|_| found.items.len() < size) else { break };
-            request = store::PageRequest::after(size - found.items.len(), token);
-        }
-        Ok(found)
+/// Runs with some metadata: the store does not look for it, so pages are read until there is a full one.
+async fn list(
+    session: &Session,
+    filter: RunFilter,
+    metadata: &Object,
+    mut request: store::PageRequest,
+) -> Result<Page<store::Run>, Error> {
+    let mut found = Page { items: Vec::new(), next: None };
+    let size = request.size;
+    for _ in 0..MAX_PAGES {
+        let page = session.list_runs(filter.clone(), request).await?;
+        found.next = page.next;
+        let has = |run: &store::Run| {
+            let of_run = RunOptions::stored(run, "metadata").and_then(Value::as_object);
+            metadata.is_empty() || of_run.is_some_and(|of_run| store::contains(of_run, metadata))
+        };
+        found.items.extend(page.items.into_iter().filter(has));
+        let Some(token) = found.next.clone().filter(|_| found.items.len() < size) else { break };
+        request = store::PageRequest::after(size - found.items.len(), token);
     }
+    Ok(found)
 }
 
 /// A run that is asked for, checked, and all that was checked before it. It is part of the trace `of` its caller.
@@ -171,16 +173,18 @@ impl Runs for Api {
     }
 
     async fn create_run(&self, request: Request<CreateRunRequest>) -> Answer<CreateRunResponse> {
+        let session = self.session(&request);
         let (metadata, _, request) = request.into_parts();
         let mut check = Check::default();
         let encoding = encoding(&mut check, request.json_encoding);
-        let created = self.core.create_run(asked(check, request.run, &metadata)?).await;
+        let created = session.create_run(asked(check, request.run, &metadata)?).await;
         let (run, _) = created.map_err(|error| status(within(error, |field| under("run", field))))?;
         let run = resources::run(&run, encoding).or_status()?;
         Ok(Response::new(CreateRunResponse { run: Some(Limit::of(0).fit(run)) }))
     }
 
     async fn wait_run(&self, request: Request<WaitRunRequest>) -> Answer<WaitRunResponse> {
+        let session = self.session(&request);
         let call = Call::of(&request);
         let (metadata, _, request) = request.into_parts();
         let mut check = Check::default();
@@ -202,12 +206,12 @@ impl Runs for Api {
         let _permit = call.open_stream()?;
         let (id, _attending) = match target {
             Either::Left(asked) => {
-                self.create_to_read(asked).await.map(|(run, attending)| (run.id, Some(attending)))?
+                create_to_read(&session, asked).await.map(|(run, attending)| (run.id, Some(attending)))?
             }
             Either::Right(id) => (id, None),
         };
         let came = tokio::select! {
-            came = self.core.wait_run(id) => came.or_status()?,
+            came = session.wait_run(id) => came.or_status()?,
             () = call.connection.closing() => {
                 let error = Error::new(Reason::ServerDraining, "the connection is old enough; wait for the run on another one");
                 return Err(status(error.with("run_id", id).retry_after(std::time::Duration::ZERO)));
@@ -217,17 +221,19 @@ impl Runs for Api {
     }
 
     async fn get_run(&self, request: Request<GetRunRequest>) -> Answer<GetRunResponse> {
+        let session = self.session(&request);
         let request = request.into_inner();
         let mut check = Check::default();
         let encoding = encoding(&mut check, request.json_encoding);
         let id = check.id("run_id", &request.run_id);
         check.done()?;
-        let run = self.core.get_run(id).await.or_status()?;
+        let run = session.get_run(id).await.or_status()?;
         let run = Limit::of(request.max_part_bytes).fit(resources::run(&run, encoding).or_status()?);
         Ok(Response::new(GetRunResponse { run: Some(run) }))
     }
 
     async fn list_runs(&self, request: Request<ListRunsRequest>) -> Answer<ListRunsResponse> {
+        let session = self.session(&request);
         let request = request.into_inner();
         let (pages, mut page) = Pages::of(&request, 50).or_status()?;
         let mut check = Check::default();
@@ -237,12 +243,12 @@ impl Runs for Api {
         let metadata = check.object("metadata_filter", request.metadata_filter).unwrap_or_default();
         check.done()?;
         if let Some(thread) = thread {
-            self.core.get_thread(thread).await.or_status()?;
+            session.get_thread(thread).await.or_status()?;
         }
         let filter = RunFilter { thread, status: statuses(states), ..RunFilter::default() };
         let limit = Limit::of(request.max_part_bytes);
         loop {
-            let found = self.list(filter.clone(), &metadata, page.clone()).await.or_status()?;
+            let found = list(&session, filter.clone(), &metadata, page.clone()).await.or_status()?;
             let runs = found.items.iter().map(|run| resources::run(run, encoding)).collect::<Result<Vec<_>, _>>();
             let mut runs = runs.or_status()?;
             match limit.fit_page(&mut runs) {
@@ -253,6 +259,7 @@ impl Runs for Api {
     }
 
     async fn cancel_run(&self, request: Request<CancelRunRequest>) -> Answer<CancelRunResponse> {
+        let session = self.session(&request);
         let call = Call::of(&request);
         let request = request.into_inner();
         let mut check = Check::default();
@@ -263,16 +270,17 @@ impl Runs for Api {
             CancelMode::Rollback => CancelAction::Rollback,
         };
         check.done()?;
-        let run = self.core.cancel_run(id, action, call.caller().into(), request.wait).await.or_status()?;
+        let run = session.cancel_run(id, action, call.caller().into(), request.wait).await.or_status()?;
         let run = resources::run(&run, encoding).or_status()?;
         Ok(Response::new(CancelRunResponse { run: Some(Limit::of(0).fit(run)) }))
     }
 
     async fn delete_run(&self, request: Request<DeleteRunRequest>) -> Answer<DeleteRunResponse> {
+        let session = self.session(&request);
         let mut check = Check::default();
         let id = check.id("run_id", &request.into_inner().run_id);
         check.done()?;
-        self.core.delete_run(id).await.or_status()?;
+        session.delete_run(id).await.or_status()?;
         Ok(Response::new(DeleteRunResponse {}))
     }
 }

@@ -41,6 +41,7 @@ fn item(item: &Item, encoding: v1::JsonEncoding) -> Result<v1::Item, Status> {
 #[tonic::async_trait]
 impl Store for Api {
     async fn put_item(&self, request: Request<PutItemRequest>) -> Answer<PutItemResponse> {
+        let session = self.session(&request);
         let request = request.into_inner();
         let mut check = Check::default();
         if request.value.is_none() {
@@ -49,28 +50,31 @@ impl Store for Api {
         let value = check.object("value", request.value).unwrap_or_default();
         let ttl = check.duration("ttl", request.ttl);
         check.done()?;
-        self.core.put_item(&request.namespace, &request.key, value, ttl).await.or_status()?;
+        session.put_item(&request.namespace, &request.key, value, ttl).await.or_status()?;
         Ok(Response::new(PutItemResponse {}))
     }
 
     async fn get_item(&self, request: Request<GetItemRequest>) -> Answer<GetItemResponse> {
+        let session = self.session(&request);
         let request = request.into_inner();
         let mut check = Check::default();
         let encoding = encoding(&mut check, request.json_encoding);
         check.done()?;
-        let found = self.core.get_item(&request.namespace, &request.key, !request.keep_expire_time).await;
+        let found = session.get_item(&request.namespace, &request.key, !request.keep_expire_time).await;
         let found = found.or_status()?.map(|found| item(&found, encoding)).transpose()?;
         let found = found.map(|found| Limit::of(request.max_part_bytes).fit(found));
         Ok(Response::new(GetItemResponse { item: found }))
     }
 
     async fn delete_item(&self, request: Request<DeleteItemRequest>) -> Answer<DeleteItemResponse> {
+        let session = self.session(&request);
         let request = request.into_inner();
-        self.core.delete_item(&request.namespace, &request.key).await.or_status()?;
+        session.delete_item(&request.namespace, &request.key).await.or_status()?;
         Ok(Response::new(DeleteItemResponse {}))
     }
 
     async fn search_items(&self, request: Request<SearchItemsRequest>) -> Answer<SearchItemsResponse> {
+        let session = self.session(&request);
         let request = request.into_inner();
         let mut check = Check::default();
         let (pages, mut page) = Pages::of(&request, 10).or_status()?;
@@ -85,7 +89,7 @@ impl Store for Api {
             offset,
             keep_expiry: request.keep_expire_time,
         };
-        let found = self.core.search_items(query).await.or_status()?;
+        let found = session.search_items(query).await.or_status()?;
         let shown = &found[..found.len().min(page.size)];
         let mut items = shown.iter().map(|found| item(found, encoding)).collect::<Result<Vec<_>, _>>()?;
         if let Some(fewer) = Limit::of(request.max_part_bytes).fit_page(&mut items) {
@@ -97,12 +101,13 @@ impl Store for Api {
     }
 
     async fn list_namespaces(&self, request: Request<ListNamespacesRequest>) -> Answer<ListNamespacesResponse> {
+        let session = self.session(&request);
         let request = request.into_inner();
         let (pages, page) = Pages::of(&request, 100).or_status()?;
         let offset = offset(&page)?;
         let ListNamespacesRequest { prefix, suffix, max_depth, .. } = request;
         let query = NamespaceQuery { prefix, suffix, max_depth: max_depth as usize, limit: page.size + 1, offset };
-        let found = self.core.list_namespaces(query).await.or_status()?;
+        let found = session.list_namespaces(query).await.or_status()?;
         let (found, next_page_token) = paged(&pages, &page, offset, found);
         let namespaces = found.into_iter().map(|names| Namespace { names }).collect();
         Ok(Response::new(ListNamespacesResponse { namespaces, next_page_token }))

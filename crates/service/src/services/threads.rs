@@ -9,7 +9,7 @@ use runloom::v1::{
     StreamRunResponse, StreamThreadRequest, ThreadStatus, UpdateStateRequest, UpdateStateResponse, UpdateThreadRequest,
     UpdateThreadResponse, threads_server::Threads,
 };
-use runloom_core::{Error, Reason, StateQuery, StateUpdateRequest, store};
+use runloom_core::{Error, Reason, Session, StateQuery, StateUpdateRequest, store};
 use runloom_engine::{StateUpdate, ThreadId, Value, checkpoint::CheckpointFilter};
 use runloom_store::{Direction, NewThread, PageRequest, RunFilter, ThreadFilter, ThreadSort};
 use tonic::{Request, Response, Status};
@@ -33,6 +33,7 @@ const NEWEST: (ThreadSort, Direction) = (ThreadSort::Created, Direction::Descend
 impl Api {
     /// Streams every run of a thread.
     pub async fn open_thread(self: Arc<Self>, request: Request<StreamThreadRequest>) -> Answer<Parts> {
+        let session = self.session(&request);
         let call = Call::of(&request);
         let request = request.into_inner();
         let mut check = Check::default();
@@ -48,49 +49,49 @@ impl Api {
         let permit = call.open_stream()?;
         let (place, after) = match asked {
             Some(place) => (place, Some(inside(place))),
-            None => (self.end_of(thread).await.or_status()?, None),
+            None => (end_of(&session, thread).await.or_status()?, None),
         };
-        let reader = self.core.read_thread(thread, after, options, false).await;
+        let reader = session.read_thread(thread, after, options, false).await;
         let reader = reader.map_err(|error| status_of(error, Scope::Thread(thread), None))?;
         let source = Source::Thread(ThreadSource::new(reader, thread, place));
         Ok(Response::new(Parts::new(source, &wants, self.sharing.clone(), self.patience, &call, permit)))
     }
+}
 
-    /// After the latest run of a thread that is over: what comes then is told to whoever joins there.
-    async fn end_of(&self, thread: ThreadId) -> Result<ThreadPlace, Error> {
-        self.core.get_thread(thread).await?;
-        let filter = RunFilter { thread: Some(thread), ..RunFilter::default() };
-        let mut request = PageRequest::first(100);
-        loop {
-            let page = self.core.list_runs(filter.clone(), request).await?;
-            if let Some(run) = page.items.iter().find(|run| run.status.is_end()) {
-                return Ok(ThreadPlace { run: Some(run.id), seq: run.last_seq });
-            }
-            match page.next {
-                Some(token) => request = PageRequest::after(100, token),
-                None => return Ok(ThreadPlace { run: None, seq: 0 }),
-            }
+/// After the latest run of a thread that is over: what comes then is told to whoever joins there.
+async fn end_of(session: &Session, thread: ThreadId) -> Result<ThreadPlace, Error> {
+    session.get_thread(thread).await?;
+    let filter = RunFilter { thread: Some(thread), ..RunFilter::default() };
+    let mut request = PageRequest::first(100);
+    loop {
+        let page = session.list_runs(filter.clone(), request).await?;
+        if let Some(run) = page.items.iter().find(|run| run.status.is_end()) {
+            return Ok(ThreadPlace { run: Some(run.id), seq: run.last_seq });
+        }
+        match page.next {
+            Some(token) => request = PageRequest::after(100, token),
+            None => return Ok(ThreadPlace { run: None, seq: 0 }),
         }
     }
+}
 
-    /// A thread, with its state where asked for.
-    async fn told(
-        &self,
-        thread: &store::Thread,
-        include_values: bool,
-        encoding: JsonEncoding,
-    ) -> Result<v1::Thread, Status> {
-        let mut values = None;
-        if include_values {
-            match self.core.get_state(StateQuery::latest(thread.id)).await {
-                Ok(view) => values = view.config.is_some().then(|| view.values_object()),
-                // Its graph is gone, or it went itself while it was listed: the thread is told without a state.
-                Err(error) if matches!(error.reason, Reason::GraphUnknown | Reason::ThreadNotFound) => {}
-                Err(error) => return Err(status(error)),
-            }
+/// A thread, with its state where asked for.
+async fn told(
+    session: &Session,
+    thread: &store::Thread,
+    include_values: bool,
+    encoding: JsonEncoding,
+) -> Result<v1::Thread, Status> {
+    let mut values = None;
+    if include_values {
+        match session.get_state(StateQuery::latest(thread.id)).await {
+            Ok(view) => values = view.config.is_some().then(|| view.values_object()),
+            // Its graph is gone, or it went itself while it was listed: the thread is told without a state.
+            Err(error) if matches!(error.reason, Reason::GraphUnknown | Reason::ThreadNotFound) => {}
+            Err(error) => return Err(status(error)),
         }
-        resources::thread(thread, values.as_ref(), encoding).or_status()
     }
+    resources::thread(thread, values.as_ref(), encoding).or_status()
 }
 
 /// A place as the core takes it.
@@ -116,6 +117,7 @@ impl Threads for Api {
     }
 
     async fn create_thread(&self, request: Request<CreateThreadRequest>) -> Answer<CreateThreadResponse> {
+        let session = self.session(&request);
         let request = request.into_inner();
         let mut check = Check::default();
         let encoding = encoding(&mut check, request.json_encoding);
@@ -126,24 +128,26 @@ impl Threads for Api {
             ..NewThread::default()
         };
         check.done()?;
-        let thread = self.core.create_thread(new).await.or_status()?;
+        let thread = session.create_thread(new).await.or_status()?;
         let thread = resources::thread(&thread, None, encoding).or_status()?;
         Ok(Response::new(CreateThreadResponse { thread: Some(Limit::of(0).fit(thread)) }))
     }
 
     async fn get_thread(&self, request: Request<GetThreadRequest>) -> Answer<GetThreadResponse> {
+        let session = self.session(&request);
         let request = request.into_inner();
         let mut check = Check::default();
         let encoding = encoding(&mut check, request.json_encoding);
         let id = check.id("thread_id", &request.thread_id);
         check.done()?;
-        let thread = self.core.get_thread(id).await.or_status()?;
-        let thread = self.told(&thread, request.include_values, encoding).await?;
+        let thread = session.get_thread(id).await.or_status()?;
+        let thread = told(&session, &thread, request.include_values, encoding).await?;
         let thread = Limit::of(request.max_part_bytes).fit(thread);
         Ok(Response::new(GetThreadResponse { thread: Some(thread) }))
     }
 
     async fn update_thread(&self, request: Request<UpdateThreadRequest>) -> Answer<UpdateThreadResponse> {
+        let session = self.session(&request);
         let request = request.into_inner();
         let mut check = Check::default();
         let encoding = encoding(&mut check, request.json_encoding);
@@ -155,25 +159,27 @@ impl Threads for Api {
         check.done()?;
         let is_whole = paths.iter().any(|path| path == "metadata") || (paths.is_empty() && metadata.is_some());
         let thread = if is_whole {
-            self.core.replace_thread_metadata(id, metadata.unwrap_or_default()).await
+            session.replace_thread_metadata(id, metadata.unwrap_or_default()).await
         } else if paths.is_empty() {
-            self.core.get_thread(id).await
+            session.get_thread(id).await
         } else {
-            self.core.update_thread(id, metadata_keys(&paths, metadata.as_ref())).await
+            session.update_thread(id, metadata_keys(&paths, metadata.as_ref())).await
         };
         let thread = resources::thread(&thread.map_err(of_thread)?, None, encoding).or_status()?;
         Ok(Response::new(UpdateThreadResponse { thread: Some(Limit::of(0).fit(thread)) }))
     }
 
     async fn delete_thread(&self, request: Request<DeleteThreadRequest>) -> Answer<DeleteThreadResponse> {
+        let session = self.session(&request);
         let mut check = Check::default();
         let id = check.id("thread_id", &request.into_inner().thread_id);
         check.done()?;
-        self.core.delete_thread(id).await.or_status()?;
+        session.delete_thread(id).await.or_status()?;
         Ok(Response::new(DeleteThreadResponse {}))
     }
 
     async fn list_threads(&self, request: Request<ListThreadsRequest>) -> Answer<ListThreadsResponse> {
+        let session = self.session(&request);
         let request = request.into_inner();
         let (pages, mut page) = Pages::of(&request, 50).or_status()?;
         let mut check = Check::default();
@@ -187,10 +193,10 @@ impl Threads for Api {
         check.done()?;
         let limit = Limit::of(request.max_part_bytes);
         loop {
-            let found = self.core.list_threads(filter.clone(), NEWEST, page.clone()).await.or_status()?;
+            let found = session.list_threads(filter.clone(), NEWEST, page.clone()).await.or_status()?;
             let (mut threads, mut room) = (Vec::with_capacity(found.items.len()), limit.page());
             for thread in &found.items {
-                let mut thread = self.told(thread, request.include_values, encoding).await?;
+                let mut thread = told(&session, thread, request.include_values, encoding).await?;
                 if !room.admit(&mut thread) {
                     break;
                 }
@@ -205,18 +211,20 @@ impl Threads for Api {
     }
 
     async fn copy_thread(&self, request: Request<CopyThreadRequest>) -> Answer<CopyThreadResponse> {
+        let session = self.session(&request);
         let request = request.into_inner();
         let mut check = Check::default();
         let encoding = encoding(&mut check, request.json_encoding);
         let from = check.id("thread_id", &request.thread_id);
         let to = check.optional_id("new_thread_id", &request.new_thread_id);
         check.done()?;
-        let thread = self.core.copy_thread(from, to).await.or_status()?;
+        let thread = session.copy_thread(from, to).await.or_status()?;
         let thread = resources::thread(&thread, None, encoding).or_status()?;
         Ok(Response::new(CopyThreadResponse { thread: Some(Limit::of(0).fit(thread)) }))
     }
 
     async fn get_state(&self, request: Request<GetStateRequest>) -> Answer<GetStateResponse> {
+        let session = self.session(&request);
         let request = request.into_inner();
         let mut check = Check::default();
         let encoding = encoding(&mut check, request.json_encoding);
@@ -227,7 +235,7 @@ impl Threads for Api {
             subgraphs: request.include_subgraphs,
         };
         check.done()?;
-        let view = self.core.get_state(query).await.or_status()?;
+        let view = session.get_state(query).await.or_status()?;
         let checkpoint = view.config.is_some().then(|| checkpoint::checkpoint(&view, true, Some(encoding)));
         let mut checkpoints: Vec<_> = checkpoint.transpose().or_status()?.into_iter().collect();
         let has_checkpoint = !checkpoints.is_empty();
@@ -243,6 +251,7 @@ impl Threads for Api {
     }
 
     async fn update_state(&self, request: Request<UpdateStateRequest>) -> Answer<UpdateStateResponse> {
+        let session = self.session(&request);
         let request = request.into_inner();
         let mut check = Check::default();
         let values = check.object("values", request.values).map(Value::Object);
@@ -256,11 +265,12 @@ impl Threads for Api {
         };
         check.done()?;
         let rename = |field: &str| if field == "graph" { "graph_name".to_owned() } else { field.to_owned() };
-        let made = self.core.update_state(update).await.map_err(|error| status(within(error, rename)))?;
+        let made = session.update_state(update).await.map_err(|error| status(within(error, rename)))?;
         Ok(Response::new(UpdateStateResponse { checkpoint: Some(checkpoint::reference(&made)) }))
     }
 
     async fn list_checkpoints(&self, request: Request<ListCheckpointsRequest>) -> Answer<ListCheckpointsResponse> {
+        let session = self.session(&request);
         let request = request.into_inner();
         let (pages, page) = Pages::of(&request, 10).or_status()?;
         let mut check = Check::default();
@@ -274,11 +284,11 @@ impl Threads for Api {
         };
         check.done()?;
         if let Some(before) = filter.before {
-            self.core.check_checkpoint(thread, &namespace, before).await.or_status()?;
+            session.check_checkpoint(thread, &namespace, before).await.or_status()?;
         }
         let limit = Limit::of(request.max_part_bytes);
         loop {
-            let found = self.core.list_checkpoints(thread, &namespace, filter.clone(), page.token.as_deref()).await;
+            let found = session.list_checkpoints(thread, &namespace, filter.clone(), page.token.as_deref()).await;
             let found = found.or_status()?;
             let convert = |view| checkpoint::checkpoint(view, request.include_values, Some(encoding));
             let checkpoints = found.items.iter().map(convert).collect::<Result<Vec<_>, _>>();

@@ -31,8 +31,6 @@ pub struct RunRequest {
     pub target: Target,
     /// The metadata of a thread that this request makes, over the graph's and the assistant's.
     pub thread_metadata: Object,
-    /// The owner of a thread that this request makes.
-    pub owner: Option<String>,
     /// What is stored with the run.
     pub spec: RunSpec,
     /// What happens where the thread is busy.
