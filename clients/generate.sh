@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Generates the clients in other languages from proto/ into target/clients. Their code is not committed: proto/ and the pinned versions define it.
+# Generates the clients in other languages from proto/. Go's code is committed, so that the module can be used by path; that of TypeScript is not.
 #
-#   clients/generate.sh          generate, into target/clients/go and target/clients/typescript
-#   clients/generate.sh --check  lint, format and compatibility check of proto/, generate into a temporary folder, compile every client there
+#   clients/generate.sh          generate, into clients/go and target/clients/typescript
+#   clients/generate.sh --check  lint, format and compatibility check of proto/; Go's code is as committed; generate into a temporary folder, compile there
 #
 # Needs Go, and Node with npm; installs the rest into target/tools.
 set -euo pipefail
@@ -45,8 +45,9 @@ generate() {
   local out=$1
   rm -rf "$out/go" "$out/typescript"
   mkdir -p "$out/go" "$out/typescript"
+  (cd clients/go && go build -o "$tools/bin/protoc-gen-runloom" ./internal/protoc-gen-runloom)
   buf generate --output "$out"
-  cp clients/go/go.mod clients/go/go.sum "$out/go/"
+  gofmt -w "$out/go"
   cp "$typescript"/{package.json,package-lock.json,tsconfig.json} "$out/typescript/"
 }
 
@@ -59,7 +60,9 @@ install_typescript
 case ${1-} in
   '')
     generate target/clients
-    say "target/clients/go and target/clients/typescript are new"
+    rm -rf clients/go/runloom
+    cp -R target/clients/go/. clients/go/
+    say "clients/go and target/clients/typescript are new"
     ;;
   --check)
     say "buf lint"
@@ -73,8 +76,11 @@ case ${1-} in
     out=$(mktemp -d "$PWD/target/clients-check.XXXXXX")
     trap 'rm -rf "$out"' EXIT
     generate "$out"
+    say "Go: the committed code is that of proto/"
+    diff -r "$out/go/runloom" clients/go/runloom
+    for file in "$out"/go/*.go; do diff "$file" "clients/go/${file##*/}"; done
     say "go build and vet"
-    (cd "$out/go" && go build ./... && go vet ./...)
+    (cd clients/go && go build ./... && go vet ./...)
     say "tsc"
     ln -s "$tools/typescript/node_modules" "$out/typescript/node_modules"
     (cd "$out/typescript" && tsc --noEmit)
