@@ -147,8 +147,25 @@ impl From<tonic_types::Status> for Error {
 
 impl From<tonic::transport::Error> for Error {
     fn from(error: tonic::transport::Error) -> Self {
-        Self::from(tonic::Status::from_error(Box::new(error)))
+        // The outer error alone says "transport error".
+        let message = causes(&error);
+        let status = tonic::Status::from_error(Box::new(error));
+        Self::from(tonic::Status::new(status.code(), message))
     }
+}
+
+/// An error with its causes, joined by colons.
+pub(crate) fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
 }
 
 #[cfg(test)]

@@ -34,7 +34,7 @@ pub mod json;
 pub mod reason;
 mod run_spec;
 
-pub use client::{Client, ClientOptions, RetryPolicy, RunStream};
+pub use client::{Client, ClientOptions, ClientTls, Credentials, RetryPolicy, RunStream};
 pub use error::{Error, FieldViolation};
 
 /// Package `runloom.v1`, generated from `proto/runloom/v1`; its comments are the reference.

@@ -4,6 +4,7 @@
 //! encoding. It generates a request id for every new run, and an id for every new thread, assistant and cron, so that creating them is safe to repeat.
 
 mod assistants;
+mod connect;
 mod crons;
 mod graphs;
 mod requests;
@@ -15,14 +16,13 @@ mod stream;
 mod tests;
 mod threads;
 
-use std::time::Duration;
+use tonic::{Code, service::interceptor::InterceptedService, transport::Channel};
 
-use tonic::{
-    Code,
-    transport::{Channel, Endpoint},
+pub use self::{
+    connect::{ClientOptions, ClientTls, Credentials},
+    retry::RetryPolicy,
+    stream::RunStream,
 };
-
-pub use self::{retry::RetryPolicy, stream::RunStream};
 use crate::{
     Error,
     v1::{
@@ -31,85 +31,72 @@ use crate::{
     },
 };
 
+/// A channel whose calls have the credentials.
+type Transport = InterceptedService<Channel, Credentials>;
+
 /// A connection to a server. Cheap to clone: clones share it.
 #[derive(Debug, Clone)]
 pub struct Client {
-    channel: Channel,
+    channel: Transport,
     retry: RetryPolicy,
     max_message_bytes: usize,
 }
 
-/// How a client connects and keeps its connection.
-#[derive(Debug, Clone)]
-pub struct ClientOptions {
-    /// Timeout of connecting. Default: 10 s.
-    pub connect_timeout: Duration,
-    /// Interval of keepalive pings on a silent connection. Default: 30 s.
-    pub keep_alive_interval: Duration,
-    /// Timeout of a keepalive ping, after which the connection is closed. Default: 20 s.
-    pub keep_alive_timeout: Duration,
-    /// Maximum size of a message in bytes; larger parts of a stream arrive without their data. Default: 64 MiB.
-    pub max_message_bytes: usize,
-    /// Retries.
-    pub retry: RetryPolicy,
-}
-
-impl Default for ClientOptions {
-    fn default() -> Self {
-        Self {
-            connect_timeout: Duration::from_secs(10),
-            keep_alive_interval: Duration::from_secs(30),
-            keep_alive_timeout: Duration::from_secs(20),
-            max_message_bytes: 64 << 20,
-            retry: RetryPolicy::default(),
-        }
-    }
-}
-
 impl Client {
-    /// Connects to `host:port` or `http://host:port`. Fails if the server cannot be reached.
+    /// Connects to `host:port`, `http://host:port` or `https://host:port`. Fails if the server cannot be reached.
     pub async fn connect(address: impl AsRef<str>) -> Result<Self, Error> {
         Self::connect_with(address, ClientOptions::default()).await
     }
 
     /// Connects with options.
     pub async fn connect_with(address: impl AsRef<str>, options: ClientOptions) -> Result<Self, Error> {
-        let channel = endpoint(address.as_ref(), &options)?.connect().await?;
-        Ok(Self::from_channel(channel, options))
+        let channel = options.endpoint(address.as_ref())?.connect().await?;
+        Self::with_credentials(channel, options)
     }
 
     /// Connects at the first call, which is retried according to the retry policy.
     pub fn connect_lazy(address: impl AsRef<str>, options: ClientOptions) -> Result<Self, Error> {
-        let channel = endpoint(address.as_ref(), &options)?.connect_lazy();
-        Ok(Self::from_channel(channel, options))
+        let channel = options.endpoint(address.as_ref())?.connect_lazy();
+        Self::with_credentials(channel, options)
     }
 
-    /// Uses an existing channel, for example with TLS or over a Unix socket. Only the retry policy and the maximum message size of the options apply.
+    /// Uses an existing channel, for example over a Unix socket. Only the API key, the retry policy and the maximum message size of the options
+    /// apply; a key that a header cannot have is not sent.
     pub fn from_channel(channel: Channel, options: ClientOptions) -> Self {
+        let credentials = options.credentials().unwrap_or_default();
+        Self::new(channel, credentials, options)
+    }
+
+    fn with_credentials(channel: Channel, options: ClientOptions) -> Result<Self, Error> {
+        Ok(Self::new(channel, options.credentials()?, options))
+    }
+
+    fn new(channel: Channel, credentials: Credentials, options: ClientOptions) -> Self {
+        let channel = InterceptedService::new(channel, credentials);
         Self { channel, retry: options.retry, max_message_bytes: options.max_message_bytes }
     }
 
-    fn runs(&self) -> RunsClient<Channel> {
+    fn runs(&self) -> RunsClient<Transport> {
         RunsClient::new(self.channel.clone()).max_decoding_message_size(self.max_message_bytes)
     }
 
-    fn threads(&self) -> ThreadsClient<Channel> {
+    fn threads(&self) -> ThreadsClient<Transport> {
         ThreadsClient::new(self.channel.clone()).max_decoding_message_size(self.max_message_bytes)
     }
 
-    fn assistants(&self) -> AssistantsClient<Channel> {
+    fn assistants(&self) -> AssistantsClient<Transport> {
         AssistantsClient::new(self.channel.clone()).max_decoding_message_size(self.max_message_bytes)
     }
 
-    fn graphs(&self) -> GraphsClient<Channel> {
+    fn graphs(&self) -> GraphsClient<Transport> {
         GraphsClient::new(self.channel.clone()).max_decoding_message_size(self.max_message_bytes)
     }
 
-    fn crons(&self) -> CronsClient<Channel> {
+    fn crons(&self) -> CronsClient<Transport> {
         CronsClient::new(self.channel.clone()).max_decoding_message_size(self.max_message_bytes)
     }
 
-    fn store(&self) -> StoreClient<Channel> {
+    fn store(&self) -> StoreClient<Transport> {
         StoreClient::new(self.channel.clone()).max_decoding_message_size(self.max_message_bytes)
     }
 
@@ -117,25 +104,6 @@ impl Client {
     fn max_part_bytes(&self, asked: u32) -> u32 {
         if asked == 0 { u32::try_from(self.max_message_bytes).unwrap_or(u32::MAX) } else { asked }
     }
-}
-
-fn endpoint(address: &str, options: &ClientOptions) -> Result<Endpoint, Error> {
-    let uri = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
-    let endpoint = Endpoint::from_shared(uri).map_err(|error| {
-        Error::new(Code::InvalidArgument, format!("not an address of a server, `{address}`: {error}"))
-    })?;
-    if endpoint.uri().scheme_str() != Some("http") {
-        let message = format!(
-            "`{address}`: connect takes host:port or http://; for TLS make a channel and use Client::from_channel"
-        );
-        return Err(Error::new(Code::InvalidArgument, message));
-    }
-    Ok(endpoint
-        .connect_timeout(options.connect_timeout)
-        .tcp_nodelay(true)
-        .http2_keep_alive_interval(options.keep_alive_interval)
-        .keep_alive_timeout(options.keep_alive_timeout)
-        .keep_alive_while_idle(true))
 }
 
 /// The encoding to ask for, where the caller leaves it open: text.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use runloom::{Client, ClientOptions};
+use runloom::Client;
 use tonic::Code;
 
 use crate::{
@@ -11,6 +11,7 @@ use crate::{
     exit::Exit,
     failure::{Failure, Result},
     integrations::Integrations,
+    remote::RemoteArgs,
 };
 
 /// The default address of the gRPC API.
@@ -23,9 +24,11 @@ const ADDRESS_VARIABLE: &str = "RUNLOOM_ADDR";
 /// The option of commands that need a server.
 #[derive(Args, Clone, Debug)]
 pub struct ServerArgs {
-    /// Address of the server: host:port
+    /// Address of the server: host:port, or https:// and host:port
     #[arg(long, env = ADDRESS_VARIABLE, value_name = "ADDR", default_value = DEFAULT_ADDRESS, global = true)]
     pub addr: String,
+    #[command(flatten)]
+    pub remote: RemoteArgs,
 }
 
 /// The options of commands that work with or without a server.
@@ -43,6 +46,8 @@ pub struct Backend {
     pub data: Option<PathBuf>,
     #[command(flatten)]
     pub integrations: Integrations,
+    #[command(flatten)]
+    pub remote: RemoteArgs,
 }
 
 /// A client, with the embedded server that it talks to, if there is one.
@@ -55,7 +60,7 @@ pub struct Connection {
 impl ServerArgs {
     /// Connects to the server.
     pub async fn connect(&self) -> Result<Client> {
-        connect(&self.addr).await
+        connect(&self.addr, &self.remote).await
     }
 }
 
@@ -71,7 +76,7 @@ impl Backend {
     /// Connects to the server, or starts an embedded one.
     pub async fn open(&self) -> Result<Connection> {
         if let Some(address) = self.server() {
-            return Ok(Connection { client: connect(&address).await?, embedded: None });
+            return Ok(Connection { client: connect(&address, &self.remote).await?, embedded: None });
         }
         let embedded = Embedded::start(self.graphs.as_deref(), self.data.as_deref(), &self.integrations).await?;
         Ok(Connection { client: embedded.client(), embedded: Some(embedded) })
@@ -102,8 +107,8 @@ impl Connection {
 }
 
 /// Connects to a server.
-pub async fn connect(address: &str) -> Result<Client> {
-    Client::connect_with(address, ClientOptions::default()).await.map_err(|error| cannot_connect(address, &error))
+pub async fn connect(address: &str, remote: &RemoteArgs) -> Result<Client> {
+    Client::connect_with(address, remote.options()?).await.map_err(|error| cannot_connect(address, &error))
 }
 
 /// The failure for a server that cannot be reached.
@@ -116,8 +121,26 @@ pub fn cannot_connect(address: &str, error: &runloom::Error) -> Failure {
         "50051" => "runloom serve".to_owned(),
         port => format!("runloom serve --grpc 127.0.0.1:{port}"),
     };
-    Failure::new(Exit::CannotConnect, format!("cannot connect to {address}: {}", cause(error.message())))
-        .hint(format!("start a server with `{start}`, or name another one with --addr HOST:PORT"))
+    Failure::new(Exit::CannotConnect, format!("cannot connect to {address}: {}", cause(error.message()))).hint(hint(
+        address,
+        error.message(),
+        &start,
+    ))
+}
+
+/// What to do about a server that cannot be reached.
+fn hint(address: &str, message: &str, start: &str) -> String {
+    if message.contains("certificate") {
+        return "name the authority of the server's certificate with --tls-ca FILE".to_owned();
+    }
+    let is_refused = message.contains("refused");
+    if address.starts_with("https://") && !is_refused {
+        return "the server may have no TLS, or may require a client certificate: --tls-client-cert".to_owned();
+    }
+    if !is_refused {
+        return "if the server has TLS, use https:// and --tls-ca FILE".to_owned();
+    }
+    format!("start a server with `{start}`, or name another one with --addr HOST:PORT")
 }
 
 /// The innermost cause of a transport error, which joins all causes with colons.

@@ -73,7 +73,7 @@ enum GraphAction {
         #[arg(long)]
         all: bool,
         #[command(flatten)]
-        backend: Backend,
+        backend: Box<Backend>,
     },
 }
 

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use clap::Args;
-use tonic::transport::Endpoint;
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
 use crate::{
@@ -11,6 +10,7 @@ use crate::{
     exit::{self, Exit},
     failure::{Failure, Result},
     options,
+    remote::RemoteArgs,
     style::GOOD,
 };
 
@@ -29,6 +29,8 @@ pub struct Health {
     /// Address of the server: host:port
     #[arg(long, env = "RUNLOOM_ADDR", value_name = "ADDR", default_value = DEFAULT_ADDRESS)]
     addr: String,
+    #[command(flatten)]
+    remote: RemoteArgs,
     /// Check one service, such as `runloom.v1.Runs`, instead of the whole server
     #[arg(long, value_name = "NAME", default_value = "")]
     service: String,
@@ -60,14 +62,18 @@ impl Health {
     }
 
     async fn check(&self) -> Result<ServingStatus> {
-        let uri = if self.addr.contains("://") { self.addr.clone() } else { format!("http://{}", self.addr) };
-        let endpoint = Endpoint::from_shared(uri)
-            .map_err(|error| Failure::usage(format!("invalid server address `{}`: {error}", self.addr)))?;
+        let endpoint = self.remote.options()?.endpoint(&self.addr)?;
         let channel = endpoint.connect().await.map_err(|error| cannot_connect(&self.addr, &error.into()))?;
         let request = HealthCheckRequest { service: self.service.clone() };
         match HealthClient::new(channel).check(request).await {
             Ok(answer) => Ok(answer.into_inner().status()),
             Err(status) if status.code() == tonic::Code::NotFound => Ok(ServingStatus::ServiceUnknown),
+            // A server with TLS does not answer in HTTP/2.
+            Err(status)
+                if status.code() == tonic::Code::Unavailable || status.message().starts_with("transport error") =>
+            {
+                Err(cannot_connect(&self.addr, &runloom::Error::from(status)))
+            }
             Err(status) => Err(runloom::Error::from(status).into()),
         }
     }

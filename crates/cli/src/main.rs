@@ -9,6 +9,7 @@ mod graph;
 mod health;
 mod integrations;
 mod options;
+mod remote;
 mod run;
 mod runs;
 mod screen;

@@ -1,30 +1,24 @@
-//! What a socket becomes before HTTP is spoken over it.
+//! What an accepted socket becomes before HTTP is spoken over it: itself, or TLS.
 
-use std::{future::Future, io};
+use std::io;
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
-};
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
+use tokio_util::either::Either;
 
-/// Turns an accepted socket into the stream that HTTP is spoken over. The handshake of TLS belongs here: it runs in the
-/// connection's own task, within [`Options::handshake_timeout`](crate::Options::handshake_timeout).
-pub trait Acceptor: Clone + Send + Sync + 'static {
-    /// The stream.
-    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+use crate::tls::{ClientCertificates, Tls};
 
-    /// Performs the handshake. An error closes the connection.
-    fn accept(&self, socket: TcpStream) -> impl Future<Output = io::Result<Self::Stream>> + Send;
-}
+/// The stream that HTTP is spoken over.
+pub(crate) type Transport = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 
-/// The socket as it is, without TLS.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Plain;
-
-impl Acceptor for Plain {
-    type Stream = TcpStream;
-
-    async fn accept(&self, socket: TcpStream) -> io::Result<TcpStream> {
-        Ok(socket)
+/// Turns an accepted socket into a [`Transport`]. Runs in the connection's own task, within
+/// [`Options::handshake_timeout`](crate::Options::handshake_timeout). An error closes the connection.
+pub(crate) async fn accept(tls: Option<&Tls>, socket: TcpStream) -> io::Result<(Transport, ClientCertificates)> {
+    match tls {
+        None => Ok((Either::Left(socket), ClientCertificates::default())),
+        Some(tls) => {
+            let (stream, certificates) = tls.accept(socket).await?;
+            Ok((Either::Right(Box::new(stream)), certificates))
+        }
     }
 }

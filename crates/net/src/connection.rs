@@ -28,7 +28,7 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tower::Service;
 
-use crate::{Options, stream::Stream};
+use crate::{Options, stream::Stream, tls::ClientCertificates};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -47,6 +47,7 @@ pub struct Connection(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     peer: Option<SocketAddr>,
+    certificates: ClientCertificates,
     closing: CancellationToken,
     streams: Arc<Semaphore>,
     max_streams: u32,
@@ -55,20 +56,25 @@ struct Inner {
 impl Default for Connection {
     /// Of a request that came without one: no peer, no limits.
     fn default() -> Self {
-        Self::new(None, u32::MAX)
+        Self::new(None, ClientCertificates::default(), u32::MAX)
     }
 }
 
 impl Connection {
-    fn new(peer: Option<SocketAddr>, max_streams: u32) -> Self {
+    fn new(peer: Option<SocketAddr>, certificates: ClientCertificates, max_streams: u32) -> Self {
         let permits = (max_streams as usize).min(Semaphore::MAX_PERMITS);
         let streams = Arc::new(Semaphore::new(permits));
-        Self(Arc::new(Inner { peer, closing: CancellationToken::new(), streams, max_streams }))
+        Self(Arc::new(Inner { peer, certificates, closing: CancellationToken::new(), streams, max_streams }))
     }
 
     /// The other end. `None` in the same process.
     pub fn peer(&self) -> Option<SocketAddr> {
         self.0.peer
+    }
+
+    /// The verified certificates of the client, its own first. Empty without mutual TLS.
+    pub fn certificates(&self) -> &ClientCertificates {
+        &self.0.certificates
     }
 
     /// Resolves when the streams of this connection must end and go on elsewhere.
@@ -106,7 +112,13 @@ where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    serve_connection(Accepted { api, io, peer: None, guard: () }, service, options, &Stop::default()).await;
+    serve_connection(
+        Accepted { api, io, peer: None, certificates: ClientCertificates::default(), guard: () },
+        service,
+        options,
+        &Stop::default(),
+    )
+    .await;
 }
 
 /// What has been accepted.
@@ -114,6 +126,7 @@ pub(crate) struct Accepted<IO, G> {
     pub api: &'static str,
     pub io: IO,
     pub peer: Option<SocketAddr>,
+    pub certificates: ClientCertificates,
     /// Dropped with the last use of the stream.
     pub guard: G,
 }
@@ -141,8 +154,8 @@ where
     B::Error: Into<BoxError>,
     G: Unpin + Send + 'static,
 {
-    let Accepted { api, io, peer, guard } = accepted;
-    let connection = Connection::new(peer, options.max_streams_per_connection);
+    let Accepted { api, io, peer, certificates, guard } = accepted;
+    let connection = Connection::new(peer, certificates, options.max_streams_per_connection);
     let closing = connection.0.closing.clone();
     let cut = stop.cut.child_token();
     let stream = Stream::new(io, cut.clone(), guard);

@@ -9,6 +9,7 @@
 //! body        the deadline of a request body
 //! cors        which pages of other origins may use an API
 //! acceptor    what a socket becomes before HTTP is spoken over it
+//! tls         certificates from files, and their reload
 //! ```
 //!
 //! An API is a [`tower`] service over [`http::Request`]; every request has its [`Connection`] in its extensions.
@@ -22,11 +23,12 @@ mod listen;
 mod options;
 mod serve;
 mod stream;
+mod tls;
 
-pub use acceptor::{Acceptor, Plain};
 pub use body::{BodyDeadline, BodyDeadlineLayer, BodyTimeout, DeadlineBody};
 pub use connection::{Connection, serve_stream};
 pub use cors::Cors;
 pub use listen::{ListenError, listen};
 pub use options::Options;
 pub use serve::{Server, describe_metrics};
+pub use tls::{ClientAuth, ClientCertificates, Tls, TlsError, TlsFiles};

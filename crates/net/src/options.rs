@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
+use crate::Tls;
+
 /// Limits and deadlines of the connections to one listener.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// TLS. `None`, the default: connections are not encrypted.
+    pub tls: Option<Tls>,
     /// Open connections. Above it, new ones wait in the kernel's queue. Default: 20,000.
     pub max_connections: usize,
     /// Open connections from one IP address. Above it, new ones are closed at once. Default: 10,000, so that one
@@ -34,6 +38,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
+            tls: None,
             max_connections: 20_000,
             max_connections_per_peer: 10_000,
             max_streams_per_connection: 4096,

@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 use tower::Service;
 
 use crate::{
-    Acceptor, Options, Plain,
+    Options, acceptor,
     connection::{Accepted, Stop, serve_connection, timed_out},
     limits::{Limits, Place},
 };
@@ -20,23 +20,15 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves an API on a listener.
 #[derive(Clone, Debug)]
-pub struct Server<A = Plain> {
+pub struct Server {
     api: &'static str,
     options: Options,
-    acceptor: A,
 }
 
 impl Server {
-    /// A server without TLS. `api` names it in metrics and logs.
+    /// A server. `api` names it in metrics and logs.
     pub fn new(api: &'static str, options: Options) -> Self {
-        Self { api, options, acceptor: Plain }
-    }
-}
-
-impl<A: Acceptor> Server<A> {
-    /// The same server with another acceptor.
-    pub fn acceptor<B: Acceptor>(self, acceptor: B) -> Server<B> {
-        Server { api: self.api, options: self.options, acceptor }
+        Self { api, options }
     }
 
     /// Accepts connections until `drained` resolves. Then closes the listener, has every connection finish the requests
@@ -83,20 +75,22 @@ impl<A: Acceptor> Server<A> {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
         G: Unpin + Send + 'static,
     {
-        let handshake = tokio::time::timeout(self.options.handshake_timeout, self.acceptor.accept(socket));
+        let handshake =
+            tokio::time::timeout(self.options.handshake_timeout, acceptor::accept(self.options.tls.as_ref(), socket));
         let accepted = tokio::select! {
             accepted = handshake => accepted,
             () = stop.graceful.cancelled() => return,
         };
-        let io = match accepted {
-            Ok(Ok(io)) => io,
+        let (io, certificates) = match accepted {
+            Ok(Ok(accepted)) => accepted,
             Ok(Err(error)) => {
-                tracing::debug!(api = self.api, %peer, %error, "handshake failed");
+                metrics::counter!("runloom_tls_handshakes_failed_total", "api" => self.api).increment(1);
+                tracing::debug!(api = self.api, %peer, %error, "TLS handshake failed");
                 return;
             }
             Err(_) => return timed_out(self.api, "handshake"),
         };
-        let accepted = Accepted { api: self.api, io, peer: Some(peer), guard };
+        let accepted = Accepted { api: self.api, io, peer: Some(peer), certificates, guard };
         serve_connection(accepted, service, &self.options, stop).await;
     }
 }
@@ -140,6 +134,8 @@ pub fn describe_metrics() {
     gauge!("runloom_connections_open", "Open connections, by API");
     counter!("runloom_connections_refused_total", "Connections closed at once, by API and reason");
     counter!("runloom_connections_delayed_total", "Times that the connection limit stopped the accept loop, by API");
+    counter!("runloom_tls_reloads_total", "Times that changed certificate files were read, by result: ok or error");
+    counter!("runloom_tls_handshakes_failed_total", "Connections closed because their TLS handshake failed, by API");
     counter!(
         "runloom_connections_timed_out_total",
         "Connections and requests that missed a deadline, by API and phase"

@@ -24,12 +24,18 @@ pub struct Banner {
     graphs: Vec<GraphInfo>,
     /// A graph to try, with an input for it.
     example: Option<(String, Value)>,
+    has_tls: bool,
     is_shown: bool,
 }
 
 impl Banner {
     /// Collects the graphs of a core.
-    pub async fn of(core: &Core, at: (SocketAddr, Option<SocketAddr>), format: LogFormat) -> Result<Self> {
+    pub async fn of(
+        core: &Core,
+        at: (SocketAddr, Option<SocketAddr>),
+        has_tls: bool,
+        format: LogFormat,
+    ) -> Result<Self> {
         let failed = |error: runloom_core::Error| Failure::failed(error.message);
         let session = core.session(Caller::default());
         let graphs = session.list_graphs(false, PageRequest::first(1000)).await.map_err(failed)?.items;
@@ -47,7 +53,7 @@ impl Banner {
             }
         }
         let (address, http) = (reachable(at.0), at.1.map(reachable));
-        Ok(Self { address, http, graphs, example, is_shown: format == LogFormat::Text })
+        Ok(Self { address, http, graphs, example, has_tls, is_shown: format == LogFormat::Text })
     }
 
     /// Prints the banner. A closed output is not an error.
@@ -63,7 +69,7 @@ impl Banner {
         let served = count(self.graphs.len() as u64, "graph");
         writeln!(out, "{STRONG}runloom{STRONG:#} serves {served} on {STRONG}{}{STRONG:#}\n", self.address)?;
         if let Some(http) = self.http {
-            writeln!(out, "LangGraph's HTTP API: {STRONG}http://{http}{STRONG:#}\n")?;
+            writeln!(out, "LangGraph's HTTP API: {STRONG}{}://{http}{STRONG:#}\n", self.scheme())?;
         }
         let width = self.graphs.iter().map(|graph| graph.name.len()).max().unwrap_or_default();
         for graph in self.graphs.iter().take(20) {
@@ -72,8 +78,8 @@ impl Banner {
         match (&self.example, folder) {
             (Some((graph, input)), _) => {
                 writeln!(out, "\nTry in another terminal:\n")?;
-                writeln!(out, "  {}", run_command(graph, input, self.address))?;
-                writeln!(out, "  {}", grpcurl_command(graph, input, self.address))?;
+                writeln!(out, "  {}", run_command(graph, input, &self.server()))?;
+                writeln!(out, "  {}", grpcurl_command(graph, input, self.address, self.has_tls))?;
             }
             (None, Some(folder)) => {
                 writeln!(out, "\nNo graphs yet: add a document to {}", folder.display())?;
@@ -85,8 +91,20 @@ impl Banner {
             false => format!("Data in {}", data.display()),
         };
         let watched = folder.map(|folder| format!(" · graphs in {}, watched", folder.display())).unwrap_or_default();
-        writeln!(out, "\n{DIM}{stored}{watched} · no TLS, no authentication · Ctrl-C drains and stops{DIM:#}\n")?;
+        let security = if self.has_tls { "TLS, no authentication" } else { "no TLS, no authentication" };
+        writeln!(out, "\n{DIM}{stored}{watched} · {security} · Ctrl-C drains and stops{DIM:#}\n")?;
         out.flush()
+    }
+}
+
+impl Banner {
+    fn scheme(&self) -> &'static str {
+        if self.has_tls { "https" } else { "http" }
+    }
+
+    /// The address for `--addr`.
+    fn server(&self) -> String {
+        if self.has_tls { format!("https://{}", self.address) } else { self.address.to_string() }
     }
 }
 
@@ -108,7 +126,7 @@ fn input(schema: &Value) -> Value {
     fields.iter().take(3).map(|(name, field)| (name.clone(), example(field))).collect::<Map<_, _>>().into()
 }
 
-fn run_command(graph: &str, input: &Value, address: SocketAddr) -> String {
+fn run_command(graph: &str, input: &Value, address: &str) -> String {
     let text = match input["messages"][0]["content"].as_str() {
         Some(text) => quoted(text),
         None => quoted(&input.to_string()),
@@ -122,10 +140,11 @@ fn program() -> String {
     called.map_or_else(|| "runloom".to_owned(), |path| quoted(&path))
 }
 
-fn grpcurl_command(graph: &str, input: &Value, address: SocketAddr) -> String {
+fn grpcurl_command(graph: &str, input: &Value, address: SocketAddr, has_tls: bool) -> String {
     let modes = ["STREAM_MODE_MESSAGES", "STREAM_MODE_CUSTOM", "STREAM_MODE_UPDATES"];
     let request = json!({"run": {"graph_name": graph, "input": {"value": input}, "stream_modes": modes}});
-    format!("grpcurl -plaintext -d {} {address} runloom.v1.Runs/StreamRun", quoted(&request.to_string()))
+    let plaintext = if has_tls { "" } else { "-plaintext " };
+    format!("grpcurl {plaintext}-d {} {address} runloom.v1.Runs/StreamRun", quoted(&request.to_string()))
 }
 
 /// The address for clients on this machine, if the server listens on all interfaces.
@@ -147,11 +166,11 @@ mod tests {
         let chat = input(&json!({"properties": {"messages": {}, "order": {"type": "string"}}}));
         let address = reachable("0.0.0.0:50051".parse().unwrap());
         let command = format!("{} run agent Hello --addr 127.0.0.1:50051", program());
-        assert_eq!(run_command("agent", &chat, address), command);
+        assert_eq!(run_command("agent", &chat, &address.to_string()), command);
         let joke =
             input(&json!({"properties": {"topic": {"type": "string", "default": "tea"}, "n": {"type": "integer"}}}));
         assert_eq!(
-            grpcurl_command("joke", &joke, address),
+            grpcurl_command("joke", &joke, address, false),
             r#"grpcurl -plaintext -d '{"run":{"graph_name":"joke","input":{"value":{"topic":"tea","n":1}},"stream_modes":["STREAM_MODE_MESSAGES","STREAM_MODE_CUSTOM","STREAM_MODE_UPDATES"]}}' 127.0.0.1:50051 runloom.v1.Runs/StreamRun"#
         );
     }

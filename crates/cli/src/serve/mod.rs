@@ -2,6 +2,7 @@
 
 mod banner;
 mod limits;
+mod tls;
 mod watch;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
@@ -10,12 +11,12 @@ use clap::Args;
 use runloom_core::Reason;
 use runloom_document::Registry;
 use runloom_gateway::{Cors, Figures, WebhookClient, WebhookOptions};
-use runloom_net::{ListenError, listen};
+use runloom_net::{ListenError, Tls, listen};
 use runloom_tools::{Allow, Egress};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use self::{banner::Banner, limits::Limits};
+use self::{banner::Banner, limits::Limits, tls::TlsArgs};
 use crate::{
     backend::{DEFAULT_ADDRESS, DEFAULT_HTTP},
     embedded::{builder, is_memory},
@@ -37,10 +38,12 @@ Examples:
   runloom serve --webhook-allow-private        allow webhooks to this machine, for tests
   runloom serve --egress-allow localhost:8080  allow documents to call a local service
   runloom serve --mcp servers.json             allow documents to call tools of MCP servers
+  runloom serve --tls-cert tls.crt --tls-key tls.key
+                                               TLS on both ports
   runloom serve --log-format json              JSON logs; RUST_LOG=debug logs more
 
-There is no TLS and no authentication yet. Keep both ports on loopback, or behind a proxy that \
-provides both.
+There is no authentication yet. Keep both ports on loopback, behind a proxy that provides it, or \
+use mutual TLS (--tls-client-ca).
 
 SIGINT and SIGTERM drain the server: it starts no new run, gives active runs --drain-timeout to end, \
 and tells clients to rejoin. Runs that do not end continue when the server starts again. A second \
@@ -71,6 +74,8 @@ pub struct Serve {
     drain_timeout: Duration,
     #[command(flatten)]
     limits: Limits,
+    #[command(flatten)]
+    tls: TlsArgs,
     #[command(flatten)]
     integrations: Integrations,
     /// Secret to sign webhook calls with (Standard Webhooks): whsec_ and base64, or any text. Default: calls are not signed.
@@ -105,13 +110,14 @@ impl Serve {
             "off" => None,
             address => Some(listen(address).await.map_err(|error| http_failure(error, address))?),
         };
+        let tls = self.tls.load()?;
         let webhooks = Arc::new(self.webhooks()?);
         let integrations = tokio::select! {
             opened = self.integrations.start() => opened?,
             _ = signals.next() => return Ok(Exit::Interrupted),
         };
         let brought = integrations.registry.clone();
-        let result = self.serve(brought, webhooks, (listener, http), metrics, &mut signals).await;
+        let result = self.serve(brought, webhooks, (listener, http), (tls, metrics), &mut signals).await;
         integrations.stop().await;
         result
     }
@@ -121,12 +127,13 @@ impl Serve {
         brought: Registry,
         webhooks: Arc<WebhookClient>,
         (listener, http): (TcpListener, Option<TcpListener>),
-        metrics: Figures,
+        (tls, metrics): (Option<Tls>, Figures),
         signals: &mut Signals,
     ) -> Result {
         let (drain_timeout, webhook_retry_window, limits) =
             (self.drain_timeout, self.webhook_retry_window, self.limits.clone());
         let mut options = limits.server();
+        options.connections.tls = tls.clone();
         options.cors = cors(&self.cors, listener.local_addr()?.ip().is_loopback());
         let builder = builder(self.graphs.as_deref(), Some(&self.data))?.options(options).core(move |core| {
             core.drain_timeout = drain_timeout;
@@ -141,13 +148,15 @@ impl Serve {
         };
         // The folder is watched until this is dropped.
         let _watch = match &self.graphs {
-            Some(folder) => Some(watch::start(folder, server.core().clone())?),
+            Some(folder) => Some(watch::graphs::start(folder, server.core().clone())?),
             None => None,
         };
+        // So are the files of TLS.
+        let _tls_watch = tls.as_ref().map(tls::watch).transpose()?;
         let address = listener.local_addr()?;
         let http_address = http.as_ref().map(|http| http.local_addr()).transpose()?;
-        warn_if_public(address, http_address);
-        Banner::of(server.core(), (address, http_address), self.log_format)
+        warn_if_public(address, http_address, tls.is_some());
+        Banner::of(server.core(), (address, http_address), tls.is_some(), self.log_format)
             .await?
             .print(&self.data, self.graphs.as_deref());
 
@@ -159,7 +168,7 @@ impl Serve {
             match http {
                 None => {}
                 Some(http) => {
-                    let options = self.http_options(http_address, metrics);
+                    let options = self.http_options(http_address, tls, metrics);
                     runloom_gateway::serve(http, http_core, options, stop.clone().cancelled_owned()).await;
                 }
             }
@@ -186,14 +195,19 @@ impl Serve {
     }
 
     /// The options of the HTTP API.
-    fn http_options(&self, address: Option<SocketAddr>, figures: Figures) -> runloom_gateway::Options {
+    fn http_options(
+        &self,
+        address: Option<SocketAddr>,
+        tls: Option<Tls>,
+        figures: Figures,
+    ) -> runloom_gateway::Options {
         let default = runloom_gateway::Options::default();
         runloom_gateway::Options {
             cors: cors(&self.cors, address.is_some_and(|address| address.ip().is_loopback())),
             max_body_bytes: default.max_body_bytes.max(self.limits.request_bytes()),
             compressed_streams: self.limits.compressed_streams,
             figures: Some(figures),
-            connections: self.limits.http_connections(),
+            connections: runloom_net::Options { tls, ..self.limits.http_connections() },
             ..default
         }
     }
@@ -256,11 +270,12 @@ fn http_failure(error: ListenError, address: &str) -> Failure {
     }
 }
 
-/// Warns about each API that other machines can reach: there is no TLS and no authentication yet.
-fn warn_if_public(grpc: SocketAddr, http: Option<SocketAddr>) {
+/// Warns about each API that other machines can reach.
+fn warn_if_public(grpc: SocketAddr, http: Option<SocketAddr>, has_tls: bool) {
+    let lacks = if has_tls { "no authentication" } else { "no TLS and no authentication" };
     for (api, address) in [("gRPC", Some(grpc)), ("HTTP", http)] {
         if let Some(address) = address.filter(|address| !address.ip().is_loopback()) {
-            tracing::warn!(api, %address, "other machines can reach this API, which has no TLS and no authentication");
+            tracing::warn!(api, %address, "other machines can reach this API, which has {lacks}");
         }
     }
 }

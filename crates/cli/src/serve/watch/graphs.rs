@@ -1,53 +1,19 @@
 //! Watches the folder of the graph documents, and reloads it when it changes.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, path::Path};
 
-use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use runloom_core::Core;
-use tokio::{sync::Notify, task::JoinHandle};
 
-use crate::{
-    failure::{Failure, Result},
-    graph,
-};
+use super::Watch;
+use crate::{failure::Result, graph};
 
-/// How long the folder must be unchanged before it is read: editors write a file in several steps.
-const SETTLE: Duration = Duration::from_millis(100);
-
-/// Watches a folder until it is dropped.
-pub struct Watch {
-    _watcher: RecommendedWatcher,
-    reader: JoinHandle<()>,
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        self.reader.abort();
-    }
-}
-
-/// Starts watching a folder. Changes are applied to the core.
+/// Watches a folder of graph documents until the watch is dropped. Changes are applied to the core.
 pub fn start(folder: &Path, core: Core) -> Result<Watch> {
-    let changed = Arc::new(Notify::new());
-    let notify = changed.clone();
-    let on_event = move |event: notify::Result<notify::Event>| match event {
-        // Reading is not a change.
-        Ok(event) if event.kind.is_access() => {}
-        Ok(_) => notify.notify_one(),
-        Err(error) => tracing::warn!(%error, "cannot watch the folder of the graphs; a change may be missed"),
-    };
-    let cannot = |error: notify::Error| Failure::failed(format!("cannot watch {}: {error}", folder.display()));
-    let mut watcher = notify::recommended_watcher(on_event).map_err(cannot)?;
-    watcher.watch(folder, RecursiveMode::NonRecursive).map_err(cannot)?;
-    let folder = folder.to_owned();
-    let reader = tokio::spawn(async move {
-        loop {
-            changed.notified().await;
-            while tokio::time::timeout(SETTLE, changed.notified()).await.is_ok() {}
-            reload(&folder, &core).await;
-        }
-    });
-    Ok(Watch { _watcher: watcher, reader })
+    let at = folder.to_owned();
+    super::folders(&BTreeSet::from([folder.to_owned()]), move || {
+        let (folder, core) = (at.clone(), core.clone());
+        async move { reload(&folder, &core).await }
+    })
 }
 
 /// Reloads the folder, and logs what changed and what could not be loaded.
