@@ -67,7 +67,7 @@ func call[Q, R any](ctx context.Context, c *Client, repeat bool, invalid error, 
 		return none, invalid
 	}
 	for failures := 1; ; failures++ {
-		response, err := rpc(ctx, request)
+		response, err := rpc(c.withItemToken(ctx), request)
 		if err == nil {
 			return response, nil
 		}

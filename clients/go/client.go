@@ -22,6 +22,8 @@ import (
 type Client struct {
 	conn    *grpc.ClientConn
 	options options
+	// The credential of a task of a worker, sent with calls of the item store.
+	itemToken string
 }
 
 // An Option changes how a client or a worker connects and retries.

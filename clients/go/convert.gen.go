@@ -48,6 +48,28 @@ func (m *Assistant) proto(e *encoder) *v1.Assistant {
 	return p
 }
 
+func newAttachedWorker(p *v1.Worker) *AttachedWorker {
+	if p == nil {
+		return nil
+	}
+	m := &AttachedWorker{
+		WorkerID:    p.GetWorkerId(),
+		Queue:       p.GetQueue(),
+		Sdk:         p.GetSdk(),
+		SdkVersion:  p.GetSdkVersion(),
+		Description: p.GetDescription(),
+		Peer:        p.GetPeer(),
+		ServerID:    p.GetServerId(),
+		Handlers:    listFrom(p.GetHandlers(), newHandler),
+		Credit:      p.GetCredit(),
+		MaxTasks:    p.GetMaxTasks(),
+		Draining:    p.GetDraining(),
+		AttachTime:  timeFrom(p.GetAttachTime()),
+		Tasks:       listFrom(p.GetTasks(), newRunningTask),
+	}
+	return m
+}
+
 func (m *CancelRunRequest) proto(e *encoder) *v1.CancelRunRequest {
 	if m == nil {
 		return nil
@@ -175,6 +197,40 @@ func newContentBlock(p *v1.ContentBlock) *ContentBlock {
 		Other:     jsonFrom(p.GetOther()),
 	}
 	return m
+}
+
+func (m *ContentBlock) proto(e *encoder) *v1.ContentBlock {
+	if m == nil {
+		return nil
+	}
+	p := &v1.ContentBlock{
+		Index: m.Index,
+	}
+	if m.Text != "" {
+		e.one(p.Block == nil, "ContentBlock.block")
+		p.Block = &v1.ContentBlock_Text{Text: m.Text}
+	}
+	if m.Reasoning != nil {
+		e.one(p.Block == nil, "ContentBlock.block")
+		p.Block = &v1.ContentBlock_Reasoning{Reasoning: m.Reasoning.proto(e)}
+	}
+	if m.Image != nil {
+		e.one(p.Block == nil, "ContentBlock.block")
+		p.Block = &v1.ContentBlock_Image{Image: m.Image.proto(e)}
+	}
+	if m.Audio != nil {
+		e.one(p.Block == nil, "ContentBlock.block")
+		p.Block = &v1.ContentBlock_Audio{Audio: m.Audio.proto(e)}
+	}
+	if m.File != nil {
+		e.one(p.Block == nil, "ContentBlock.block")
+		p.Block = &v1.ContentBlock_File{File: m.File.proto(e)}
+	}
+	if m.Other != nil {
+		e.one(p.Block == nil, "ContentBlock.block")
+		p.Block = &v1.ContentBlock_Other{Other: e.json("other", m.Other)}
+	}
+	return p
 }
 
 func (m *CopyThreadRequest) proto(e *encoder) *v1.CopyThreadRequest {
@@ -359,6 +415,47 @@ func (m *DeleteThreadRequest) proto(e *encoder) *v1.DeleteThreadRequest {
 	return p
 }
 
+func (m *EmittedChunk) proto(e *encoder) *v1.EmittedChunk {
+	if m == nil {
+		return nil
+	}
+	p := &v1.EmittedChunk{
+		Chunk:     m.Chunk.proto(e),
+		Tags:      m.Tags,
+		RunId:     m.RunID,
+		Namespace: m.Namespace,
+	}
+	return p
+}
+
+func (m *EmittedEvent) proto(e *encoder) *v1.EmittedEvent {
+	if m == nil {
+		return nil
+	}
+	p := &v1.EmittedEvent{
+		Kind:      m.Kind,
+		Name:      m.Name,
+		RunId:     m.RunID,
+		ParentIds: m.ParentIDs,
+		Tags:      m.Tags,
+		Metadata:  e.json("metadata", m.Metadata),
+		Data:      m.Data.proto(e),
+	}
+	return p
+}
+
+func (m *EmittedPart) proto(e *encoder) *v1.EmittedPart {
+	if m == nil {
+		return nil
+	}
+	p := &v1.EmittedPart{
+		Namespace: m.Namespace,
+		Mode:      m.Mode,
+		Payload:   e.json("payload", m.Payload),
+	}
+	return p
+}
+
 func newEnd(p *v1.End) *End {
 	if p == nil {
 		return nil
@@ -404,6 +501,21 @@ func newEventData(p *v1.EventData) *EventData {
 		Custom:       jsonFrom(p.GetCustom()),
 	}
 	return m
+}
+
+func (m *EventData) proto(e *encoder) *v1.EventData {
+	if m == nil {
+		return nil
+	}
+	p := &v1.EventData{
+		Input:        e.json("input", m.Input),
+		Output:       e.json("output", m.Output),
+		Chunk:        e.json("chunk", m.Chunk),
+		MessageChunk: m.MessageChunk.proto(e),
+		Error:        m.Error.proto(e),
+		Custom:       e.json("custom", m.Custom),
+	}
+	return p
 }
 
 func newEventFilter(p *v1.EventFilter) *EventFilter {
@@ -695,6 +807,20 @@ func newHandler(p *v1.Handler) *Handler {
 	return m
 }
 
+func (m *Handler) proto(e *encoder) *v1.Handler {
+	if m == nil {
+		return nil
+	}
+	p := &v1.Handler{
+		Name:         m.Name,
+		Kind:         m.Kind,
+		Description:  m.Description,
+		InputSchema:  e.json("input_schema", m.InputSchema),
+		OutputSchema: e.json("output_schema", m.OutputSchema),
+	}
+	return p
+}
+
 func newInterrupt(p *v1.Interrupt) *Interrupt {
 	if p == nil {
 		return nil
@@ -871,7 +997,7 @@ func newListWorkersResponse(p *v1.ListWorkersResponse) *ListWorkersResponse {
 		return nil
 	}
 	m := &ListWorkersResponse{
-		Workers:       listFrom(p.GetWorkers(), newWorker),
+		Workers:       listFrom(p.GetWorkers(), newAttachedWorker),
 		Queues:        listFrom(p.GetQueues(), newWorkerQueue),
 		NextPageToken: p.GetNextPageToken(),
 	}
@@ -890,6 +1016,29 @@ func newMedia(p *v1.Media) *Media {
 		Filename: p.GetFilename(),
 	}
 	return m
+}
+
+func (m *Media) proto(e *encoder) *v1.Media {
+	if m == nil {
+		return nil
+	}
+	p := &v1.Media{
+		MimeType: m.MimeType,
+		Filename: m.Filename,
+	}
+	if m.URL != "" {
+		e.one(p.Source == nil, "Media.source")
+		p.Source = &v1.Media_Url{Url: m.URL}
+	}
+	if m.Data != nil {
+		e.one(p.Source == nil, "Media.source")
+		p.Source = &v1.Media_Data{Data: m.Data}
+	}
+	if m.FileID != "" {
+		e.one(p.Source == nil, "Media.source")
+		p.Source = &v1.Media_FileId{FileId: m.FileID}
+	}
+	return p
 }
 
 func newMessageChunk(p *v1.MessageChunk) *MessageChunk {
@@ -913,6 +1062,29 @@ func newMessageChunk(p *v1.MessageChunk) *MessageChunk {
 		ResponseMetadata: jsonFrom(p.GetResponseMetadata()),
 	}
 	return m
+}
+
+func (m *MessageChunk) proto(e *encoder) *v1.MessageChunk {
+	if m == nil {
+		return nil
+	}
+	p := &v1.MessageChunk{
+		MessageId:        m.MessageID,
+		Role:             m.Role,
+		Node:             m.Node,
+		Name:             m.Name,
+		Model:            m.Model,
+		ToolCallId:       m.ToolCallID,
+		ToolError:        m.ToolError,
+		Content:          listTo(m.Content, func(m *ContentBlock) *v1.ContentBlock { return m.proto(e) }),
+		ToolCallChunks:   listTo(m.ToolCallChunks, func(m *ToolCallChunk) *v1.ToolCallChunk { return m.proto(e) }),
+		Usage:            m.Usage.proto(e),
+		Last:             m.Last,
+		Tags:             m.Tags,
+		Metadata:         e.json("metadata", m.Metadata),
+		ResponseMetadata: e.json("response_metadata", m.ResponseMetadata),
+	}
+	return p
 }
 
 func newMetadata(p *v1.Metadata) *Metadata {
@@ -952,6 +1124,29 @@ func newNodeError(p *v1.NodeError) *NodeError {
 		Message: p.GetMessage(),
 	}
 	return m
+}
+
+func (m *NodeError) proto(e *encoder) *v1.NodeError {
+	if m == nil {
+		return nil
+	}
+	p := &v1.NodeError{
+		Type:    m.Type,
+		Message: m.Message,
+	}
+	return p
+}
+
+func (m *NodeUpdate) proto(e *encoder) *v1.NodeUpdate {
+	if m == nil {
+		return nil
+	}
+	p := &v1.NodeUpdate{
+		Update:   e.json("update", m.Update),
+		Goto:     listTo(m.Goto, func(m *Goto) *v1.Goto { return m.proto(e) }),
+		ToParent: m.ToParent,
+	}
+	return p
 }
 
 func newOmission(p *v1.Omission) *Omission {
@@ -1051,6 +1246,17 @@ func newReasoning(p *v1.Reasoning) *Reasoning {
 		Signature: p.GetSignature(),
 	}
 	return m
+}
+
+func (m *Reasoning) proto(e *encoder) *v1.Reasoning {
+	if m == nil {
+		return nil
+	}
+	p := &v1.Reasoning{
+		Text:      m.Text,
+		Signature: m.Signature,
+	}
+	return p
 }
 
 func (m *RegisterGraphRequest) proto(e *encoder) *v1.RegisterGraphRequest {
@@ -1252,16 +1458,6 @@ func (m *SetLatestAssistantVersionRequest) proto(e *encoder) *v1.SetLatestAssist
 	return p
 }
 
-func (m *StreamRunRequest) proto(e *encoder) *v1.StreamRunRequest {
-	if m == nil {
-		return nil
-	}
-	p := &v1.StreamRunRequest{
-		Run: m.Run.proto(e),
-	}
-	return p
-}
-
 func (m *StreamThreadRequest) proto(e *encoder) *v1.StreamThreadRequest {
 	if m == nil {
 		return nil
@@ -1368,6 +1564,32 @@ func newToolCallChunk(p *v1.ToolCallChunk) *ToolCallChunk {
 	return m
 }
 
+func (m *ToolCallChunk) proto(e *encoder) *v1.ToolCallChunk {
+	if m == nil {
+		return nil
+	}
+	p := &v1.ToolCallChunk{
+		Index: m.Index,
+		Id:    m.ID,
+		Name:  m.Name,
+		Args:  m.Args,
+	}
+	return p
+}
+
+func (m *ToolResult) proto(e *encoder) *v1.ToolResult {
+	if m == nil {
+		return nil
+	}
+	p := &v1.ToolResult{
+		Content:  e.json("content", m.Content),
+		Artifact: e.json("artifact", m.Artifact),
+		IsError:  m.IsError,
+		Command:  m.Command.proto(e),
+	}
+	return p
+}
+
 func newUpdate(p *v1.Update) *Update {
 	if p == nil {
 		return nil
@@ -1445,6 +1667,21 @@ func newUsage(p *v1.Usage) *Usage {
 	return m
 }
 
+func (m *Usage) proto(e *encoder) *v1.Usage {
+	if m == nil {
+		return nil
+	}
+	p := &v1.Usage{
+		InputTokens:         m.InputTokens,
+		OutputTokens:        m.OutputTokens,
+		TotalTokens:         m.TotalTokens,
+		CacheReadTokens:     m.CacheReadTokens,
+		CacheCreationTokens: m.CacheCreationTokens,
+		ReasoningTokens:     m.ReasoningTokens,
+	}
+	return p
+}
+
 func newValue(p *v1.Value) *Value {
 	if p == nil {
 		return nil
@@ -1504,28 +1741,6 @@ func (m *Webhook) proto(e *encoder) *v1.Webhook {
 		Url: m.URL,
 	}
 	return p
-}
-
-func newWorker(p *v1.Worker) *Worker {
-	if p == nil {
-		return nil
-	}
-	m := &Worker{
-		WorkerID:    p.GetWorkerId(),
-		Queue:       p.GetQueue(),
-		Sdk:         p.GetSdk(),
-		SdkVersion:  p.GetSdkVersion(),
-		Description: p.GetDescription(),
-		Peer:        p.GetPeer(),
-		ServerID:    p.GetServerId(),
-		Handlers:    listFrom(p.GetHandlers(), newHandler),
-		Credit:      p.GetCredit(),
-		MaxTasks:    p.GetMaxTasks(),
-		Draining:    p.GetDraining(),
-		AttachTime:  timeFrom(p.GetAttachTime()),
-		Tasks:       listFrom(p.GetTasks(), newRunningTask),
-	}
-	return m
 }
 
 func newWorkerQueue(p *v1.WorkerQueue) *WorkerQueue {

@@ -434,9 +434,9 @@ func (c *Client) ListWorkers(ctx context.Context, request ListWorkersRequest) (*
 }
 
 // GetWorker returns a worker with its tasks. Retry: safe. Errors: WORKER_NOT_FOUND.
-func (c *Client) GetWorker(ctx context.Context, request GetWorkerRequest) (*Worker, error) {
+func (c *Client) GetWorker(ctx context.Context, request GetWorkerRequest) (*AttachedWorker, error) {
 	var e encoder
 	p := request.proto(&e)
 	r, err := call(ctx, c, true, e.err, p, v1.NewWorkersClient(c.conn).GetWorker)
-	return newWorker(r.GetWorker()), err
+	return newAttachedWorker(r.GetWorker()), err
 }

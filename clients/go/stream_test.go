@@ -68,6 +68,9 @@ func numbered(t *testing.T, stream runloom.Stream) []string {
 			t.Fatal(err)
 		}
 		if part.Seq == 0 {
+			if _, ok := part.Payload.(*runloom.Metadata); ok && len(kinds) > 0 {
+				t.Fatalf("the stream begins again after part %d", len(kinds))
+			}
 			continue
 		}
 		if part.Seq != uint64(len(kinds)+1) {

@@ -35,6 +35,36 @@ type Assistant struct {
 	Omitted *Omission
 }
 
+// AttachedWorker: a worker that is attached.
+type AttachedWorker struct {
+	// Its id.
+	WorkerID string
+	// Its queue.
+	Queue string
+	// Its SDK. Example: `python`.
+	Sdk string
+	// The version of its SDK.
+	SdkVersion string
+	// Its description.
+	Description string
+	// Its network address.
+	Peer string
+	// The id of the server it is attached to.
+	ServerID string
+	// Its handlers, without schemas.
+	Handlers []Handler
+	// How many more tasks it can take now.
+	Credit uint32
+	// How many tasks it executes at once, at most.
+	MaxTasks uint32
+	// Whether it is draining.
+	Draining bool
+	// When it attached.
+	AttachTime time.Time
+	// Its tasks.
+	Tasks []RunningTask
+}
+
 // CancelRunRequest: request of CancelRun.
 type CancelRunRequest struct {
 	// The run.
@@ -282,6 +312,46 @@ type DeleteRunRequest struct {
 type DeleteThreadRequest struct {
 	// The thread.
 	ThreadID string
+}
+
+// EmittedChunk: a piece of a message from a model in the worker.
+type EmittedChunk struct {
+	// The piece. node, tags and metadata are ignored.
+	Chunk *MessageChunk
+	// Tags of the model's call, beside those of the task.
+	Tags []string
+	// The event that the piece belongs to, as in EmittedEvent.run_id; empty if none.
+	RunID string
+	// The subgraph inside the task in which it was created; empty for the task itself.
+	Namespace []string
+}
+
+// EmittedEvent: an event inside a task. It has the parents of the task in addition to its own.
+type EmittedEvent struct {
+	// The kind.
+	Kind EventKind
+	// The name of the model, the tool, the chain or the custom event.
+	Name string
+	// The id of the execution that starts, streams or ends: a UUID.
+	RunID string
+	// The ids of the enclosing executions inside the task, outermost first.
+	ParentIDs []string
+	// Its tags.
+	Tags []string
+	// Its metadata: an object.
+	Metadata any
+	// Its data.
+	Data *EventData
+}
+
+// EmittedPart: a part of the stream of a graph that runs inside the task, with its namespace. Sent to readers whose run streams subgraphs.
+type EmittedPart struct {
+	// The namespace inside the task: segments `node:task_id`, after those of the task itself.
+	Namespace []string
+	// The mode.
+	Mode StreamMode
+	// VALUES, UPDATES, CUSTOM, TASKS or CHECKPOINTS: the part as LangGraph has it in this mode.
+	Payload any
 }
 
 // End: the end of a run: exactly one, as the last part.
@@ -701,7 +771,7 @@ type ListWorkersRequest struct {
 // ListWorkersResponse: response of ListWorkers.
 type ListWorkersResponse struct {
 	// The workers, by queue and id.
-	Workers []Worker
+	Workers []AttachedWorker
 	// The queues, by name, on the first page.
 	Queues []WorkerQueue
 	// page_token of the next page; empty on the last page.
@@ -792,6 +862,16 @@ type NodeError struct {
 	Type string
 	// The message.
 	Message string
+}
+
+// NodeUpdate: the writes of a node, and where the graph goes next.
+type NodeUpdate struct {
+	// An object of writes by channel, or a list of such objects. Absent or JSON null: no writes.
+	Update any
+	// The next nodes, beside the edges of the graph; `__end__` ends it. Empty: only the edges.
+	Goto []Goto
+	// Whether `update` and `goto` are for the graph that contains this subgraph.
+	ToParent bool
 }
 
 // Omission: data that was left out of a part or a response: the reason, and where the data is.
@@ -1057,12 +1137,6 @@ type SetLatestAssistantVersionRequest struct {
 	Version uint32
 }
 
-// StreamRunRequest: request of StreamRun.
-type StreamRunRequest struct {
-	// The run.
-	Run *RunSpec
-}
-
 // StreamThreadRequest: request of StreamThread.
 type StreamThreadRequest struct {
 	// The thread.
@@ -1140,6 +1214,18 @@ type ToolCallChunk struct {
 	Name string
 	// New text of the arguments; the texts of all chunks together are JSON.
 	Args string
+}
+
+// ToolResult: the result of a tool.
+type ToolResult struct {
+	// The content for the model: text, or a list of content blocks.
+	Content any
+	// A result that is not sent to the model.
+	Artifact any
+	// Whether the tool failed; the content is then the error.
+	IsError bool
+	// Writes and next nodes, for a tool that returns a command. `content` is ignored then unless the update has no message for the call.
+	Command *NodeUpdate
 }
 
 // Update: the update of a node, or the questions that interrupted it.
@@ -1254,36 +1340,6 @@ type Webhook struct {
 	// The http or https URL to POST the run to, as JSON in LangGraph's format with `values` and `error`. An address in a private network or on the server's machine is
 	// FIELD_INVALID unless the operator allows it; a name that resolves to such an address is not called.
 	URL string
-}
-
-// Worker: a worker that is attached.
-type Worker struct {
-	// Its id.
-	WorkerID string
-	// Its queue.
-	Queue string
-	// Its SDK. Example: `python`.
-	Sdk string
-	// The version of its SDK.
-	SdkVersion string
-	// Its description.
-	Description string
-	// Its network address.
-	Peer string
-	// The id of the server it is attached to.
-	ServerID string
-	// Its handlers, without schemas.
-	Handlers []Handler
-	// How many more tasks it can take now.
-	Credit uint32
-	// How many tasks it executes at once, at most.
-	MaxTasks uint32
-	// Whether it is draining.
-	Draining bool
-	// When it attached.
-	AttachTime time.Time
-	// Its tasks.
-	Tasks []RunningTask
 }
 
 // WorkerQueue: a queue of tasks.

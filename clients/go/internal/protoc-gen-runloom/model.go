@@ -102,9 +102,14 @@ func newAPI(plugin *protogen.Plugin) *api {
 func (a *api) addRPC(method *protogen.Method) {
 	name := string(method.Desc.Name())
 	if handwritten[name] {
-		if name != "Attach" {
-			a.use(method.Input, true)
+		switch name {
+		case "Attach":
+			a.useAttach(method.Input)
+		case "StreamRun":
+			a.use(method.Input.Fields[0].Message, true)
 			a.use(method.Output, false)
+		default:
+			a.use(method.Input, true)
 		}
 		return
 	}
@@ -139,6 +144,21 @@ func (a *api) addRPC(method *protogen.Method) {
 		r.request.fields = kept
 	}
 	a.rpcs = append(a.rpcs, r)
+}
+
+// useAttach records the messages that a handler of a worker sends. The others of Attach are not seen by callers.
+func (a *api) useAttach(m *protogen.Message) {
+	for _, field := range m.Fields {
+		if field.Message == nil {
+			continue
+		}
+		switch field.Message.Desc.Name() {
+		case "EmittedChunk", "EmittedEvent", "EmittedPart", "NodeUpdate", "ToolResult", "Handler":
+			a.use(field.Message, true)
+		case "Hello", "Emit", "Done":
+			a.useAttach(field.Message)
+		}
+	}
 }
 
 // use records a message, and those of its fields, as sent or received.
@@ -180,8 +200,12 @@ func (a *api) use(m *protogen.Message, sent bool) *message {
 }
 
 func typeName(m *protogen.Message) string {
-	if m.Desc.Name() == "StreamRunResponse" {
+	switch m.Desc.Name() {
+	case "StreamRunResponse":
 		return "Part"
+	case "Worker":
+		// The name belongs to the worker that a program runs.
+		return "AttachedWorker"
 	}
 	return string(m.Desc.Name())
 }
