@@ -1,0 +1,1 @@
+"""A client, with its services and its streams."""

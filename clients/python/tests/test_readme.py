@@ -1,0 +1,23 @@
+"""Runs the snippets of the READMEs against a server, and compares what they print."""
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+BLOCKS = re.compile(r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```)?", re.M | re.S)
+
+
+def snippets(path):
+    return [pytest.param(code, wanted, id=f"{path.parent.name}-{n}") for n, (code, wanted) in enumerate(BLOCKS.findall(path.read_text()))]
+
+
+@pytest.mark.parametrize(("code", "wanted"), snippets(ROOT / "clients" / "python" / "README.md"))
+def test_snippet(server, code, wanted, tmp_path):
+    script = pathlib.Path(tmp_path / "snippet.py")
+    script.write_text(code.replace("localhost:50051", server.address))
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == wanted
