@@ -11,7 +11,8 @@ BLOCKS = re.compile(r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```)?", re.M | 
 
 
 def snippets(path):
-    return [pytest.param(code, wanted, id=f"{path.parent.name}-{n}") for n, (code, wanted) in enumerate(BLOCKS.findall(path.read_text()))]
+    found = enumerate(BLOCKS.findall(path.read_text()))
+    return [pytest.param(code, wanted, id=f"{path.parent.name}-{n}") for n, (code, wanted) in found]
 
 
 @pytest.mark.parametrize(("code", "wanted"), snippets(ROOT / "clients" / "python" / "README.md"))
