@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Generates the clients in other languages from proto/. Go's code is committed, so that the module can be used by path; that of TypeScript is not.
+# Generates the code of the client in Go, which is committed. The other clients generate theirs when they are built.
 #
-#   clients/generate.sh          generate, into clients/go and target/clients/typescript
-#   clients/generate.sh --check  lint, format and compatibility check of proto/; Go's code is as committed; generate into a temporary folder, compile there
+#   clients/generate.sh          generate, into clients/go
+#   clients/generate.sh --check  lint, format and compatibility check of proto/; Go's code is that of proto/, and compiles
 #
-# Needs Go, and Node with npm; installs the rest into target/tools.
+# Needs Go; installs the rest into target/tools.
 set -euo pipefail
 
 BUF=v1.72.0
@@ -13,8 +13,7 @@ PROTOC_GEN_GO_GRPC=v1.6.1
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 tools=$PWD/target/tools
-typescript=$PWD/clients/typescript
-export PATH="$tools/bin:$tools/typescript/node_modules/.bin:$PATH"
+export PATH="$tools/bin:$PATH"
 
 say() { printf '== %s\n' "$*"; }
 
@@ -28,41 +27,27 @@ install_go() {
   touch "$mark"
 }
 
-# Installs the generator and the compiler for TypeScript from the lock file, unless they are installed.
-install_typescript() {
-  local home=$tools/typescript
-  cmp -s "$typescript/package-lock.json" "$home/package-lock.json" && [[ -e $home/.installed ]] && return
-  say "installing the tools for TypeScript"
-  rm -rf "$home"
-  mkdir -p "$home"
-  cp "$typescript"/{package.json,package-lock.json} "$home/"
-  (cd "$home" && npm ci --no-audit --no-fund --loglevel=error)
-  touch "$home/.installed"
-}
-
-# Generates every client into a folder.
+# Generates into a folder.
 generate() {
   local out=$1
-  rm -rf "$out/go" "$out/typescript"
-  mkdir -p "$out/go" "$out/typescript"
+  rm -rf "$out/go"
+  mkdir -p "$out/go"
   (cd clients/go && go build -o "$tools/bin/protoc-gen-runloom" ./internal/protoc-gen-runloom)
   buf generate --output "$out"
   gofmt -w "$out/go"
-  cp "$typescript"/{package.json,package-lock.json,tsconfig.json} "$out/typescript/"
 }
 
 mkdir -p "$tools/bin"
 install_go github.com/bufbuild/buf/cmd/buf "$BUF"
 install_go google.golang.org/protobuf/cmd/protoc-gen-go "$PROTOC_GEN_GO"
 install_go google.golang.org/grpc/cmd/protoc-gen-go-grpc "$PROTOC_GEN_GO_GRPC"
-install_typescript
 
 case ${1-} in
   '')
     generate target/clients
     rm -rf clients/go/runloom
     cp -R target/clients/go/. clients/go/
-    say "clients/go and target/clients/typescript are new"
+    say "clients/go is new"
     ;;
   --check)
     say "buf lint"
@@ -81,10 +66,7 @@ case ${1-} in
     for file in "$out"/go/*.go; do diff "$file" "clients/go/${file##*/}"; done
     say "go build and vet"
     (cd clients/go && go build ./... && go vet ./...)
-    say "tsc"
-    ln -s "$tools/typescript/node_modules" "$out/typescript/node_modules"
-    (cd "$out/typescript" && tsc --noEmit)
-    say "proto/ passes the lint, and its clients compile"
+    say "proto/ passes the lint, and clients/go is up to date"
     ;;
   *)
     echo "usage: clients/generate.sh [--check]" >&2
