@@ -98,10 +98,10 @@ pub(crate) struct Projector {
     encoding: JsonEncoding,
     max_bytes: usize,
     place: Place,
-    /// Blocks sent so far of each message that has begun and not ended.
-    messages: HashMap<Arc<str>, u32>,
+    /// Blocks sent so far of each message that has begun and not ended, by its id and the attempt of its task.
+    messages: HashMap<(Arc<str>, u32), u32>,
     /// The message of the last chunk, which has begun and not ended. Most chunks follow one of the same message.
-    current: Option<Arc<str>>,
+    current: Option<(Arc<str>, u32)>,
     /// The same for messages in events, and for the events themselves by run_id.
     events: HashMap<Uuid, u32>,
     begun: HashSet<Uuid>,
@@ -218,20 +218,26 @@ impl Projector {
                 self.begun.clear();
                 NEW
             }
-            Body::Part(stream::Payload::Message(part)) => match &*part.chunk {
-                Chunk::Whole(_) => NEW,
-                Chunk::Delta { id, blocks, last: false, .. }
-                    if blocks.is_empty() && self.current.as_ref().is_some_and(|current| Arc::ptr_eq(current, id)) =>
-                {
-                    // A token has no blocks, so it does not matter how many came before.
-                    Before { first: false, blocks: 0 }
+            Body::Part(stream::Payload::Message(part)) => {
+                let attempt = record.task.as_ref().map_or(1, |task| task.attempt);
+                match &*part.chunk {
+                    Chunk::Whole(_) => NEW,
+                    Chunk::Delta { id, blocks, last: false, .. }
+                        if blocks.is_empty()
+                            && (self.current.as_ref())
+                                .is_some_and(|(of, at)| Arc::ptr_eq(of, id) && *at == attempt) =>
+                    {
+                        // A token has no blocks, so it does not matter how many came before.
+                        Before { first: false, blocks: 0 }
+                    }
+                    Chunk::Delta { id, blocks, last, .. } => {
+                        let key = (id.clone(), attempt);
+                        let before = note(&mut self.messages, &key, blocks.len(), *last);
+                        self.current = (!*last).then_some(key);
+                        before.unwrap_or(NEW)
+                    }
                 }
-                Chunk::Delta { id, blocks, last, .. } => {
-                    let before = note(&mut self.messages, id, blocks.len(), *last);
-                    self.current = (!*last).then(|| id.clone());
-                    before.unwrap_or(NEW)
-                }
-            },
+            }
             Body::Part(stream::Payload::Event(told)) => {
                 let first = if event::is_last(told.kind) {
                     !self.begun.remove(&told.run_id)

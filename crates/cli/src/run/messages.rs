@@ -11,9 +11,10 @@ use crate::{screen::Screen, style::DIM};
 #[derive(Default)]
 pub struct Messages {
     /// The messages that are not completely printed, in the order in which they started.
-    open: IndexMap<String, Message>,
-    /// The id of the message that is being printed.
-    current: Option<String>,
+    /// By id and attempt: a repeated attempt of a task says its messages under the same ids.
+    open: IndexMap<(String, u32), Message>,
+    /// The message that is being printed.
+    current: Option<(String, u32)>,
     /// Whether any text was printed.
     has_output: bool,
 }
@@ -46,7 +47,7 @@ impl Messages {
     ) -> io::Result<()> {
         // The chunks of an earlier attempt of the task are obsolete.
         self.complete_where(|v| v.task_id == part.task_id && v.task_attempt < part.task_attempt);
-        let message = self.open.entry(chunk.message_id.clone()).or_default();
+        let message = self.open.entry((chunk.message_id.clone(), part.task_attempt)).or_default();
         if !chunk.node.is_empty() {
             message.node.clone_from(&chunk.node);
         }

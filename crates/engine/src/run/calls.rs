@@ -173,10 +173,10 @@ impl Context {
         let info = account.info;
         let task = &self.task;
         let level = &task.level;
-        let call = level.run.clock.uuid();
+        let (call, message) = task.next_call();
         // LangChain's ids: a message that nobody sees streaming has its place among the call's generations too.
         let streams = level.run.modes.any([Mode::Messages, Mode::Events].into());
-        let id: Arc<str> = if streams { format!("lc_run--{call}") } else { format!("lc_run--{call}-0") }.into();
+        let id: Arc<str> = if streams { format!("lc_run--{message}") } else { format!("lc_run--{message}-0") }.into();
         let name: Arc<str> = model.name().into();
         let wants = |kind| task.wants_event(kind, &name, StepTag::Part(1), tags);
         let is_quiet = task.tags().chain(tags).any(|t| &**t == NO_STREAM);

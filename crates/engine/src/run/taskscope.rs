@@ -16,6 +16,7 @@ use crate::{
     CheckpointId, NodeFailure, RunId, TaskId, Value,
     checkpoint::TaskRecord,
     graph::{CompiledNode, NodeId, RefreshOn},
+    ids::{from_upper, upper},
     stream::{Event, EventData, EventKind, Interrupt, Payload, SnapshotRef, TaskMeta, TaskRef},
 };
 
@@ -49,6 +50,8 @@ pub(crate) struct TaskScope {
     pub is_personal: AtomicBool,
     /// How many subgraphs it has run.
     pub subgraphs: AtomicU32,
+    /// How many calls of models it has begun.
+    pub calls: AtomicU32,
     /// How many subgraphs earlier tries have run: this one's are others, and begin anew.
     pub graphs: u32,
     /// The error that it handles, where it is an error handler.
@@ -172,11 +175,24 @@ impl TaskScope {
             resuming: false,
             is_personal: false.into(),
             subgraphs: 0.into(),
+            calls: 0.into(),
             graphs: 0,
             pulse: 0.into(),
             deadline: None,
             handles: None,
         }
+    }
+
+    /// The id of the next call of a model, and the one in its message's id. A repeated try makes new calls, but its
+    /// messages have the ids of the try before: they replace what that one has streamed.
+    pub fn next_call(&self) -> (Uuid, Uuid) {
+        let run = &self.level.run;
+        let mut h = xxhash_rust::xxh3::Xxh3::new();
+        h.update(run.run_id.as_bytes());
+        h.update(self.id.0.as_bytes());
+        h.update(&self.calls.fetch_add(1, Ordering::Relaxed).to_le_bytes());
+        let message = from_upper(upper(run.run_id), h.digest());
+        (if self.tries == 1 { message } else { run.clock.uuid() }, message)
     }
 
     fn spec(&self) -> Option<&CompiledNode> {

@@ -98,7 +98,8 @@ pub struct Dialect {
     own: Vec<StreamMode>,
     /// What the server adds to a run's configuration.
     configurable: Object,
-    messages: HashMap<Arc<str>, Partial>,
+    /// By id and by the attempt of the task that says it.
+    messages: HashMap<(Arc<str>, u32), Partial>,
     tells_openings: bool,
     tells_checkpoints: bool,
 }
@@ -159,7 +160,10 @@ impl Dialect {
                     node => Value::Object(node.to_object()),
                 }),
                 Payload::Custom(data) => tell.mode(StreamMode::Custom, "custom", || data.clone()),
-                Payload::Message(m) => message(m, &mut self.messages, &mut tell),
+                Payload::Message(m) => {
+                    let attempt = record.task.as_ref().map_or(1, |task| task.attempt);
+                    message(m, attempt, &mut self.messages, &mut tell);
+                }
                 Payload::TaskStart(_) | Payload::TaskEnd(_) => {
                     tell.mode(StreamMode::Tasks, "tasks", || Value::Object(task(payload).1));
                     tell.mode(StreamMode::Debug, "debug", || {
@@ -214,7 +218,7 @@ impl Telling<'_> {
 }
 
 /// A piece of a message: alone, and as the message so far.
-fn message(m: &MessagePart, messages: &mut HashMap<Arc<str>, Partial>, tell: &mut Telling<'_>) {
+fn message(m: &MessagePart, attempt: u32, messages: &mut HashMap<(Arc<str>, u32), Partial>, tell: &mut Telling<'_>) {
     let ns = tell.ns;
     let meta = || Value::Object(metadata(&m.meta, m.model.as_ref(), &m.tags, ns));
     tell.mode(StreamMode::MessagesTuple, "messages", || Value::from(vec![messages::chunk(&m.chunk), meta()]));
@@ -227,13 +231,14 @@ fn message(m: &MessagePart, messages: &mut HashMap<Arc<str>, Partial>, tell: &mu
         Chunk::Delta { id, .. } => id.clone(),
         Chunk::Whole(message) => message.get_str("id").unwrap_or_default().into(),
     };
-    if !messages.contains_key(&id) {
+    let key = (id.clone(), attempt);
+    if !messages.contains_key(&key) {
         let inner = object! { "metadata" => meta() };
         tell.mode(StreamMode::Messages, "messages/metadata", || {
             Value::Object([(id.clone(), inner)].into_iter().collect())
         });
     }
-    let so_far = messages.entry(id).or_default();
+    let so_far = messages.entry(key).or_default();
     let name = if matches!(*m.chunk, Chunk::Whole(_)) { "messages/complete" } else { "messages/partial" };
     tell.mode(StreamMode::Messages, name, || Value::from(vec![messages::partial(so_far, &m.chunk)]));
 }

@@ -20,6 +20,8 @@ pub(super) struct Messages {
 
 #[derive(Default)]
 struct Message {
+    /// Which try of its task says it.
+    attempt: u32,
     blocks: Vec<Block>,
     usage: Option<Usage>,
     metadata: Object,
@@ -33,15 +35,19 @@ enum Block {
 }
 
 impl Messages {
-    /// The events of a piece, in order. A whole message that a node returned has none: it is in the state.
-    pub fn push(&mut self, chunk: &Chunk) -> Vec<Value> {
+    /// The events of a piece of an attempt of a task, in order. A whole message that a node returned has none: it is in the
+    /// state. A further attempt starts its messages again.
+    pub fn push(&mut self, chunk: &Chunk, attempt: u32) -> Vec<Value> {
         let Chunk::Delta { id, text, reasoning, blocks, tool_calls, usage, response_metadata, last, .. } = chunk else {
             return Vec::new();
         };
         let mut out = Vec::new();
+        if self.open.get(id).is_some_and(|message| message.attempt != attempt) {
+            self.open.remove(id);
+        }
         let message = self.open.entry(id.clone()).or_insert_with(|| {
             out.push(value!({"event": "message-start", "role": "ai", "id": id.to_string()}));
-            Message::default()
+            Message { attempt, ..Message::default() }
         });
         message.extend_prose(reasoning, true, &mut out);
         message.extend_prose(text, false, &mut out);
@@ -214,4 +220,38 @@ fn block_event(event: &str, index: usize, key: &'static str, value: Value) -> Va
     let mut o = object! { "event" => event, "index" => index as u64 };
     o.insert(key, value);
     o.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn piece(text: &str) -> Chunk {
+        Chunk::Delta {
+            id: "m".into(),
+            name: None,
+            text: text.into(),
+            reasoning: "".into(),
+            blocks: Vec::new(),
+            tool_calls: Vec::new(),
+            usage: None,
+            response_metadata: None,
+            last: text.is_empty(),
+        }
+    }
+
+    #[test]
+    fn a_further_attempt_starts_its_message_again() {
+        let mut messages = Messages::default();
+        let mut events = messages.push(&piece("By noon the"), 1);
+        for text in ["By noon", " it rained", ""] {
+            events.extend(messages.push(&piece(text), 2));
+        }
+        let kinds: Vec<&str> = events.iter().filter_map(|e| e.get_str("event")).collect();
+        let begin = ["message-start", "content-block-start", "content-block-delta"];
+        let rest = ["content-block-delta", "content-block-finish", "message-finish"];
+        assert_eq!(kinds, [&begin[..], &begin, &rest].concat());
+        let whole = events[7].get("content").and_then(|content| content.get_str("text"));
+        assert_eq!(whole, Some("By noon it rained"));
+    }
 }

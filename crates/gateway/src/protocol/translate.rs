@@ -134,7 +134,8 @@ impl Translator {
             }
             Payload::Message(part) => {
                 self.enter(out);
-                for data in self.messages.push(&part.chunk) {
+                let attempt = out.record.task.as_ref().map_or(1, |task| task.attempt);
+                for data in self.messages.push(&part.chunk, attempt) {
                     out.push(Channel::Messages, data);
                 }
             }
