@@ -1,12 +1,7 @@
 """The programs in JavaScript: LangGraph's client in Node, and pages in a browser. `./test langgraph` installs what they need."""
-import os, pathlib, shutil, subprocess
+import shutil, subprocess
 
-import pytest
-
-HERE = pathlib.Path(__file__).resolve().parent
-# Where ./test has installed the packages of package.json.
-NODE_HOME = pathlib.Path(os.environ.get("RUNLOOM_NODE_HOME") or HERE.parents[1] / "target" / "tools" / "langgraph")
-BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
+from javascript import HERE, NODE_HOME, browser
 
 
 def node(tmp_path, program, *arguments):
@@ -27,8 +22,4 @@ def test_the_newer_protocol_in_node(url, tmp_path):
 
 
 def test_pages_in_a_browser(url, tmp_path):
-    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if not browser and not os.environ.get("CI"):
-        pytest.skip("there is no Chromium here: install chromium-headless-shell")
-    assert browser, "there is no Chromium here"
-    node(tmp_path, "browser.mjs", url, browser)
+    node(tmp_path, "browser.mjs", url, browser())
