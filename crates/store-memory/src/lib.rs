@@ -6,6 +6,7 @@ mod claims;
 mod crons;
 mod graphs;
 mod items;
+mod keys;
 mod log;
 mod runs;
 mod schedules;
@@ -57,6 +58,8 @@ struct Tables {
     assistants: HashMap<(TenantId, AssistantId), assistants::Row>,
     /// By tenant and name.
     graphs: BTreeMap<(TenantId, String), Vec<runloom_store::RegisteredGraph>>,
+    /// In the order of creation.
+    keys: Vec<runloom_store::ApiKey>,
     crons: HashMap<(TenantId, CronId), crons::Row>,
     /// What waits to be posted, by run.
     deliveries: HashMap<RunId, Delivery>,

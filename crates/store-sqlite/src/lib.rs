@@ -10,6 +10,7 @@ mod claims;
 mod crons;
 mod graphs;
 mod items;
+mod keys;
 mod log;
 mod open;
 #[cfg(test)]

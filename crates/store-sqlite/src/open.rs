@@ -23,12 +23,13 @@ const APPLICATION: i64 = 0x5275_6e4c;
 /// How long to wait for another program that holds the file.
 pub(crate) const BUSY: Duration = Duration::from_secs(5);
 /// What brings a file from each version of the schema to the next.
-const MIGRATIONS: [Migration; 5] = [
+const MIGRATIONS: [Migration; 6] = [
     Migration { sql: include_str!("schema.sql"), run: None },
     Migration { sql: include_str!("schema_2.sql"), run: None },
     Migration { sql: include_str!("schema_3.sql"), run: None },
     Migration { sql: include_str!("schema_4.sql"), run: None },
     Migration { sql: include_str!("schema_5.sql"), run: None },
+    Migration { sql: include_str!("schema_6.sql"), run: None },
 ];
 
 /// One step of the schema: SQL, then code that SQL cannot express, in one transaction.

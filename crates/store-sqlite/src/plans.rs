@@ -25,6 +25,8 @@ const ALLOWED: &[(&str, &str)] = &[
     ("SCAN graphs USING COVERING INDEX", "FROM graphs"),
     // The items of a namespace, gathered by the statement itself.
     ("SCAN spaces", "WITH spaces AS"),
+    // A row for each key, listed by an administrator.
+    ("SCAN api_keys", "FROM api_keys ORDER BY created"),
     // A row for each server.
     ("SCAN servers", "DELETE FROM servers"),
     // Of the tests of the writer.

@@ -148,6 +148,8 @@ pub enum What {
     Graph,
     /// A cron.
     Cron,
+    /// An API key.
+    ApiKey,
 }
 
 impl fmt::Display for What {
@@ -159,6 +161,7 @@ impl fmt::Display for What {
             Self::Version => "assistant version",
             Self::Graph => "graph",
             Self::Cron => "cron",
+            Self::ApiKey => "API key",
         })
     }
 }

@@ -16,6 +16,7 @@ pub mod filter;
 pub mod graphs;
 mod ids;
 pub mod items;
+pub mod keys;
 pub mod log;
 pub mod page;
 mod run_status;
@@ -46,6 +47,7 @@ pub use filter::contains;
 pub use graphs::{Graphs, RegisteredGraph};
 pub use ids::{AssistantId, Attempt, CronId};
 pub use items::check_item_filter;
+pub use keys::{ApiKey, ApiKeys};
 pub use log::{Ack, FIRST_SEQ, LogBounds, LogRecord, Logs, MAX_SEQ, ReadLimit};
 pub use page::{Direction, Page, PageRequest};
 pub use run_status::{Multitask, RunStatus};
@@ -67,7 +69,7 @@ pub use watch::{Hub, Topic, Watch};
 /// nothing is ever kept by half.
 #[async_trait]
 pub trait Store:
-    Threads + Runs + Assistants + Graphs + Crons + Logs + Checkpoints + Claims + Schedules + Send + Sync + 'static
+    Threads + Runs + Assistants + Graphs + Crons + Logs + Checkpoints + Claims + Schedules + ApiKeys + Send + Sync + 'static
 {
     /// A tenant's items, for nodes and for the API.
     fn items(&self, tenant: &TenantId) -> Arc<dyn ItemStore>;

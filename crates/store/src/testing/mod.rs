@@ -15,6 +15,7 @@ pub mod checkpoints;
 pub mod crons;
 pub mod graphs;
 pub mod items;
+pub mod keys;
 pub mod line;
 pub mod logs;
 pub mod model;
@@ -166,6 +167,9 @@ macro_rules! __store_suite {
         graphs {
             the_last_registered_revision_is_the_latest
             a_graph_in_use_is_not_deleted
+        }
+        keys {
+            a_key_is_stored_found_and_deleted
         }
         crons {
             a_cron_is_made_read_changed_and_deleted
