@@ -102,7 +102,7 @@ impl Session {
         } else {
             inner_graph(&graph, namespace)?;
             let reader = self.inner.store.checkpointer_by_hand(self.tenant(), None);
-            let saved = reader.list(thread, namespace, filter).await;
+            let saved = reader.list(thread, &graph.stored_namespace(namespace), filter).await;
             let fail = |error| runloom_engine::Error::Checkpointer { graph: served.name.to_string(), error };
             for saved in saved.map_err(fail)? {
                 let view = graph.get_subgraph_state(thread, namespace, Some(saved.checkpoint.id), false).await;
@@ -163,7 +163,9 @@ impl Session {
             check_expected(id, expected, latest_id)?;
         }
         let from = match (request.checkpoint_id, latest) {
-            (at, _) if !request.namespace.is_empty() => reader.get(id, &request.namespace, at).await.map_err(fail)?,
+            (at, _) if !request.namespace.is_empty() => {
+                reader.get(id, &served.graph.stored_namespace(&request.namespace), at).await.map_err(fail)?
+            }
             (Some(at), _) => reader.get(id, "", Some(at)).await.map_err(fail)?,
             (None, latest) => {
                 latest.map(|checkpoint| runloom_engine::checkpoint::Saved { checkpoint, tasks: Vec::new() })

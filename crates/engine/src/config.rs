@@ -87,6 +87,10 @@ pub struct RunConfig {
     pub attempt: u32,
     /// The checkpoint to start from; none means the latest.
     pub checkpoint_id: Option<CheckpointId>,
+    /// The namespace of that checkpoint: empty for the graph itself, `node:task_id` segments joined by `|` for a subgraph.
+    /// The graphs around the subgraph fork where it had been called, and keep what tasks beside it wrote. Without new input
+    /// only.
+    pub checkpoint_ns: Arc<str>,
     /// The most supersteps.
     pub recursion_limit: u32,
     /// How many tasks a step, and how many bytes a state may have.
@@ -131,6 +135,7 @@ impl Default for RunConfig {
             run_id: None,
             attempt: 1,
             checkpoint_id: None,
+            checkpoint_ns: Arc::default(),
             recursion_limit: DEFAULT_RECURSION_LIMIT,
             limits: Limits::default(),
             max_concurrency: None,

@@ -80,6 +80,7 @@ pub(crate) fn run_request(check: &mut Check, path: &str, spec: Option<v1::RunSpe
                 interrupt_before: names(check, &at("interrupt_before"), spec.interrupt_before),
                 interrupt_after: names(check, &at("interrupt_after"), spec.interrupt_after),
                 checkpoint_id: check.optional_id(&at("checkpoint_id"), &spec.checkpoint_id),
+                checkpoint_namespace: check.namespace(&at("checkpoint_namespace"), &spec.checkpoint_namespace),
                 durability: match check.one_of(at("durability"), spec.durability) {
                     Durability::Unspecified | Durability::Async => String::new(),
                     Durability::Sync => "sync".to_owned(),

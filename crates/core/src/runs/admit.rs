@@ -16,12 +16,19 @@ impl Session {
     /// Whether the thread can take the run: its latest checkpoint is the one the caller saw, and the one to start from is
     /// there and fits the graph.
     pub(super) async fn check_thread(&self, thread: &Thread, served: &Arc<Served>, request: &RunRequest) -> Result<()> {
-        let (at, expected) = (request.spec.options.checkpoint_id, request.expected_checkpoint_id);
+        let (mut at, expected) = (request.spec.options.checkpoint_id, request.expected_checkpoint_id);
+        let namespace = &request.spec.options.checkpoint_namespace;
+        if let (Some(inner), false) = (at, namespace.is_empty()) {
+            // The graphs around the subgraph fork at checkpoints that the engine finds; the latest tells whether they fit.
+            let namespace = served.graph.stored_namespace(namespace);
+            self.check_checkpoint(thread.id, &namespace, inner).await?;
+            at = None;
+        }
         let has_run = thread.graph.is_some() || thread.state_updated_at.is_some();
         let is_known = self.inner.runner.fits.lock().fits(thread, &served.revision);
         let mut from = match at {
             Some(at) => Some(self.saved(thread.id, Some(at)).await?.ok_or_else(|| no_checkpoint(thread.id, at))?),
-            None if expected.is_none() && (!has_run || is_known) => return Ok(()),
+            None if expected.is_none() && namespace.is_empty() && (!has_run || is_known) => return Ok(()),
             None => None,
         };
         if at.is_none() || expected.is_some() {
@@ -48,7 +55,9 @@ impl Session {
         request: &RunRequest,
     ) -> Result<()> {
         let begins_later = request.start_time.is_some_and(|at| at > self.inner.clock.now());
-        if matches!(request.spec.options.start, Start::Input(_)) || !request.spec.options.strict || begins_later {
+        let options = &request.spec.options;
+        let is_inside = !options.checkpoint_namespace.is_empty();
+        if matches!(options.start, Start::Input(_)) || !options.strict || begins_later || is_inside {
             return Ok(());
         }
         let Some(id) = request.thread_id else { return Ok(()) };

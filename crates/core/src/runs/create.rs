@@ -380,6 +380,17 @@ fn check_shape(request: &RunRequest) -> Result<()> {
     if stateless && request.spec.options.checkpoint_id.is_some() {
         wrong("checkpoint_id", "a stateless run has no checkpoints; name the thread");
     }
+    let options = &request.spec.options;
+    if !options.checkpoint_namespace.is_empty() {
+        match (&options.start, options.checkpoint_id) {
+            (_, None) => wrong("checkpoint_id", "missing: the checkpoint in the namespace to start from"),
+            (Start::Resume, _) => {}
+            _ => wrong(
+                "checkpoint_namespace",
+                "a run from a checkpoint of a subgraph takes no input and no command; run from there, then answer",
+            ),
+        }
+    }
     if request.request_id.as_ref().is_some_and(|id| id.len() > 128) {
         wrong("request_id", "is longer than 128 characters");
     }

@@ -110,6 +110,14 @@ impl Saver {
         CheckpointId(from_upper(count, h.digest()))
     }
 
+    /// Makes the next checkpoint the first of its namespace: the state came from another one.
+    pub fn leave(&mut self) {
+        self.current = None;
+        if let Some(held) = &mut self.held {
+            held.base = None;
+        }
+    }
+
     /// Notes changes that no checkpoint holds yet.
     pub fn dirty(&mut self, channels: &Channels, changes: &[(ChannelId, Change)]) {
         if self.keeps() {

@@ -9,6 +9,7 @@ mod host;
 mod leave;
 mod limits;
 mod pending;
+mod replay;
 mod resume;
 mod scope;
 mod shared;

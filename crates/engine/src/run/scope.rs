@@ -1,12 +1,15 @@
 //! What a run, and each graph within it, share: where parts go, who wants them, what cancels it.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::HashSet,
+    sync::{Arc, OnceLock},
+};
 
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::taskscope::TaskScope;
+use super::{replay::Replay, taskscope::TaskScope};
 use crate::{
     Graph, Object, RunConfig, Value,
     checkpoint::Durability,
@@ -31,6 +34,8 @@ pub(crate) struct RunScope {
     /// Tokens used so far.
     pub usage: Mutex<Usage>,
     pub tags: Arc<[Arc<str>]>,
+    /// The checkpoints to go on from, where the run starts at one of a subgraph. Set as the run begins.
+    pub replay: OnceLock<Replay>,
 }
 
 impl RunScope {
@@ -81,6 +86,8 @@ pub(crate) struct Level {
     pub ns: Arc<str>,
     /// Where its parts go under: the same.
     pub depth: usize,
+    /// In a run from a checkpoint of a subgraph, the namespace whose checkpoints this graph goes on from.
+    pub origin: Option<Arc<str>>,
     /// Its own id in events.
     pub event_id: Uuid,
     /// What its nodes have as parents: from the root down to this graph.

@@ -115,7 +115,12 @@ impl Superstep {
             .into());
         }
         self.apply_commands()?;
-        self.fork_where_addressed(false);
+        let run = self.level.run.clone();
+        match (run.replay.get(), self.level.origin.clone()) {
+            (Some(replay), Some(ns)) if self.has_begun() => self.find_origin(replay, &ns),
+            (Some(replay), Some(ns)) => self.fork_for_replay(replay, &ns),
+            _ => self.fork_where_addressed(false),
+        }
         self.resuming = true;
         self.tell_values(None);
         Ok(())
@@ -259,6 +264,7 @@ pub(crate) fn restore(
             replaying: false,
             shown: None,
             entered: None,
+            origin: None,
             pacer: Pacer::new(),
             written: Written::default(),
             level,
@@ -284,6 +290,7 @@ pub(crate) fn restore(
         replaying: false,
         shown: None,
         entered: None,
+        origin: None,
         pacer: Pacer::new(),
         written: Written::default(),
         level,

@@ -11,6 +11,7 @@ use futures_util::{StreamExt, future::BoxFuture};
 use parking_lot::Mutex;
 
 use super::{
+    replay::Replay,
     scope::{Answers, Level, RunScope},
     start,
     superstep::{Ran, Stopped, output_of},
@@ -126,6 +127,7 @@ impl Graph {
             told: Mutex::default(),
             usage: Mutex::default(),
             tags: config.tags.as_slice().into(),
+            replay: Default::default(),
             config,
         });
         let work = Box::pin(outermost(self.clone(), run.clone(), input));
@@ -140,7 +142,11 @@ impl Graph {
 
 /// The run from its checkpoint to its end.
 async fn outermost(graph: Graph, run: Arc<RunScope>, input: Input) -> Result<Finished, Error> {
-    let Loaded { mut saved, superseded, latest } = load(&graph, &run.config).await?;
+    let Loaded { mut saved, superseded, latest, replay } = load(&graph, &run.config, &input).await?;
+    let origin = replay.is_some().then(Arc::default);
+    if let Some(replay) = replay {
+        run.replay.get_or_init(|| replay);
+    }
     if let (Input::Values(_), false, Some(saved)) = (&input, run.config.strict, &mut saved) {
         // New input puts an end to what was open, be it of nodes that the graph lacks by now.
         saved.checkpoint.control.retain(|node| graph.inner.node_ids.contains_key(node));
@@ -153,6 +159,7 @@ async fn outermost(graph: Graph, run: Arc<RunScope>, input: Input) -> Result<Fin
         graph: graph.clone(),
         ns: "".into(),
         depth: 0,
+        origin,
         shares: false,
         event_id: run.run_id,
         parents: [run.run_id].into(),
@@ -197,13 +204,15 @@ struct Loaded {
     superseded: bool,
     /// The thread's latest, past which new ones come.
     latest: Option<crate::CheckpointId>,
+    /// The checkpoints to go on from, where that is one of a subgraph.
+    replay: Option<Replay>,
 }
 
-async fn load(graph: &Graph, config: &RunConfig) -> Result<Loaded, Error> {
+async fn load(graph: &Graph, config: &RunConfig, input: &Input) -> Result<Loaded, Error> {
     let fail = |error| Error::Checkpointer { graph: graph.name().to_string(), error };
     let (Some(saver), Some(thread)) = (&graph.runtime.checkpointer, config.thread_id) else {
         return match config.checkpoint_id {
-            None => Ok(Loaded { saved: None, superseded: false, latest: None }),
+            None => Ok(Loaded { saved: None, superseded: false, latest: None, replay: None }),
             Some(_) => {
                 Err(Error::NoCheckpointer { graph: graph.name().to_string(), what: "a checkpoint to start from" })
             }
@@ -211,16 +220,28 @@ async fn load(graph: &Graph, config: &RunConfig) -> Result<Loaded, Error> {
     };
     let latest = saver.get(thread, "", None).await.map_err(fail)?;
     let newest = latest.as_ref().map(|l| l.checkpoint.id);
-    let from_latest = |saved| Loaded { saved, superseded: false, latest: newest };
+    let from_latest = |saved| Loaded { saved, superseded: false, latest: newest, replay: None };
     let Some(id) = config.checkpoint_id else { return Ok(from_latest(latest)) };
     // The next attempt of a run that has left the checkpoint it was told to start from goes on from its own.
     let is_own = config.attempt > 1
         && latest.as_ref().is_some_and(|l| l.checkpoint.run_id == config.run_id && config.run_id.is_some());
+    if !config.checkpoint_ns.is_empty() {
+        if !matches!(input, Input::Resume) {
+            return Err(Error::InvalidInput {
+                graph: graph.name().to_string(),
+                field: None,
+                message: "a run from a checkpoint of a subgraph takes no input and no command".to_owned(),
+            });
+        }
+        let (root, replay) = Replay::load(graph, (&**saver, thread), &config.checkpoint_ns, id).await?;
+        let saved = if is_own { latest } else { Some(root) };
+        return Ok(Loaded { saved, superseded: !is_own, latest: newest, replay: Some(replay) });
+    }
     if is_own || latest.as_ref().is_some_and(|l| l.checkpoint.id == id) {
         return Ok(from_latest(latest));
     }
     match saver.get(thread, "", Some(id)).await.map_err(fail)? {
-        Some(saved) => Ok(Loaded { saved: Some(saved), superseded: true, latest: newest }),
+        Some(saved) => Ok(Loaded { saved: Some(saved), superseded: true, latest: newest, replay: None }),
         None => Err(Error::CheckpointNotFound(id)),
     }
 }

@@ -13,7 +13,7 @@ use super::{
     task::received,
 };
 use crate::{
-    Error, Graph, Input, Node, NodeError, NodeSpec, Output, StateView, TaskId, Update, Value,
+    Error, Graph, Input, Node, NodeError, NodeSpec, Output, RunId, StateView, TaskId, Update, Value,
     graph::{MAX_NESTED, too_deep},
 };
 
@@ -123,13 +123,27 @@ impl Context {
                 false => inner_ns(&above.ns, task.name(), Some(task.id), task.graphs + count),
             };
             let graph = graph.with_runtime(above.graph.runtime().clone());
-            let saved = match (&graph.runtime.checkpointer, run.config.thread_id) {
+            let mut saved = match (&graph.runtime.checkpointer, run.config.thread_id) {
                 (Some(saver), Some(thread)) if task.resuming || persistent || run.config.attempt > 1 => saver
                     .get(thread, &ns, None)
                     .await
                     .map_err(|error| Error::Checkpointer { graph: graph.name().to_string(), error })?,
                 _ => None,
             };
+            let latest = saved.as_ref().map(|saved| saved.checkpoint.id);
+            let mut origin = None;
+            if let (Some(replay), Some(repeated)) = (run.replay.get(), &task.repeats)
+                && let (Some(saver), Some(thread)) = (&graph.runtime.checkpointer, run.config.thread_id)
+            {
+                let fail = |error| Error::Checkpointer { graph: graph.name().to_string(), error };
+                let start = replay.start((&**saver, thread), repeated, count, persistent).await.map_err(fail)?;
+                if let Some(start) = start {
+                    let is_own = run.config.attempt > 1
+                        && saved.as_ref().is_some_and(|s| s.checkpoint.run_id == Some(RunId(run.run_id)));
+                    origin = Some(start.ns);
+                    saved = if is_own { saved } else { Some(start.saved) };
+                }
+            }
             let mut parent_checkpoints = above.parent_checkpoints.clone();
             if let Some(id) = task.checkpoint {
                 parent_checkpoints.insert(above.ns.clone(), id.to_string());
@@ -148,6 +162,7 @@ impl Context {
                 graph: graph.clone(),
                 ns: ns.into(),
                 depth: above.depth + 1,
+                origin,
                 shares,
                 event_id,
                 parents: task.child_parents().iter().copied().chain([event_id]).collect(),
@@ -160,8 +175,8 @@ impl Context {
                 run,
             });
             // One that keeps its own state goes on only where it stopped; else its last run is over, and this is a new one.
-            let resuming = saved.is_some() && (is_stopped || !persistent);
-            let superstep = start::restore(level.clone(), saved, false, None, resuming)?;
+            let resuming = saved.is_some() && (is_stopped || !persistent || level.origin.is_some());
+            let superstep = start::restore(level.clone(), saved, false, latest, resuming)?;
             let given = input.clone();
             let Ran { stopped, channels, entered, .. } = superstep.run(Input::Values(input)).await;
             match stopped? {

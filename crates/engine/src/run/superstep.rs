@@ -12,6 +12,7 @@ use super::{
     control::Next,
     finish::Saver,
     limits::{self, Pacer, Written},
+    replay::Origin,
     scope::{Level, Questions},
     task::{Ended, Task},
     taskscope::TaskPath,
@@ -48,6 +49,8 @@ pub(crate) struct Superstep {
     pub shown: Option<Object>,
     /// The state after the input was applied, for a subgraph that shares channels with its parent.
     pub entered: Option<SnapshotRef>,
+    /// Where the tasks of the coming step come from, in a run from a checkpoint of a subgraph.
+    pub origin: Option<Origin>,
     pub pacer: Pacer,
     /// What the tasks of this step have written.
     pub written: Written,
@@ -297,6 +300,7 @@ impl Superstep {
         let limits = &self.level.run.config.limits;
         limits::check_state(&graph, limits, &self.channels, &self.next, |channel| writers(&graph, &all, channel))?;
         self.records.clear();
+        self.origin = None;
         self.finish_step(applied, Source::Loop);
         self.saver.pace(&self.level).await?;
         Ok(())

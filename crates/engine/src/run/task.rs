@@ -15,6 +15,7 @@ use uuid::Uuid;
 use super::{
     context::Context,
     leave::{self, goto_from, goto_value},
+    replay::RepeatedTask,
     scope::{Level, Questions, StepTag},
     taskscope::{Asked, HandledError, TaskPath, TaskScope},
     writes::TaskWrites,
@@ -51,6 +52,8 @@ pub(crate) struct Task {
     pub earlier: Option<TaskRecord>,
     /// The error that it handles, where its node is an error handler.
     pub handles: Option<Arc<HandledError>>,
+    /// The task that it repeats, in a run from a checkpoint of a subgraph.
+    pub repeats: Option<Arc<RepeatedTask>>,
 }
 
 /// How a task ended.
@@ -93,6 +96,7 @@ impl Task {
             tries: 1,
             earlier: None,
             handles: None,
+            repeats: None,
         }
     }
 }
@@ -133,6 +137,7 @@ pub(crate) async fn run(
             resuming: resuming || attempt > 1 || lost > 0,
             is_personal: is_personal.into(),
             handles: task.handles.clone(),
+            repeats: task.repeats.clone(),
             ..TaskScope::new(level, (task.id, Some(task.node), task.path), step, base)
         });
         if scope.tries > 1 {

@@ -11,7 +11,10 @@ use std::{
 use parking_lot::Mutex;
 use uuid::Uuid;
 
-use super::scope::{Level, StepTag};
+use super::{
+    replay::RepeatedTask,
+    scope::{Level, StepTag},
+};
 use crate::{
     CheckpointId, NodeFailure, RunId, TaskId, Value,
     checkpoint::TaskRecord,
@@ -56,6 +59,8 @@ pub(crate) struct TaskScope {
     pub graphs: u32,
     /// The error that it handles, where it is an error handler.
     pub handles: Option<Arc<HandledError>>,
+    /// The task that it repeats, in a run from a checkpoint of a subgraph.
+    pub repeats: Option<Arc<RepeatedTask>>,
 }
 
 /// The error that an error handler handles: what failed, and how.
@@ -180,6 +185,7 @@ impl TaskScope {
             pulse: 0.into(),
             deadline: None,
             handles: None,
+            repeats: None,
         }
     }
 

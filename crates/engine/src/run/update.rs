@@ -266,6 +266,7 @@ fn by_hand(graph: &Graph, thread: ThreadId, ns: &Arc<str>, mut metadata: Object)
         told: Default::default(),
         usage: Default::default(),
         tags: Arc::default(),
+        replay: Default::default(),
         config,
     });
     Arc::new(Level {
@@ -273,6 +274,7 @@ fn by_hand(graph: &Graph, thread: ThreadId, ns: &Arc<str>, mut metadata: Object)
         graph: graph.clone(),
         ns: ns.clone(),
         depth: 0,
+        origin: None,
         event_id: run_id,
         parents: [run_id].into(),
         tells: false,

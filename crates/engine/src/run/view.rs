@@ -189,6 +189,11 @@ impl Graph {
         Some(self.subgraph_place(ns)?.0)
     }
 
+    /// The namespace under which the checkpoints of a subgraph are stored, from the one by which clients know it.
+    pub fn stored_namespace(&self, ns: &str) -> Arc<str> {
+        self.subgraph_place(ns).map_or_else(|| ns.into(), |(_, place)| place)
+    }
+
     /// The graph, and its namespace as it is kept: one that keeps its own state is known by its task too, as LangGraph's
     /// clients name it.
     pub(super) fn subgraph_place(&self, ns: &str) -> Option<(Graph, Arc<str>)> {

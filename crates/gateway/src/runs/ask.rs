@@ -115,6 +115,7 @@ impl Asked {
         for (key, value) in fields.object("metadata")?.into_iter().flat_map(Object::iter) {
             metadata.insert(key.clone(), value.clone());
         }
+        let (checkpoint_id, checkpoint_namespace) = checkpoint(&fields, given, &start)?;
         let mut noted = object! { "stream_mode" => modes.iter().map(|m| Value::from(m.name())).collect::<Vec<_>>() };
         for key in ["feedback_keys", "command"] {
             if let Some(value) = fields.value(key) {
@@ -152,7 +153,8 @@ impl Asked {
             metadata,
             interrupt_before: points("interrupt_before")?,
             interrupt_after: points("interrupt_after")?,
-            checkpoint_id: checkpoint(&fields, given)?,
+            checkpoint_id,
+            checkpoint_namespace,
             durability: durability(&fields)?.to_owned(),
             ..RunOptions::default()
         };
@@ -206,23 +208,34 @@ fn durability(fields: &Fields<'_>) -> Result<&'static str, Fail> {
     })
 }
 
-/// The checkpoint to start from, in any of the places where clients name it.
-fn checkpoint(fields: &Fields<'_>, configurable: &Object) -> Result<Option<CheckpointId>, Fail> {
+/// The checkpoint to start from and its namespace, in any of the places where clients name them.
+fn checkpoint(
+    fields: &Fields<'_>,
+    configurable: &Object,
+    start: &Start,
+) -> Result<(Option<CheckpointId>, String), Fail> {
     let none = Object::default();
     let place = Fields::within(fields.object("checkpoint")?.unwrap_or(&none));
     let configured = Fields::within(configurable);
-    let of_map = match (place.text("checkpoint_ns")?, place.object("checkpoint_map")?) {
-        (Some(ns), Some(map)) if !ns.is_empty() => map.get_str(""),
-        _ => None,
-    };
-    let named = match of_map {
-        Some(root) => Some(root),
-        None => match place.text("checkpoint_id")? {
-            Some(id) => Some(id),
-            None => fields.text("checkpoint_id")?.or(configured.text("checkpoint_id")?),
-        },
-    };
-    named.map(checkpoint_id).transpose()
+    let mut found = (None, String::new());
+    for named in [&place, &configured] {
+        let ns = named.text("checkpoint_ns")?.unwrap_or_default();
+        let map = named.object("checkpoint_map")?.filter(|_| !ns.is_empty());
+        let of_map = |ns: &str| map.and_then(|map| map.get_str(ns));
+        // Only a run without input goes on within a subgraph; another one starts where the subgraph had been called.
+        let (id, ns) = match (named.text("checkpoint_id")?.or_else(|| of_map(ns)), of_map("")) {
+            (_, Some(root)) if *start != Start::Resume => (Some(root), ""),
+            (id, _) => (id, ns),
+        };
+        if id.is_some() {
+            found = (id, ns.to_owned());
+            break;
+        }
+    }
+    if let (None, Some(id)) = (found.0, fields.text("checkpoint_id")?) {
+        found = (Some(id), String::new());
+    }
+    Ok((found.0.map(checkpoint_id).transpose()?, found.1))
 }
 
 /// Reads the id of a checkpoint.

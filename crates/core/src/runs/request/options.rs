@@ -36,6 +36,9 @@ pub struct RunOptions {
     pub interrupt_after: Vec<String>,
     /// The checkpoint to start from; the latest where there is none.
     pub checkpoint_id: Option<CheckpointId>,
+    /// The namespace of that checkpoint: empty for the graph itself, `node:task_id` segments joined by `|` for a subgraph.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub checkpoint_namespace: String,
     /// `sync`, `async`, `exit`; empty is `async`.
     pub durability: String,
     /// The longest the run may take, in milliseconds, through all attempts; 0 is the server's limit, or none.
@@ -78,6 +81,7 @@ impl RunOptions {
         };
         Ok(RunConfig {
             checkpoint_id: self.checkpoint_id,
+            checkpoint_ns: self.checkpoint_namespace.as_str().into(),
             recursion_limit: if self.recursion_limit == 0 { default_limit } else { self.recursion_limit },
             max_concurrency: (self.max_concurrency > 0).then_some(self.max_concurrency as usize),
             tags: self.tags.iter().map(|t| t.as_str().into()).collect(),

@@ -149,6 +149,7 @@ impl From<Flat> for StoredRequest {
                     interrupt_before: flat.interrupt_before,
                     interrupt_after: flat.interrupt_after,
                     checkpoint_id: flat.checkpoint_id,
+                    checkpoint_namespace: String::new(),
                     durability: flat.durability,
                     run_timeout_ms: flat.run_timeout_ms,
                     strict: flat.strict,

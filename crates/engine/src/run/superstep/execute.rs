@@ -29,13 +29,15 @@ impl Superstep {
             let path = TaskPath::push(at);
             let id = self.task_id(&inner.nodes[*node].name, path);
             let input = StateView::Input(input.clone());
-            tasks.push(Task { checkpoint: self.saver.current, ..Task::new(*node, path, id, input) });
+            let repeats = self.repeats(*node, path);
+            tasks.push(Task { checkpoint: self.saver.current, repeats, ..Task::new(*node, path, id, input) });
         }
         for node in &self.next.triggered {
             let path = TaskPath::pull(*node);
             let id = self.task_id(&inner.nodes[*node].name, path);
             let state = StateView::State(self.channels.snapshot().clone());
-            tasks.push(Task { checkpoint: self.saver.current, ..Task::new(*node, path, id, state) });
+            let repeats = self.repeats(*node, path);
+            tasks.push(Task { checkpoint: self.saver.current, repeats, ..Task::new(*node, path, id, state) });
         }
         if !self.replaying {
             let handlers: Vec<Task> = tasks.iter().filter_map(|task| self.open_handler(task)).collect();
@@ -62,6 +64,7 @@ impl Superstep {
         Some(Task {
             checkpoint: self.saver.current,
             handles: Some(Arc::new(handled)),
+            repeats: self.repeats(node, path),
             ..Task::new(node, path, id, task.input.clone())
         })
     }
