@@ -3,7 +3,9 @@
 
 mod support;
 
-use runloom::v1::{GetStateRequest, ListCheckpointsRequest, RegisterGraphRequest, RunSpec, RunState, WaitRunRequest};
+use runloom::v1::{
+    GetStateRequest, ListCheckpointsRequest, RegisterGraphRequest, RunSpec, RunState, WaitRunRequest, wait_run_request,
+};
 use serde_json::{Value, json};
 use support::*;
 use tonic::Code;
@@ -55,7 +57,7 @@ async fn a_run_starts_at_a_checkpoint_of_a_subgraph() {
     assert_eq!(read_json(&done.values), json!({"trail": ["a", "b", "review=yes"]}));
 
     let refused = async |spec: RunSpec| {
-        let request = WaitRunRequest { run: Some(spec), ..Default::default() };
+        let request = WaitRunRequest { target: Some(wait_run_request::Target::Run(spec)), ..Default::default() };
         test.runs().wait_run(request).await.unwrap_err()
     };
     let status = refused(from().with_input(json!({}))).await;
