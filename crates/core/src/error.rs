@@ -291,6 +291,8 @@ impl From<store::Error> for Error {
                 What::Version => new(Reason::AssistantVersionNotFound).with("version", id),
                 What::Graph => new(Reason::GraphNotRegistered).with("graph", id),
                 What::Cron => new(Reason::CronNotFound).with("cron_id", id),
+                // No API names a key yet.
+                What::ApiKey => new(Reason::Internal),
             },
             E::AlreadyExists { what, id } => match what {
                 What::Thread => new(Reason::ThreadExists).with("thread_id", id),
