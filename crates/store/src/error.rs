@@ -117,14 +117,22 @@ pub enum Error {
         /// What the system said.
         reason: String,
     },
-    /// The file was written by a newer version of this program.
+    /// A store over a network cannot be opened: it does not answer, or does not let the user in.
+    #[error("cannot open the {target}: {reason}")]
+    Connect {
+        /// The database and its hosts, without the password.
+        target: String,
+        /// What the driver or the database said, and what to do.
+        reason: String,
+    },
+    /// The file or database was written by a newer version of this program.
     #[error(
         "{} has schema version {found}, and this program knows versions up to {known}; use a newer program, or another \
-         data folder",
+         store",
         .file.display()
     )]
     Newer {
-        /// The file.
+        /// The file, or the name of the database.
         file: PathBuf,
         /// The version found in it.
         found: i64,

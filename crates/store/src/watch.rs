@@ -73,6 +73,13 @@ impl Hub {
             }
         }
     }
+
+    /// Wakes all watchers: anything may have changed.
+    pub fn publish_all(&self) {
+        for entry in self.topics.lock().values() {
+            entry.sender.send_replace(());
+        }
+    }
 }
 
 impl fmt::Debug for Hub {

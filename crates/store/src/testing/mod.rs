@@ -6,6 +6,9 @@
 //! fn open() -> runloom_store::testing::Fixture { ... }
 //! runloom_store::testing::suite!(open);
 //! ```
+//!
+//! A store that is not there on every machine returns an `Option<Fixture>`: without it the tests say that they are skipped.
+//! `open` is called within a runtime of several threads.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -189,9 +192,12 @@ macro_rules! __store_suite {
     } };
     ($open:ident => $($module:ident { $($test:ident)* })+) => { $(
         mod $module { $(
-            #[tokio::test]
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $test() {
-                $crate::testing::$module::$test(super::$open()).await
+                match Option::<$crate::testing::Fixture>::from(super::$open()) {
+                    Some(fixture) => $crate::testing::$module::$test(fixture).await,
+                    None => eprintln!("skipped: the store is not there"),
+                }
             }
         )* }
     )+ };

@@ -237,23 +237,21 @@ pub async fn logs_are_what_the_model_says(f: Fixture) {
     .await;
 }
 
-/// Runs a property on one store, case after case, off the test's own thread so that it can block on each.
-async fn run<S: Strategy>(
+/// Runs a property on one store, case after case, on a thread that can block on each.
+async fn run<S: Strategy + 'static>(
     f: Fixture,
     strategy: fn() -> S,
     cases: u32,
-    test: impl AsyncFn(&Fixture, S::Value) -> Result<(), TestCaseError> + Sync,
+    test: impl AsyncFn(&Fixture, S::Value) -> Result<(), TestCaseError> + Send + 'static,
 ) {
-    std::thread::scope(|scope| {
-        let property = scope.spawn(|| {
-            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-            let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
-            TestRunner::new(config)
-                .run(&strategy(), |case| runtime.block_on(test(&f, case)))
-                .unwrap_or_else(|failure| panic!("{failure}"));
-        });
-        if let Err(panic) = property.join() {
-            std::panic::resume_unwind(panic);
-        }
+    let runtime = tokio::runtime::Handle::current();
+    let property = tokio::task::spawn_blocking(move || {
+        let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
+        TestRunner::new(config)
+            .run(&strategy(), |case| runtime.block_on(test(&f, case)))
+            .unwrap_or_else(|failure| panic!("{failure}"));
     });
+    if let Err(failed) = property.await {
+        std::panic::resume_unwind(failed.into_panic());
+    }
 }
