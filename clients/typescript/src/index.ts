@@ -10,3 +10,6 @@ export function connect(address: string, options: NodeOptions = {}): Client {
   const { transport: over, close } = transport(address, options);
   return new Client(over, options, close);
 }
+
+export { Command, Failure, Interrupted, MessageWriter, TaskCancelled, TaskContext, ToolResult, type Next } from "./worker/task.js";
+export { Worker, type HandlerOptions, type WorkerOptions } from "./worker/worker.js";

@@ -117,6 +117,6 @@ export type AttachedWorker = Plain<workers.Worker>;
 export type WorkerList = Plain<workers.ListWorkersResponse>;
 
 export type RunSpec = Init<run.RunSpec>;
-export type Command = Init<run.Command>;
+export type RunCommand = Init<run.Command>;
 export type Goto = Init<run.Goto>;
 export type ChunkInit = Init<messages.MessageChunk>;
