@@ -2,12 +2,13 @@
 //!
 //! [`Core`] is the handle. Data goes one way: a face checks a request and makes it a [`RunRequest`]; the runner takes the
 //! run, one at a time per thread; the engine steps and tells; each part is numbered, appended to the run's log, and wakes
-//! its readers; each face turns [`Record`]s into its own dialect.
+//! its readers; [`events`] are what a thread's readers receive, numbered; each face turns [`Record`]s into its own dialect.
 
 mod assistants;
 mod core;
 mod crons;
 mod error;
+pub mod events;
 mod graphs;
 mod items;
 mod log;

@@ -249,7 +249,7 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
 pub fn router(core: Core, options: Options) -> Router {
     let room = Arc::new(Semaphore::new(options.compressed_streams.min(Semaphore::MAX_PERMITS)));
     let deadline = BodyDeadlineLayer::new("http", options.body_timeout);
-    let shared = Shared { core, options: Arc::new(options), threads: protocol::ThreadLogs::default() };
+    let shared = Shared { core, options: Arc::new(options) };
     let mut router = Router::new();
     for endpoint in endpoints() {
         router = router.route(endpoint.path, endpoint.handler);

@@ -24,9 +24,10 @@ const KEPT_BYTES: u64 = 16 << 20;
 pub(crate) struct Live {
     pub run: RunId,
     state: Mutex<State>,
-    tick: watch::Sender<u64>,
-    /// How many readers wait for the tick. One that has enough at hand costs the writer nothing.
-    waiting: AtomicUsize,
+    /// Rings for records that were published.
+    published: Bell,
+    /// Rings for records that have come to disk.
+    stored: Bell,
     readers: watch::Sender<Readers>,
     /// Where each of them stands.
     places: Mutex<Vec<Weak<AtomicU64>>>,
@@ -74,8 +75,8 @@ impl Live {
         Arc::new(Self {
             run,
             state: Mutex::default(),
-            tick: watch::Sender::new(0),
-            waiting: AtomicUsize::new(0),
+            published: Bell::default(),
+            stored: Bell::default(),
             readers: watch::Sender::new(Readers::default()),
             places: Mutex::default(),
             watched: AtomicBool::new(false),
@@ -91,9 +92,16 @@ impl Live {
 
     /// Wakes the readers that wait.
     pub fn wake(&self) {
-        // Without a reader that waits this is a load and no more. One that begins to wait now looks once more before it does.
-        if self.waiting.load(Ordering::SeqCst) > 0 {
-            self.tick.send_modify(|t| *t = t.wrapping_add(1));
+        self.published.ring();
+    }
+
+    /// A new attempt writes from here on: what the one before published and did not store is lost.
+    pub fn discard_unstored(&self) {
+        let mut state = self.state.lock();
+        while state.records.back().is_some_and(|record| record.seq > state.durable)
+            && let Some(lost) = state.records.pop_back()
+        {
+            state.weight -= lost.weight();
         }
     }
 
@@ -108,13 +116,16 @@ impl Live {
         {
             state.weight -= gone.weight();
         }
+        drop(state);
+        self.stored.ring();
     }
 
     /// Nothing more will come.
     pub fn end(&self) {
         self.state.lock().ended = true;
         self.readers.send_modify(|r| r.over = true);
-        self.wake();
+        self.published.ring();
+        self.stored.ring();
     }
 
     /// The run was deleted.
@@ -124,11 +135,12 @@ impl Live {
         state.ended = true;
         drop(state);
         self.readers.send_modify(|r| r.over = true);
-        self.wake();
+        self.published.ring();
+        self.stored.ring();
     }
 
-    /// What follows a number: at most so many records, until they weigh so many bytes.
-    pub fn after(&self, seq: u64, most: usize, most_bytes: u64) -> Found {
+    /// What follows a number: at most so many records, until they weigh so many bytes. With `durable`, only what is on disk.
+    pub fn after(&self, seq: u64, most: usize, most_bytes: u64, durable: bool) -> Found {
         let state = self.state.lock();
         match state.records.front() {
             Some(first) if first.seq > seq + 1 => Found::OnDisk(first.seq),
@@ -140,7 +152,9 @@ impl Live {
                     weight += record.weight();
                     had == 0 || weight <= most_bytes
                 };
-                let found: Vec<_> = state.records.iter().skip(from).take(most).take_while(fits).cloned().collect();
+                let last = if durable { state.durable } else { u64::MAX };
+                let records = state.records.iter().skip(from).take(most).take_while(|record| record.seq <= last);
+                let found: Vec<_> = records.take_while(fits).cloned().collect();
                 match (found.is_empty(), state.ended, state.gone) {
                     (false, ..) => Found::Records(found),
                     (true, _, true) => Found::Gone,
@@ -154,10 +168,16 @@ impl Live {
         }
     }
 
-    /// Counts as waiting until the guard is dropped. What came before may not have been told: look for it after this.
-    pub fn waiting(self: &Arc<Self>) -> Waiting {
-        self.waiting.fetch_add(1, Ordering::SeqCst);
-        Waiting { tick: self.tick.subscribe(), live: self.clone() }
+    /// Counts as waiting until the guard is dropped: for records that are published, or that have come to disk. What came
+    /// before is not reported: look for it after this.
+    pub fn waiting(self: &Arc<Self>, durable: bool) -> Waiting {
+        let bell = self.bell(durable);
+        bell.waiting.fetch_add(1, Ordering::SeqCst);
+        Waiting { tick: bell.tick.subscribe(), live: self.clone(), durable }
+    }
+
+    fn bell(&self, durable: bool) -> &Bell {
+        if durable { &self.stored } else { &self.published }
     }
 
     /// Counts a reader, until the guard is dropped.
@@ -197,9 +217,32 @@ impl Live {
     }
 }
 
+/// Wakes readers that wait.
+struct Bell {
+    tick: watch::Sender<u64>,
+    /// How many readers wait for the tick. One that has enough at hand costs the writer nothing.
+    waiting: AtomicUsize,
+}
+
+impl Default for Bell {
+    fn default() -> Self {
+        Self { tick: watch::Sender::new(0), waiting: AtomicUsize::new(0) }
+    }
+}
+
+impl Bell {
+    fn ring(&self) {
+        // Without a reader that waits this is a load and no more. One that begins to wait now looks once more before it does.
+        if self.waiting.load(Ordering::SeqCst) > 0 {
+            self.tick.send_modify(|t| *t = t.wrapping_add(1));
+        }
+    }
+}
+
 /// A reader that waits for more.
 pub(crate) struct Waiting {
     live: Arc<Live>,
+    durable: bool,
     tick: watch::Receiver<u64>,
 }
 
@@ -213,7 +256,7 @@ impl Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.live.waiting.fetch_sub(1, Ordering::SeqCst);
+        self.live.bell(self.durable).waiting.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

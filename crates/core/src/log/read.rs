@@ -150,6 +150,11 @@ impl Session {
         self.read(run, options).await
     }
 
+    /// The same for who follows a thread: it does not count as a reader of the run.
+    pub(crate) async fn follow_run(&self, run: Run, spec: &RunSpec, options: ReadOptions) -> Result<RunReader> {
+        Ok(RunReader::new(Cursor::open(self.clone(), run, spec, options).await?))
+    }
+
     async fn read(&self, run: Run, options: ReadOptions) -> Result<RunReader> {
         // All of one moment: a run that waits has no attempt, though one may have begun since.
         let (is_waiting, now) = (run.status == RunStatus::Pending, self.inner.clock.now());
@@ -269,7 +274,7 @@ impl Cursor {
         if self.is_late {
             return Ok(Next::Store(u64::MAX));
         }
-        Ok(match self.live.after(self.after, BATCH, SMALL_BATCH) {
+        Ok(match self.live.after(self.after, BATCH, SMALL_BATCH, self.options.durable) {
             Found::Records(records) => {
                 self.ready.extend(records);
                 Next::Ready
@@ -302,8 +307,9 @@ impl Cursor {
 
     /// Waits until more has come.
     async fn wait(&mut self) -> Result<()> {
-        let mut waiting = self.live.waiting();
-        if !matches!(self.live.after(self.after, 1, 0), Found::Wait) {
+        let durable = self.options.durable;
+        let mut waiting = self.live.waiting(durable);
+        if !matches!(self.live.after(self.after, 1, 0, durable), Found::Wait) {
             return Ok(());
         }
         // A run that this server drives is read from memory; what another server writes is read from the store.

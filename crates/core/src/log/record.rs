@@ -164,4 +164,6 @@ pub struct ReadOptions {
     pub filter: runloom_engine::stream::EventFilter,
     /// Begins with an [`Opening`](Body::Opening) of seq 0.
     pub opening: bool,
+    /// Waits for the disk: records that a crash can lose are not returned.
+    pub durable: bool,
 }

@@ -1,6 +1,12 @@
 //! Writing a run's log: parts are numbered and shown at once, and kept behind, many in a row where many come at once.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::VecDeque,
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+};
 
 use runloom_engine::{
     Clock,
@@ -14,7 +20,7 @@ use super::{
     live::Live,
     record::{Body, Record},
 };
-use crate::Result;
+use crate::{Result, events::Translator};
 
 /// How many numbers are reserved at once.
 const BLOCK: u64 = 16_384;
@@ -39,6 +45,9 @@ pub(crate) struct LogWriter {
     reserving: Option<(u64, Ack)>,
     fresh: Vec<Fresh>,
     under_way: VecDeque<(u64, Ack)>,
+    /// Counts the events of the thread that the log gives.
+    translator: Translator,
+    events: u64,
 }
 
 /// What a record is of, beside its body.
@@ -60,6 +69,7 @@ impl LogWriter {
         clock: Arc<dyn Clock>,
         (next, reserved): (u64, u64),
     ) -> Self {
+        live.discard_unstored();
         Self {
             live,
             store,
@@ -72,7 +82,19 @@ impl LogWriter {
             reserving: None,
             fresh: Vec::new(),
             under_way: VecDeque::new(),
+            translator: Translator::default(),
+            events: 0,
         }
+    }
+
+    /// Continues the count of events that `translator` has come to with what earlier attempts logged.
+    pub fn count_from(&mut self, (translator, events): (Translator, u64)) {
+        (self.translator, self.events) = (translator, events);
+    }
+
+    /// How many events of the thread the log gives so far.
+    pub fn events(&self) -> u64 {
+        self.events
     }
 
     /// How many numbers an attempt reserves when it begins.
@@ -133,6 +155,7 @@ impl LogWriter {
             task: origin.task,
             body,
         };
+        self.events += self.translator.count(&record);
         Ok(Fresh { record: Arc::new(record), base: origin.base })
     }
 
@@ -179,6 +202,34 @@ impl LogWriter {
                 None => return,
             }
         }
+    }
+
+    /// Waits for something else, and meanwhile notes which rows have come to disk: readers may wait for that.
+    pub async fn settle_while<T>(&mut self, other: impl Future<Output = T>) -> T {
+        let mut other = pin!(other);
+        poll_fn(|cx| {
+            if let Poll::Ready(done) = other.as_mut().poll(cx) {
+                return Poll::Ready(done);
+            }
+            while let Some((seq, ack)) = self.under_way.front_mut() {
+                let seq = *seq;
+                match ack.as_mut().poll(cx) {
+                    Poll::Ready(Ok(())) => {
+                        self.live.durable(seq);
+                        self.under_way.pop_front();
+                    }
+                    // A failure is seen when the row is waited for.
+                    Poll::Ready(Err(error)) => {
+                        self.under_way.pop_front();
+                        self.under_way.push_front((seq, Box::pin(std::future::ready(Err(error)))));
+                        break;
+                    }
+                    Poll::Pending => break,
+                }
+            }
+            Poll::Pending
+        })
+        .await
     }
 
     /// Waits until all that was pushed is on disk.

@@ -101,8 +101,10 @@ impl Session {
         };
         let codec = self.codec_of(&now, &spec.options).await?;
         let numbers = (first_seq, reserved);
+        let counted = self.count_events(&now, attempt.number.saturating_sub(1), spec, &codec).await;
         let mut log =
             LogWriter::new(live.clone(), self.inner.store.clone(), attempt, codec, self.inner.clock.clone(), numbers);
+        log.count_from(counted);
         log.used = self.used_before(&now, was_running).await;
         if spec.delivery.cancel_on_disconnect {
             if attempt.number > 1 {
@@ -238,8 +240,8 @@ impl Session {
                     log.used += stream.usage();
                     log.flush().await?;
                     match coalesce.due() {
-                        None => stream.next().await,
-                        Some(due) => match tokio::time::timeout_at(due, stream.next()).await {
+                        None => log.settle_while(stream.next()).await,
+                        Some(due) => match log.settle_while(tokio::time::timeout_at(due, stream.next())).await {
                             Ok(next) => next,
                             Err(_) => {
                                 for part in coalesce.take() {

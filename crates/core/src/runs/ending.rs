@@ -51,7 +51,9 @@ impl Session {
         // The one number that its end needs; an attempt that begins meanwhile fences this off.
         let numbers = (bounds.next, u64::MAX);
         let (store, clock) = (self.inner.store.clone(), self.inner.clock.clone());
+        let counted = self.count_events(run, run.attempt, &request.spec, &codec).await;
         let mut log = LogWriter::new(live, store, run.current(), codec, clock, numbers);
+        log.count_from(counted);
         let is_rollback = run.cancel.as_ref().is_some_and(|c| c.action == CancelAction::Rollback);
         let has_begun = run.status == RunStatus::Running && !is_rollback;
         let thread = if has_begun { self.thread_after(run, &mut end).await } else { ThreadUpdate::default() };
@@ -74,8 +76,9 @@ impl Session {
         let outcome = observe::Outcome::of(&end);
         let origin = Origin { base: state, ..Origin::default() };
         let (record, records) = log.last(origin, end.into()).await?;
+        let events = log.events();
         let expires_at = run.stateless.then(|| self.inner.clock.now() + self.inner.options.stateless_ttl);
-        let stored = RunEnd { status, error, usage, expires_at, records, thread, delivery, events: 0 };
+        let stored = RunEnd { status, error, usage, expires_at, records, thread, delivery, events };
         let ended = self.inner.store.finish_run(attempt, stored).await?;
         observe::ended(run, &outcome, self.inner.clock.now());
         // Who sees the end finds the thread as it was, and writes to it without being written over.

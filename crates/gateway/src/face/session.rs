@@ -14,8 +14,6 @@ use crate::Options;
 pub(crate) struct Shared {
     pub core: Core,
     pub options: Arc<Options>,
-    /// How far the runs of threads reach, for numbered events.
-    pub threads: crate::protocol::ThreadLogs,
 }
 
 /// What an endpoint has at hand: the operations, for the caller of one call.
@@ -23,19 +21,13 @@ pub(crate) struct Shared {
 pub(crate) struct Api {
     pub core: Session,
     pub options: Arc<Options>,
-    /// How far the runs of threads reach, for numbered events.
-    pub threads: crate::protocol::ThreadLogs,
 }
 
 impl FromRequestParts<Shared> for Api {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, Infallible> {
-        Ok(Self {
-            core: shared.core.session(caller(parts, &shared.options)),
-            options: shared.options.clone(),
-            threads: shared.threads.clone(),
-        })
+        Ok(Self { core: shared.core.session(caller(parts, &shared.options)), options: shared.options.clone() })
     }
 }
 

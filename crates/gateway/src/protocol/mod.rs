@@ -1,12 +1,10 @@
 //! LangGraph's newer streaming protocol: commands over HTTP, and one stream of typed events per thread over SSE or a
 //! WebSocket.
 //!
-//! Data flows one way. [`log::ThreadLog`] reads all runs of a thread in the order in which they ran; [`translate`] turns each
-//! record into events, [`blocks`] the pieces of messages into content blocks; every event gets the thread's next `seq`; a
-//! [`subscription`] selects what a reader receives; [`stream`] and [`socket`] send it. [`commands`] holds what a client can
-//! ask for.
+//! Data flows one way. [`log::ThreadLog`] reads the events of a thread, which the core numbers; a [`subscription`] selects what
+//! a reader receives; [`event`] gives it the protocol's form; [`stream`] and [`socket`] send it. [`commands`] holds what a
+//! client can request.
 
-mod blocks;
 mod commands;
 mod event;
 mod inputs;
@@ -16,10 +14,8 @@ mod socket;
 mod states;
 mod stream;
 mod subscription;
-mod translate;
 mod tree;
 
 pub(crate) use commands::post as commands;
-pub(crate) use log::ThreadLogs;
 pub(crate) use socket::socket;
 pub(crate) use stream::stream;

@@ -101,7 +101,7 @@ impl Connection {
     /// Sends an event once, however many subscriptions want it.
     async fn deliver(&mut self, next: &Numbered) -> Result<(), Closed> {
         self.seq = next.seq;
-        if self.subscriptions.iter().any(|(_, s)| s.wants(&next.event)) {
+        if self.subscriptions.iter().any(|(_, s)| s.wants(next)) {
             return self.send(next.to_value()).await;
         }
         Ok(())
@@ -149,18 +149,18 @@ impl Connection {
         match self.log {
             None => {
                 self.seq = since;
-                self.log = Some(ThreadLog::open(&self.api.core, &self.api.threads, self.thread, since).await?);
+                self.log = Some(ThreadLog::open(&self.api.core, self.thread, since).await?);
             }
             Some(_) if since < self.seq => {
-                let mut past = ThreadLog::open(&self.api.core, &self.api.threads, self.thread, since).await?;
+                let mut past = ThreadLog::open(&self.api.core, self.thread, since).await?;
                 let mut at = since;
                 while at < self.seq
                     && let Some(next) = past.next().await
                 {
                     let next = next?;
                     at = next.seq;
-                    let is_new = !self.subscriptions.iter().any(|(_, s)| s.wants(&next.event));
-                    if at <= self.seq && is_new && subscription.wants(&next.event) {
+                    let is_new = !self.subscriptions.iter().any(|(_, s)| s.wants(&next));
+                    if at <= self.seq && is_new && subscription.wants(&next) {
                         replay.push(next.to_value());
                     }
                 }
@@ -191,7 +191,7 @@ impl Connection {
         let known = |id: &String| self.subscriptions.iter().any(|(known, _)| known == id);
         let restored = params.texts("subscriptions")?.unwrap_or_default().iter().all(known);
         if let Some(since) = params.text("last_event_id")?.and_then(|id| id.parse().ok()) {
-            self.log = Some(ThreadLog::open(&self.api.core, &self.api.threads, self.thread, since).await?);
+            self.log = Some(ThreadLog::open(&self.api.core, self.thread, since).await?);
             self.seq = since;
         }
         Ok(object! { "restored" => restored })

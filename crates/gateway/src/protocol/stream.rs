@@ -14,7 +14,7 @@ pub(crate) async fn stream(api: Api, call: Call) -> Reply {
     let subscription = Subscription::read(&call.body)?;
     let named = call.header("last-event-id").and_then(|id| id.parse().ok());
     let since = call.body.get("since").and_then(Value::as_u64).or(named).unwrap_or_default();
-    let log = ThreadLog::open(&api.core, &api.threads, thread, since).await?;
+    let log = ThreadLog::open(&api.core, thread, since).await?;
     let events = futures_util::stream::unfold((log, subscription), |(mut log, subscription)| async move {
         let next = wanted(&mut log, &subscription).await?;
         Some((next, (log, subscription)))
@@ -26,8 +26,8 @@ async fn wanted(log: &mut ThreadLog, subscription: &Subscription) -> Option<Resu
     loop {
         match log.next().await? {
             Err(error) => return Some(Err(error)),
-            Ok(next) if subscription.wants(&next.event) => {
-                let (id, name) = (next.seq.to_string(), next.event.method.to_owned());
+            Ok(next) if subscription.wants(&next) => {
+                let (id, name) = (next.seq.to_string(), next.method().to_owned());
                 return Some(Ok(Told { id, name, data: next.to_value() }));
             }
             Ok(_) => {}

@@ -1,9 +1,10 @@
 //! What a reader receives: channels, and which part of the tree of graphs.
 
 use http::StatusCode;
+use runloom_core::events::Channel;
 use runloom_engine::Value;
 
-use super::event::{Channel, Data, Event};
+use super::event::Numbered;
 use crate::face::Fail;
 
 /// A subscription. It selects events and never changes their numbers.
@@ -54,31 +55,31 @@ impl Subscription {
     }
 
     /// Whether a reader receives an event.
-    pub fn wants(&self, event: &Event) -> bool {
+    pub fn wants(&self, event: &Numbered) -> bool {
         self.has_channel(event) && self.reaches(event)
     }
 
-    fn has_channel(&self, event: &Event) -> bool {
-        if self.channels.contains(&event.channel) {
+    fn has_channel(&self, event: &Numbered) -> bool {
+        if self.channels.contains(&event.channel()) {
             return true;
         }
-        if event.channel != Channel::Custom || self.custom.is_empty() {
+        if self.custom.is_empty() {
             return false;
         }
         // A custom event is called what its field `name` says, or by the one field that it has.
-        let Data::Ready(Value::Object(data)) = &event.data else { return false };
+        let Some(Value::Object(data)) = event.emitted() else { return false };
         match data.get_str("name") {
             Some(name) => self.custom.iter().any(|wanted| wanted == name),
             None => data.len() == 1 && data.keys().any(|key| self.custom.iter().any(|wanted| **wanted == **key)),
         }
     }
 
-    fn reaches(&self, event: &Event) -> bool {
+    fn reaches(&self, event: &Numbered) -> bool {
         let Some(prefixes) = &self.namespaces else { return true };
-        let at = &event.namespace;
+        let at: Vec<&str> = event.namespace().collect();
         prefixes.iter().any(|prefix| {
             at.len() >= prefix.len()
-                && prefix.iter().zip(at.iter()).all(|(p, s)| **p == **s || s.split(':').next() == Some(p.as_str()))
+                && prefix.iter().zip(at.iter()).all(|(p, s)| p == s || s.split(':').next() == Some(p.as_str()))
                 && self.depth.is_none_or(|depth| at.len() - prefix.len() <= depth)
         })
     }

@@ -1,14 +1,9 @@
 //! The tree of graphs that a run has gone through, with the state of each.
 
-use futures_util::StreamExt;
-use runloom_core::{Body, ReadOptions, RunSpec};
+use runloom_core::events::{Event, EventBody};
 use runloom_engine::{Object, RunId, ThreadId, Value};
 
-use super::{
-    commands::{Answer, Refused, run_of},
-    event::Channel,
-    translate::Translator,
-};
+use super::commands::{Answer, Refused, run_of};
 use crate::face::{Api, Fields};
 
 struct Node {
@@ -21,35 +16,26 @@ struct Node {
 pub(super) async fn get(api: &Api, thread: ThreadId, params: &Fields<'_>) -> Answer {
     let id = params.uuid("run_id", "run ID")?.map(RunId);
     let run = run_of(api, thread, id).await?;
-    let mut translator = Translator::new(&RunSpec::of(&run));
     let mut nodes: Vec<Node> = Vec::new();
-    let mut reader = api.core.read_run(run.id, ReadOptions::default()).await?;
     // A run under way is shown as far as it is stored.
-    while run.last_seq > 0
-        && let Some(record) = reader.next().await
-    {
-        let record = record?;
-        for event in translator.events(&record).into_iter().filter(|e| e.channel == Channel::Lifecycle) {
-            note(&mut nodes, event.namespace.iter().map(Value::from).collect(), &event.data());
-        }
-        if record.seq >= run.last_seq || matches!(record.body, Body::End(_)) {
-            break;
-        }
-    }
+    api.core.stored_events(&run, |event| note(&mut nodes, &event)).await?;
     if nodes.is_empty() {
         return Err(Refused::no_run());
     }
     Ok(object! { "tree" => shown(&nodes, &[]) })
 }
 
-fn note(nodes: &mut Vec<Node>, namespace: Vec<Value>, data: &Value) {
-    let status = data.get_str("event").unwrap_or_default().to_owned();
+fn note(nodes: &mut Vec<Node>, event: &Event) {
+    let (change, graph) = match &event.body {
+        EventBody::Graph { change, graph, .. } => (change, graph),
+        EventBody::Subgraph { change, of, .. } => (change, &of.node),
+        _ => return,
+    };
+    let namespace: Vec<Value> = event.namespace.split('|').filter(|s| !s.is_empty()).map(Value::from).collect();
+    let status = change.name().to_owned();
     match nodes.iter_mut().find(|node| node.namespace == namespace) {
         Some(node) => node.status = status,
-        None => {
-            let graph = data.get_str("graph_name").unwrap_or_default().to_owned();
-            nodes.push(Node { namespace, status, graph });
-        }
+        None => nodes.push(Node { namespace, status, graph: graph.to_string() }),
     }
 }
 

@@ -87,7 +87,7 @@ impl Feed {
             seq => seq.saturating_sub(1),
         };
         let wanted = modes.iter().fold(Modes::NONE, |all, m| all.with(m.records()));
-        let options = ReadOptions { after, modes: Some(wanted), filter: filter.compile()?, opening: false };
+        let options = ReadOptions { after, modes: Some(wanted), filter: filter.compile()?, ..ReadOptions::default() };
         // A run that has just been made may be over by now: it is looked up like any other.
         let reader = core.read_run(run.id, options).await?;
         let mut dialect = Dialect::new(modes, records::modes(&spec), records::configurable(run, &spec));
