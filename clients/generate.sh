@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Generates the code of the client in Go, which is committed. The other clients generate theirs when they are built.
+# Generates the code that is committed: that of the client in Go, and the records and methods of the client in Java. The rest is generated when a client is built.
 #
-#   clients/generate.sh          generate, into clients/go
-#   clients/generate.sh --check  lint, format and compatibility check of proto/; Go's code is that of proto/, and compiles
+#   clients/generate.sh          generate, into clients/go and clients/java/src/generated
+#   clients/generate.sh --check  lint, format and compatibility check of proto/; the committed code is that of proto/; Go's compiles
 #
 # Needs Go; installs the rest into target/tools.
 set -euo pipefail
@@ -30,8 +30,8 @@ install_go() {
 # Generates into a folder.
 generate() {
   local out=$1
-  rm -rf "$out/go"
-  mkdir -p "$out/go"
+  rm -rf "$out/go" "$out/java"
+  mkdir -p "$out/go" "$out/java"
   (cd clients/go && go build -o "$tools/bin/protoc-gen-runloom" ./internal/protoc-gen-runloom)
   buf generate --output "$out"
   gofmt -w "$out/go"
@@ -47,7 +47,10 @@ case ${1-} in
     generate target/clients
     rm -rf clients/go/runloom
     cp -R target/clients/go/. clients/go/
-    say "clients/go is new"
+    rm -rf clients/java/src/generated/java
+    mkdir -p clients/java/src/generated
+    cp -R target/clients/java clients/java/src/generated/java
+    say "clients/go and clients/java/src/generated are new"
     ;;
   --check)
     say "buf lint"
@@ -61,12 +64,13 @@ case ${1-} in
     out=$(mktemp -d "$PWD/target/clients-check.XXXXXX")
     trap 'rm -rf "$out"' EXIT
     generate "$out"
-    say "Go: the committed code is that of proto/"
+    say "the committed code is that of proto/"
     diff -r "$out/go/runloom" clients/go/runloom
     for file in "$out"/go/*.go; do diff "$file" "clients/go/${file##*/}"; done
+    diff -r "$out/java" clients/java/src/generated/java
     say "go build and vet"
     (cd clients/go && go build ./... && go vet ./...)
-    say "proto/ passes the lint, and clients/go is up to date"
+    say "proto/ passes the lint, and the generated code is up to date"
     ;;
   *)
     echo "usage: clients/generate.sh [--check]" >&2

@@ -1367,6 +1367,7 @@ func newRunSpec(p *v1.RunSpec) *RunSpec {
 		Webhook:                 newWebhook(p.GetWebhook()),
 		TokenCoalescing:         newTokenCoalescing(p.GetTokenCoalescing()),
 		RequestID:               p.GetRequestId(),
+		CheckpointNamespace:     p.GetCheckpointNamespace(),
 	}
 	return m
 }
@@ -1396,6 +1397,7 @@ func (m *RunSpec) proto(e *encoder) *v1.RunSpec {
 		Webhook:                 m.Webhook.proto(e),
 		TokenCoalescing:         m.TokenCoalescing.proto(e),
 		RequestId:               m.RequestID,
+		CheckpointNamespace:     m.CheckpointNamespace,
 	}
 	if m.AssistantID != "" {
 		e.one(p.Target == nil, "RunSpec.target")

@@ -792,13 +792,13 @@ type Media struct {
 	Filename string
 }
 
-// MessageChunk: a piece of a message. Chunks of one message_id, put together in order, are the message: text is appended within a content block of the same index, the arguments of tool
+// MessageChunk: a piece of a message. Chunks of one message_id and task_attempt, put together in order, are the message: text is appended within a content block of the same index, the arguments of tool
 // calls within a call of the same index. A message that a node wrote whole comes as one chunk, with `last`.
 //
 // The fields role, node, name, model, tool_call_id, tags and metadata do not change during a message. They are sent with its first chunk in each stream, also
 // after a join, and are absent in later chunks.
 type MessageChunk struct {
-	// The id of the message.
+	// The id of the message. A repeated attempt of a task streams its messages under the same ids: they replace those of the attempt before.
 	MessageID string
 	// The author.
 	Role MessageRole
@@ -1092,6 +1092,9 @@ type RunSpec struct {
 	// Makes the creation safe to retry: the same id with the same RunSpec is the same run, through any RPC; with a different RunSpec the call fails with
 	// ALREADY_EXISTS (REQUEST_ID_REUSED). Up to 128 characters, for example a UUID. Stored as long as the run. Empty: every call creates a new run.
 	RequestID string
+	// The namespace of checkpoint_id: empty for the graph itself, `node:task_id` segments for a subgraph, as Checkpoint.namespace has them. The run goes on inside
+	// the subgraph: the graphs around it fork where it had been called, and keep what tasks beside it wrote. Only without input and command.
+	CheckpointNamespace []string
 }
 
 // RunningTask: a task that a worker executes.

@@ -84,14 +84,14 @@ func (MessageRole) EnumDescriptor() ([]byte, []int) {
 	return file_runloom_v1_message_proto_rawDescGZIP(), []int{0}
 }
 
-// A piece of a message. Chunks of one message_id, put together in order, are the message: text is appended within a content block of the same index, the arguments of tool
+// A piece of a message. Chunks of one message_id and task_attempt, put together in order, are the message: text is appended within a content block of the same index, the arguments of tool
 // calls within a call of the same index. A message that a node wrote whole comes as one chunk, with `last`.
 //
 // The fields role, node, name, model, tool_call_id, tags and metadata do not change during a message. They are sent with its first chunk in each stream, also
 // after a join, and are absent in later chunks.
 type MessageChunk struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The id of the message.
+	// The id of the message. A repeated attempt of a task streams its messages under the same ids: they replace those of the attempt before.
 	MessageId string `protobuf:"bytes,1,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
 	// The author.
 	Role MessageRole `protobuf:"varint,2,opt,name=role,proto3,enum=runloom.v1.MessageRole" json:"role,omitempty"`

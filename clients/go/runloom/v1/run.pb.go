@@ -309,9 +309,12 @@ type RunSpec struct {
 	TokenCoalescing *TokenCoalescing `protobuf:"bytes,23,opt,name=token_coalescing,json=tokenCoalescing,proto3" json:"token_coalescing,omitempty"`
 	// Makes the creation safe to retry: the same id with the same RunSpec is the same run, through any RPC; with a different RunSpec the call fails with
 	// ALREADY_EXISTS (REQUEST_ID_REUSED). Up to 128 characters, for example a UUID. Stored as long as the run. Empty: every call creates a new run.
-	RequestId     string `protobuf:"bytes,24,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	RequestId string `protobuf:"bytes,24,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// The namespace of checkpoint_id: empty for the graph itself, `node:task_id` segments for a subgraph, as Checkpoint.namespace has them. The run goes on inside
+	// the subgraph: the graphs around it fork where it had been called, and keep what tasks beside it wrote. Only without input and command.
+	CheckpointNamespace []string `protobuf:"bytes,25,rep,name=checkpoint_namespace,json=checkpointNamespace,proto3" json:"checkpoint_namespace,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
 }
 
 func (x *RunSpec) Reset() {
@@ -532,6 +535,13 @@ func (x *RunSpec) GetRequestId() string {
 		return x.RequestId
 	}
 	return ""
+}
+
+func (x *RunSpec) GetCheckpointNamespace() []string {
+	if x != nil {
+		return x.CheckpointNamespace
+	}
+	return nil
 }
 
 type isRunSpec_Target interface {
@@ -1117,7 +1127,8 @@ var File_runloom_v1_run_proto protoreflect.FileDescriptor
 const file_runloom_v1_run_proto_rawDesc = "" +
 	"\n" +
 	"\x14runloom/v1/run.proto\x12\n" +
-	"runloom.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x16runloom/v1/event.proto\x1a\x15runloom/v1/json.proto\x1a\x18runloom/v1/message.proto\x1a\x16runloom/v1/state.proto\x1a\x17runloom/v1/stream.proto\"\xea\t\n" +
+	"runloom.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x16runloom/v1/event.proto\x1a\x15runloom/v1/json.proto\x1a\x18runloom/v1/message.proto\x1a\x16runloom/v1/state.proto\x1a\x17runloom/v1/stream.proto\"\x9d\n" +
+	"\n" +
 	"\aRunSpec\x12\x1b\n" +
 	"\tthread_id\x18\x01 \x01(\tR\bthreadId\x12#\n" +
 	"\fassistant_id\x18\x02 \x01(\tH\x00R\vassistantId\x12\x1f\n" +
@@ -1149,7 +1160,8 @@ const file_runloom_v1_run_proto_rawDesc = "" +
 	"\awebhook\x18\x16 \x01(\v2\x13.runloom.v1.WebhookR\awebhook\x12F\n" +
 	"\x10token_coalescing\x18\x17 \x01(\v2\x1b.runloom.v1.TokenCoalescingR\x0ftokenCoalescing\x12\x1d\n" +
 	"\n" +
-	"request_id\x18\x18 \x01(\tR\trequestIdB\b\n" +
+	"request_id\x18\x18 \x01(\tR\trequestId\x121\n" +
+	"\x14checkpoint_namespace\x18\x19 \x03(\tR\x13checkpointNamespaceB\b\n" +
 	"\x06targetB\a\n" +
 	"\x05start\"\xd1\x02\n" +
 	"\aCommand\x12(\n" +
