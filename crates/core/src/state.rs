@@ -55,6 +55,9 @@ pub struct StateUpdateRequest {
 /// How often an update by hand starts again where another one came between.
 const TRIES: usize = 10;
 
+/// The most supersteps of one call.
+const MAX_SUPERSTEPS: usize = 1000;
+
 impl Session {
     /// The state of a thread. One that never ran has an empty one.
     pub async fn get_state(&self, query: StateQuery) -> Result<CheckpointView> {
@@ -139,20 +142,64 @@ impl Session {
         self.try_update_state(&request).await
     }
 
+    /// Writes several supersteps to a thread's state, each from the checkpoint of the one before; all are validated before the
+    /// first is written. Returns the last checkpoint. `request` says where; its own updates do not count.
+    pub async fn bulk_update_state(
+        &self,
+        request: StateUpdateRequest,
+        supersteps: Vec<Vec<StateUpdate>>,
+    ) -> Result<CheckpointConfig> {
+        let within = |step: usize, mut error: Error| {
+            error.fields.iter_mut().for_each(|(path, _)| *path = format!("supersteps[{step}].{path}"));
+            error.with("superstep", step)
+        };
+        if supersteps.is_empty() {
+            return Err(Error::field("supersteps", "there is nothing to write: give at least one superstep"));
+        }
+        if supersteps.len() > MAX_SUPERSTEPS {
+            return Err(Error::field("supersteps", format!("more than {MAX_SUPERSTEPS}")));
+        }
+        let thread = self.inner.store.get_thread(self.tenant(), request.thread).await?;
+        let served = self.graph_to_update(&thread, &request)?;
+        let inner = inner_graph(&served.graph, &request.namespace)?;
+        for (step, updates) in supersteps.iter().enumerate() {
+            let request = StateUpdateRequest { updates: updates.clone(), ..request.clone() };
+            checked(&served, &inner, &request).map_err(|error| within(step, error))?;
+        }
+        let mut request = request;
+        let mut made = None;
+        for (step, updates) in supersteps.into_iter().enumerate() {
+            request.updates = updates;
+            let config = self.update_state(request.clone()).await.map_err(|error| within(step, error))?;
+            // The next one fails where somebody else has written to the thread in between.
+            match request.namespace.is_empty() {
+                true => (request.checkpoint_id, request.expected_checkpoint_id) = (None, config.id),
+                false => request.checkpoint_id = config.id,
+            }
+            made = Some(config);
+        }
+        made.ok_or_else(|| Error::field("supersteps", "there is nothing to write"))
+    }
+
+    /// The graph that an update is for.
+    fn graph_to_update(&self, thread: &Thread, request: &StateUpdateRequest) -> Result<Arc<Served>> {
+        if let Some(name) = &request.graph {
+            return self.inner.registry.latest(self.tenant(), name);
+        }
+        self.graph_of(thread)?.ok_or_else(|| {
+            let what = "the thread has not run yet, so its graph is not known: name the graph, or set `graph_id` in \
+                        the thread's metadata";
+            Error::field("graph", what).with("thread_id", thread.id)
+        })
+    }
+
     async fn try_update_state(&self, request: &StateUpdateRequest) -> Result<CheckpointConfig> {
         let id = request.thread;
         for update in &request.updates {
             self.check_size("values", update.values.as_ref().unwrap_or(&Value::Null))?;
         }
         let thread = self.inner.store.get_thread(self.tenant(), id).await?;
-        let served = match &request.graph {
-            Some(name) => self.inner.registry.latest(self.tenant(), name)?,
-            None => self.graph_of(&thread)?.ok_or_else(|| {
-                let what = "the thread has not run yet, so its graph is not known: name the graph, or set `graph_id` in \
-                            the thread's metadata";
-                Error::field("graph", what).with("thread_id", id)
-            })?,
-        };
+        let served = self.graph_to_update(&thread, request)?;
         let inner = inner_graph(&served.graph, &request.namespace)?;
         self.check_not_busy(id).await?;
         let reader = self.inner.store.checkpointer_by_hand(self.tenant(), None);

@@ -51,21 +51,19 @@ pub(crate) async fn create(api: Api, call: Call) -> Reply {
             Err(error) => return Err(error.into()),
         },
     };
-    if is_new {
-        for updates in steps {
-            let request = StateUpdateRequest {
-                thread: made.id,
-                checkpoint_id: None,
-                namespace: String::new(),
-                updates,
-                expected_checkpoint_id: None,
-                graph: graph.clone(),
-            };
-            if let Err(error) = api.core.update_state(request).await {
-                // A thread that could not be made whole is not made.
-                let _ = api.core.delete_thread(made.id).await;
-                return Err(error.into());
-            }
+    if is_new && !steps.is_empty() {
+        let request = StateUpdateRequest {
+            thread: made.id,
+            checkpoint_id: None,
+            namespace: String::new(),
+            updates: Vec::new(),
+            expected_checkpoint_id: None,
+            graph,
+        };
+        if let Err(error) = api.core.bulk_update_state(request, steps).await {
+            // A thread that could not be made whole is not made.
+            let _ = api.core.delete_thread(made.id).await;
+            return Err(error.into());
         }
     }
     let made = api.core.get_thread(made.id).await?;

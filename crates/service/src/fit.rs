@@ -122,6 +122,7 @@ fn field_len<T: Message>(message: &T) -> usize {
 fn without_values(interrupts: &mut [Interrupt]) {
     for interrupt in interrupts {
         interrupt.value = None;
+        interrupt.response_schema = None;
     }
 }
 

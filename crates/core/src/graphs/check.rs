@@ -62,6 +62,25 @@ impl Check {
     }
 }
 
+/// Whether an answer matches the schema of its question, for the engine: see [`runloom_engine::graph::AnswerCheck`].
+pub(crate) fn check_answer(schema: &Value, answer: &Value) -> std::result::Result<(), String> {
+    let faults = answer_faults("", schema, answer);
+    let text = |(path, what): &Fault| match path.trim_start_matches('.') {
+        "" => what.clone(),
+        path => format!("{path}: {what}"),
+    };
+    if faults.is_empty() { Ok(()) } else { Err(faults.iter().map(text).collect::<Vec<_>>().join("; ")) }
+}
+
+/// Where an answer does not match the schema of its question. A schema that cannot be used accepts all.
+pub(crate) fn answer_faults(path: &str, schema: &Value, answer: &Value) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    if let Ok(check) = Check::new(schema, "", "response_schema") {
+        check.faults(path, answer, false, &mut faults);
+    }
+    faults
+}
+
 /// A JSON pointer as people write paths: `/a/0/b` is `.a[0].b`.
 fn dotted(pointer: &str) -> String {
     let mut path = String::new();

@@ -1,7 +1,7 @@
 //! Graphs: where they come from, which revision is served, what they take and give, and whether a checkpoint fits.
 
 mod change;
-mod check;
+pub(crate) mod check;
 mod compat;
 mod defaults;
 mod documents;

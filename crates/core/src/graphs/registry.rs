@@ -37,6 +37,7 @@ impl Registry {
             items: Some(store.items(&TenantId::default())),
             cache: Some(store.node_cache(&TenantId::default())),
             clock: options.clock.clone(),
+            check_answer: Some(crate::graphs::check::check_answer),
         };
         let registry = Self {
             table: RwLock::default(),

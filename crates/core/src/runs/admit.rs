@@ -2,13 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use runloom_engine::{ThreadId, checkpoint::Saved};
-use runloom_store::Thread;
+use runloom_engine::{List, Object, ThreadId, Value, checkpoint::Saved};
+use runloom_store::{Thread, ThreadStatus};
 
 use super::request::{RunRequest, Start};
 use crate::{
     Error, Reason, Result, Session,
-    graphs::Served,
+    graphs::{Served, check::answer_faults},
     state::{check_expected, no_checkpoint, told},
 };
 
@@ -80,6 +80,40 @@ impl Session {
             self.check_thread(thread, served, request).await?;
         }
         checked
+    }
+
+    /// Refuses answers that do not match the schemas of their questions. A run that waits for its thread finds out when it
+    /// begins.
+    pub(super) fn check_answers(&self, thread: Option<&Thread>, request: &RunRequest) -> Result<()> {
+        let Start::Command(command) = &request.spec.options.start else { return Ok(()) };
+        let open = thread.filter(|thread| thread.status == ThreadStatus::Interrupted);
+        let by_task = open.and_then(|thread| thread.interrupts.as_ref()?.as_object());
+        let questions: Vec<&Value> = by_task
+            .into_iter()
+            .flat_map(Object::iter)
+            .filter_map(|(_, list)| list.as_list())
+            .flat_map(List::iter)
+            .collect();
+        let mut fields = Vec::new();
+        for question in &questions {
+            let (Some(schema), Some(id)) = (question.get("response_schema"), question.get_str("id")) else { continue };
+            let by_id = command.resume_by_id.iter().find(|(of, _)| of.as_str() == id);
+            let answer = match (by_id, &command.resume) {
+                (Some((_, answer)), _) => Some((format!("command.resume_by_id[{id}]"), answer)),
+                (None, Some(answer)) if questions.len() == 1 => Some(("command.resume".to_owned(), answer)),
+                _ => None,
+            };
+            if let Some((path, answer)) = answer {
+                fields.extend(answer_faults(&path, schema, answer));
+            }
+        }
+        match fields.first() {
+            None => Ok(()),
+            Some((path, what)) => {
+                let message = format!("{path}: does not match the question's response_schema: {what}");
+                Err(Error { fields, ..Error::new(Reason::FieldInvalid, message) })
+            }
+        }
     }
 
     /// A checkpoint of a thread, or the latest, with what tasks did after it.

@@ -213,6 +213,7 @@ impl Session {
             items: Some(self.inner.store.items(self.tenant())),
             cache: Some(self.inner.store.node_cache(self.tenant())),
             clock: self.inner.clock.clone(),
+            check_answer: Some(crate::graphs::check::check_answer),
         });
         let config = RunConfig {
             cancel: stop.clone(),

@@ -137,6 +137,7 @@ impl Session {
             (None, ..) => {}
         }
         self.check_start(thread.as_ref(), &served, request).await?;
+        self.check_answers(thread.as_ref(), request)?;
 
         // A thread says of which graph and assistant its last run is; both writes go to the disk together.
         let mark = thread.as_ref().filter(|t| !is_marked(t, &assistant.id.to_string(), &served.name)).map(|thread| {

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     run::{Chat, ERROR, NO_DESTINATION, RunTools, Step, Write},
+    schema::Schema,
     suggest::or_known,
     tree::{At, Data, Tree},
 };
@@ -154,7 +155,14 @@ impl Reader<'_> {
     }
 
     fn interrupt(&mut self, tree: &Tree, scope: &Scope<'_>, bound: &mut Bound) -> Step {
-        let fields = self.fields(tree, &["value", "as"]);
+        let fields = self.fields(tree, &["value", "as", "response_schema"]);
+        let schema = self.field(&fields, "response_schema", |r, t| {
+            let schema = t.to_value();
+            if let Err(fault) = Schema::compile(&schema) {
+                r.fault(t.at, fault);
+            }
+            Some(schema)
+        });
         let value = match fields.raw("value") {
             Some(value) => self.given(value, scope, Sees::step(bound)),
             None => {
@@ -162,7 +170,7 @@ impl Reader<'_> {
                 Given::Value(Default::default())
             }
         };
-        Step::Interrupt { value, bind: self.bind(fields.get("as"), "answer", bound) }
+        Step::Interrupt { value, schema, bind: self.bind(fields.get("as"), "answer", bound) }
     }
 
     fn command(&mut self, tree: &Tree, scope: &Scope<'_>, bound: &Bound, to: &[Arc<str>]) -> Step {

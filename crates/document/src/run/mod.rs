@@ -40,6 +40,7 @@ pub(crate) enum Step {
     },
     Interrupt {
         value: Given,
+        schema: Option<Value>,
         bind: Arc<str>,
     },
     /// `to` are the only nodes it may go to, where the node has destinations.
@@ -179,8 +180,12 @@ impl Run {
                 self.cx.breathe().await;
             }
             Step::Event { name, data } => self.cx.event(name.clone(), self.eval(data)?),
-            Step::Interrupt { value, bind } => {
-                let answer = self.cx.interrupt(self.eval(value)?)?;
+            Step::Interrupt { value, schema, bind } => {
+                let value = self.eval(value)?;
+                let answer = match schema {
+                    Some(schema) => self.cx.interrupt_with(value, schema.clone())?,
+                    None => self.cx.interrupt(value)?,
+                };
                 self.bind(bind, answer);
             }
             Step::Command { update, goto, parent, to } => {

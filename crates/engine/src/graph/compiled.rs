@@ -124,11 +124,16 @@ pub struct Runtime {
     pub cache: Option<Arc<dyn NodeCache>>,
     /// Time and ids.
     pub clock: Arc<dyn Clock>,
+    /// Checks answers against the schemas of their questions; none accepts all.
+    pub check_answer: Option<AnswerCheck>,
 }
+
+/// Whether an answer matches a JSON Schema: the schema, then the answer; an error says what does not match.
+pub type AnswerCheck = fn(&Value, &Value) -> Result<(), String>;
 
 impl Default for Runtime {
     fn default() -> Self {
-        Self { checkpointer: None, items: None, cache: None, clock: Arc::new(SystemClock) }
+        Self { checkpointer: None, items: None, cache: None, clock: Arc::new(SystemClock), check_answer: None }
     }
 }
 

@@ -9,8 +9,8 @@ mod typed;
 
 pub use builder::GraphBuilder;
 pub(crate) use check::{nearest, too_deep};
+pub use compiled::{AnswerCheck, Graph, MAX_NESTED, Runtime};
 pub(crate) use compiled::{ChannelId, CompiledNode, NodeId, Out};
-pub use compiled::{Graph, MAX_NESTED, Runtime};
 pub use draw::{Drawing, DrawnEdge, DrawnNode};
 pub use node::{CachePolicy, FromState, Node, NodeSpec, RefreshOn, RetryPolicy, Route, StateView, node};
 pub use typed::{IntoGoto, State, StateGraph, read_field};

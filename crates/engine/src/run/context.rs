@@ -60,12 +60,29 @@ impl Context {
     /// this call gives the answer: `let answer = cx.interrupt(question)?;`
     pub fn interrupt(&self, value: impl Into<Value>) -> Result<Value, NodeError> {
         let index = self.task.asked.lock().count;
-        self.interrupt_at(index, value)
+        self.interrupt_at_with(index, value, None)
+    }
+
+    /// The same, with the JSON Schema of the answer. Clients see the schema; an answer that does not match it is refused, and
+    /// the question stays open.
+    pub fn interrupt_with(&self, value: impl Into<Value>, response_schema: Value) -> Result<Value, NodeError> {
+        let index = self.task.asked.lock().count;
+        self.interrupt_at_with(index, value, Some(response_schema))
     }
 
     /// The question of a number, counted from 0 in the order in which the node asks: for a node that asks on behalf of
     /// another process, which may ask again after its connection broke.
     pub fn interrupt_at(&self, index: usize, value: impl Into<Value>) -> Result<Value, NodeError> {
+        self.interrupt_at_with(index, value, None)
+    }
+
+    /// The same, with the JSON Schema of the answer.
+    pub fn interrupt_at_with(
+        &self,
+        index: usize,
+        value: impl Into<Value>,
+        response_schema: Option<Value>,
+    ) -> Result<Value, NodeError> {
         let task = &self.task;
         let run = &task.level.run;
         let mut asked = task.asked.lock();
@@ -83,6 +100,14 @@ impl Context {
         let id = question_id(&ns, index);
         let by_id = |id: &str| run.answers.by_id.iter().find(|(i, _)| &**i == id).map(|(_, v)| v.clone());
         let answer = by_id(&id).or_else(|| run.answers.bare.lock().take());
+        if let (Some(answer), Some(schema)) = (&answer, &response_schema)
+            && let Some(check) = task.level.graph.runtime.check_answer
+            && let Err(fault) = check(schema, answer)
+        {
+            let text =
+                format!("node `{}`: the answer to question {id} does not match its schema: {fault}", task.name());
+            return Err(NodeError::new("ValidationError", text).permanent());
+        }
         if let Some(answer) = answer {
             asked.answers.push(answer.clone());
             asked.answered_by = Some(RunId(run.run_id));
@@ -92,7 +117,7 @@ impl Context {
             return Ok(answer);
         }
         let asked_in = AskedIn { namespace: task.level.ns.clone(), node: task.name().clone(), task: task.id };
-        let question = Interrupt { id, value: value.into(), asked_in: Some(Arc::new(asked_in)) };
+        let question = Interrupt { id, value: value.into(), response_schema, asked_in: Some(Arc::new(asked_in)) };
         asked.interrupts = vec![question.clone()];
         Err(NodeError::Interrupted(vec![question]))
     }

@@ -163,6 +163,9 @@ pub struct Interrupt {
     pub id: Arc<str>,
     /// What is asked.
     pub value: Value,
+    /// The JSON Schema of the answer, where the node gave one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response_schema: Option<Value>,
     /// Where it was asked; none where that is not known any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked_in: Option<Arc<AskedIn>>,
@@ -180,11 +183,14 @@ pub struct AskedIn {
 }
 
 impl Interrupt {
-    /// `{"value": …, "id": …}`.
+    /// `{"value": …, "id": …}`, with `response_schema` where there is one.
     pub fn to_value(&self) -> Value {
-        Value::Object(
-            [("value", self.value.clone()), ("id", Value::String(self.id.clone()))].into_iter().collect::<Object>(),
-        )
+        let mut fields: Object =
+            [("value", self.value.clone()), ("id", Value::String(self.id.clone()))].into_iter().collect();
+        if let Some(schema) = &self.response_schema {
+            fields.insert("response_schema", schema.clone());
+        }
+        Value::Object(fields)
     }
 }
 

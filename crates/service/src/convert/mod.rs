@@ -78,6 +78,10 @@ pub(crate) fn interrupt(
     Ok(v1::Interrupt {
         id: question.id.to_string(),
         value: encoding.map(|encoding| encode(&question.value, encoding)).transpose()?,
+        response_schema: match (encoding, &question.response_schema) {
+            (Some(encoding), Some(schema)) => Some(encode(schema, encoding)?),
+            _ => None,
+        },
         // Where it was asked: the question itself knows, unless it is an old one.
         namespace: asked_in.map_or_else(|| namespace.to_vec(), |at| self::namespace(&at.namespace)),
         task_id: asked_in.map(|at| at.task).or(task.map(|task| task.id)).map(|id| id.to_string()).unwrap_or_default(),

@@ -114,6 +114,7 @@ fn questions(all: &Value, encoding: JsonEncoding) -> Result<Vec<v1::Interrupt>, 
         let asked = Interrupt {
             id: question.get_str("id").unwrap_or_default().into(),
             value: question.get("value").cloned().unwrap_or_default(),
+            response_schema: question.get("response_schema").cloned(),
             asked_in: None,
         };
         Ok(v1::Interrupt { task_id: task.to_string(), ..interrupt(&asked, &[], None, Some(encoding))? })

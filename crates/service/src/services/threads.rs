@@ -254,6 +254,10 @@ impl Threads for Api {
         let session = self.session(&request);
         let request = request.into_inner();
         let mut check = Check::default();
+        let supersteps = supersteps(&mut check, request.supersteps);
+        if !supersteps.is_empty() && (request.values.is_some() || !request.as_node.is_empty()) {
+            check.fail("supersteps", "stands in place of values and as_node; give one of them");
+        }
         let values = check.object("values", request.values).map(Value::Object);
         let update = StateUpdateRequest {
             thread: check.id("thread_id", &request.thread_id),
@@ -265,7 +269,11 @@ impl Threads for Api {
         };
         check.done()?;
         let rename = |field: &str| if field == "graph" { "graph_name".to_owned() } else { field.to_owned() };
-        let made = session.update_state(update).await.map_err(|error| status(within(error, rename)))?;
+        let made = match supersteps.is_empty() {
+            true => session.update_state(update).await,
+            false => session.bulk_update_state(update, supersteps).await,
+        };
+        let made = made.map_err(|error| status(within(error, rename)))?;
         Ok(Response::new(UpdateStateResponse { checkpoint: Some(checkpoint::reference(&made)) }))
     }
 
@@ -310,4 +318,16 @@ pub(super) fn if_exists(check: &mut Check, number: i32) -> store::IfExists {
         IfExists::Unspecified | IfExists::Reject => store::IfExists::Refuse,
         IfExists::Return => store::IfExists::Keep,
     }
+}
+
+fn supersteps(check: &mut Check, steps: Vec<v1::StateSuperstep>) -> Vec<Vec<StateUpdate>> {
+    let mut read = |step: usize, at: usize, update: v1::StateUpdate| StateUpdate {
+        values: check.object(&format!("supersteps[{step}].updates[{at}].values"), update.values).map(Value::Object),
+        as_node: Some(update.as_node).filter(|node| !node.is_empty()),
+    };
+    let mut all = Vec::with_capacity(steps.len());
+    for (step, superstep) in steps.into_iter().enumerate() {
+        all.push(superstep.updates.into_iter().enumerate().map(|(at, update)| read(step, at, update)).collect());
+    }
+    all
 }

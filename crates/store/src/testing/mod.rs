@@ -304,7 +304,11 @@ pub fn done(task: u128, value: impl Into<Value>) -> TaskRecord {
 
 /// The record of a task that has asked.
 pub fn asked(task: u128, question: &str) -> TaskRecord {
-    let interrupt =
-        runloom_engine::stream::Interrupt { id: "q".into(), value: Value::string(question), asked_in: None };
+    let interrupt = runloom_engine::stream::Interrupt {
+        id: "q".into(),
+        value: Value::string(question),
+        response_schema: None,
+        asked_in: None,
+    };
     TaskRecord { outcome: None, interrupts: vec![interrupt], ..done(task, Value::Null) }
 }
