@@ -1,0 +1,15 @@
+package dev.runloom;
+
+/** Thrown by {@link TaskContext#interrupt} while there is no answer. Let it pass: the task ends, and is executed again when there is one. */
+public final class TaskInterrupt extends RuntimeException {
+  private static final long serialVersionUID = 1;
+
+  final transient int index;
+  final transient Object question;
+
+  TaskInterrupt(int index, Object question) {
+    super("the task waits for the answer to: " + Json.encode(question), null, false, false);
+    this.index = index;
+    this.question = question;
+  }
+}
