@@ -4,7 +4,7 @@ use prost::Message;
 use std::{env, error::Error, fs, path::PathBuf};
 
 /// The files with a service bring in all the others.
-const PROTOS: [&str; 7] = [
+const PROTOS: [&str; 8] = [
     "runloom/v1/assistants.proto",
     "runloom/v1/crons.proto",
     "runloom/v1/error_reason.proto",
@@ -12,6 +12,7 @@ const PROTOS: [&str; 7] = [
     "runloom/v1/runs.proto",
     "runloom/v1/store.proto",
     "runloom/v1/threads.proto",
+    "runloom/v1/workers.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -57,7 +57,7 @@ mod tests {
     fn descriptors_are_whole() {
         let set = prost_types::FileDescriptorSet::decode(super::FILE_DESCRIPTOR_SET).expect("a descriptor set");
         let services: Vec<_> = set.file.iter().flat_map(|file| &file.service).map(|service| service.name()).collect();
-        assert_eq!(services.len(), 6, "{services:?}");
+        assert_eq!(services.len(), 7, "{services:?}");
         for import in set.file.iter().flat_map(|file| &file.dependency) {
             assert!(set.file.iter().any(|file| file.name() == import), "{import} is missing");
         }

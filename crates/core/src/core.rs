@@ -171,6 +171,16 @@ impl Core {
         self.inner.runner.lease.server()
     }
 
+    /// The workers that run nodes and tools of documents.
+    pub fn workers(&self) -> &runloom_workers::Workers {
+        self.inner.registry.workers()
+    }
+
+    /// Cancelled when readers and workers are to go elsewhere: the runs of this server have had their time.
+    pub fn closing(&self) -> &CancellationToken {
+        &self.inner.closing
+    }
+
     /// Resolves when the core begins to drain.
     pub fn draining(&self) -> &CancellationToken {
         &self.inner.draining

@@ -56,12 +56,14 @@ pub enum Reason {
     ServerDraining,
     NotSupported,
     LimitReached,
+    WorkerNotFound,
+    WorkerLost,
     Internal,
 }
 
 impl Reason {
     /// Every reason, with its name on disk. A name never changes: logs and runs hold it.
-    const NAMES: [(Self, &str); 45] = [
+    const NAMES: [(Self, &str); 47] = [
         (Self::ThreadNotFound, "ThreadNotFound"),
         (Self::RunNotFound, "RunNotFound"),
         (Self::AssistantNotFound, "AssistantNotFound"),
@@ -106,6 +108,8 @@ impl Reason {
         (Self::ServerDraining, "ServerDraining"),
         (Self::NotSupported, "NotSupported"),
         (Self::LimitReached, "LimitReached"),
+        (Self::WorkerNotFound, "WorkerNotFound"),
+        (Self::WorkerLost, "WorkerLost"),
         (Self::Internal, "Internal"),
     ];
 

@@ -127,6 +127,7 @@ impl Reader<'_> {
             http: &registry.http,
             mcp: registry.mcp.as_ref(),
             graphs,
+            workers: &registry.workers,
         };
         scope.channels.iter().for_each(|c| {
             graph.add_channel(c.clone());

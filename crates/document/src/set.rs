@@ -11,6 +11,7 @@ use runloom_engine::{Graph, graph::MAX_NESTED, model::ChatModel};
 use runloom_models::{Allowed, ModelAccess};
 use runloom_retrievers::{Retriever, VectorTables};
 use runloom_tools::{HttpClient, McpServers};
+use runloom_workers::Workers;
 
 use crate::{
     document::Document,
@@ -27,6 +28,7 @@ pub struct Registry {
     pub(crate) models: BTreeMap<Arc<str>, Arc<dyn ChatModel>>,
     pub(crate) http: HttpClient,
     pub(crate) mcp: Option<McpServers>,
+    pub(crate) workers: Workers,
     registered: BTreeSet<Arc<str>>,
     allowed: Arc<[Allowed]>,
     pub(crate) retrievers: BTreeMap<Arc<str>, Retriever>,
@@ -85,6 +87,11 @@ impl Registry {
     pub fn mcp(mut self, servers: McpServers) -> Self {
         self.mcp = Some(servers);
         self
+    }
+
+    /// The workers that run nodes and tools of documents. Clones of the registry have the same.
+    pub fn workers(&self) -> &Workers {
+        &self.workers
     }
 
     /// With a document, by the name of its file, that a caller registered: its models may use the usual keys at their

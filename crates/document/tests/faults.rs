@@ -64,14 +64,16 @@ fn an_expression_of_several_lines_is_found_by_its_own_lines() {
 }
 
 #[test]
-fn what_documents_cannot_do_yet_is_refused_with_a_way_round() {
+fn what_is_wrong_with_a_worker_is_said_at_its_place() {
     for (what, says) in [
-        ("nodes: { one: { remote: { handler: x } } }", "documents have no `remote` nodes yet; write the node in Rust"),
-        ("tools: { t: { remote: { handler: x } } }", "documents cannot call tools by `remote` yet; use `result`"),
+        ("nodes: { one: { worker: { handler: x } } }", "a `worker` needs a `queue`"),
+        ("nodes: { one: { worker: { queue: '', handler: x } } }", "a name has 1 to 128 bytes, this has 0"),
+        ("nodes: { one: { worker: { queue: q, handel: x } } }", "there is no `handel` here; did you mean `handler`?"),
+        ("nodes: { one: { worker: { queue: q, schedule_to_start_ms: 0 } } }", "expected an integer from 1 on"),
+        ("nodes: { one: { remote: { handler: x } } }", "there is no `remote` here"),
     ] {
         let got = faults(what);
         assert!(got.contains(says), "{what}: {got}");
-        assert!(got.lines().any(|l| l.starts_with("a.yaml:3:") && l.contains("yet")), "{got}");
     }
 }
 

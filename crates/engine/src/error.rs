@@ -150,6 +150,9 @@ pub struct NodeFailure {
     /// How long the node might have taken, where it took longer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Duration>,
+    /// How long to wait before the next try, where the failure says: instead of the policy's own interval.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after: Option<Duration>,
 }
 
 /// The longest message of a failure, in bytes: 64 KiB.
@@ -172,7 +175,13 @@ impl NodeFailure {
     /// A failure of a kind, which may be retried. A message over [`MAX_FAILURE_BYTES`] is cut, with a note of its size: it is stored with the run, its
     /// task and the thread, and repeated in every answer that shows one of them.
     pub fn new(kind: impl AsRef<str>, message: impl AsRef<str>) -> Self {
-        Self { kind: kind.as_ref().into(), message: bounded(message.as_ref()), retryable: true, timeout: None }
+        Self {
+            kind: kind.as_ref().into(),
+            message: bounded(message.as_ref()),
+            retryable: true,
+            timeout: None,
+            retry_after: None,
+        }
     }
 }
 

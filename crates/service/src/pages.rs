@@ -6,7 +6,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
 use prost::Message;
 use runloom::v1::{
     ListAssistantVersionsRequest, ListAssistantsRequest, ListCheckpointsRequest, ListCronsRequest, ListGraphsRequest,
-    ListNamespacesRequest, ListRunsRequest, ListThreadsRequest, SearchItemsRequest,
+    ListNamespacesRequest, ListRunsRequest, ListThreadsRequest, ListWorkersRequest, SearchItemsRequest,
 };
 use runloom_core::{Error, Reason, store::PageRequest};
 use sha2::{Digest, Sha256};
@@ -49,6 +49,7 @@ paged!(
     ListNamespacesRequest,
     ListRunsRequest { json_encoding, max_part_bytes },
     ListThreadsRequest { json_encoding, max_part_bytes },
+    ListWorkersRequest,
     SearchItemsRequest { json_encoding, max_part_bytes },
 );
 

@@ -63,6 +63,8 @@ pub(crate) fn reason(reason: Reason) -> ErrorReason {
         R::ServerDraining => E::ServerDraining,
         R::NotSupported => E::NotSupported,
         R::LimitReached => E::LimitReached,
+        R::WorkerNotFound => E::WorkerNotFound,
+        R::WorkerLost => E::WorkerLost,
         R::Internal => E::Internal,
     }
 }

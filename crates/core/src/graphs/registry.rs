@@ -89,6 +89,11 @@ impl Registry {
         Ok(registry)
     }
 
+    /// See [`crate::Core::workers`].
+    pub fn workers(&self) -> &runloom_workers::Workers {
+        self.brought.workers()
+    }
+
     /// The latest revision of a graph that runs can be asked of. Hidden ones are not among them.
     pub fn latest(&self, tenant: &TenantId, name: &str) -> Result<Arc<Served>> {
         let table = self.table.read();

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use runloom_engine::{ChannelSpec, Graph, NodeError, Reducer, Value, model::ChatModel};
 use runloom_retrievers::Retriever;
 use runloom_tools::{HttpClient, McpServers};
+use runloom_workers::Workers;
 
 use super::{Reader, tools::Tool};
 use crate::{
@@ -52,6 +53,7 @@ pub(crate) struct Scope<'a> {
     pub http: &'a HttpClient,
     pub mcp: Option<&'a McpServers>,
     pub graphs: &'a BTreeMap<Arc<str>, Graph>,
+    pub workers: &'a Workers,
 }
 
 impl Scope<'_> {

@@ -13,6 +13,7 @@ pub(crate) mod state;
 pub(crate) mod steps;
 pub(crate) mod subgraph;
 pub(crate) mod tools;
+mod worker;
 
 use std::sync::Arc;
 

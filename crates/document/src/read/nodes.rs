@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use runloom_engine::NodeSpec;
+use runloom_workers::WorkerNode;
 
 use super::{
     Fields, Reader,
@@ -11,7 +12,7 @@ use super::{
     steps::ACTIONS,
 };
 use crate::{
-    run::{DocNode, ERROR},
+    run::{DocNode, ERROR, Step},
     tree::{At, Data, Tree},
 };
 
@@ -103,7 +104,16 @@ impl Reader<'_> {
                 }
             }
         }
-        self.policies(NodeSpec::new(DocNode::new(steps)), fields, scope)
+        let worker = match &steps[..] {
+            [Step::Worker(node)] => Some(node.clone()),
+            _ => None,
+        };
+        let mut spec = self.policies(NodeSpec::new(DocNode::new(steps)), fields, scope);
+        if let Some(node) = worker {
+            // Alone, its output is the node's as it is, and its time begins when a worker has the task.
+            spec.node = Arc::new(WorkerNode { timeout: spec.timeout.take(), ..*node });
+        }
+        spec
     }
 
     /// The one action among fields.

@@ -27,7 +27,7 @@ pub(crate) const ACTIONS: [&str; 14] = [
     "tools",
     "retrieve",
     "subgraph",
-    "remote",
+    "worker",
     "http",
     "sleep_ms",
     "heartbeat",
@@ -73,13 +73,7 @@ impl Reader<'_> {
                 Some(Step::Retrieve { retrieve: Box::new(retrieve?), bind })
             }
             "http" => r.http(tree, scope, bound),
-            "remote" => {
-                r.fault(
-                    tree.at,
-                    format!("documents have no `{name}` nodes yet; write the node in Rust, or answer with an `update`"),
-                );
-                None
-            }
+            "worker" => r.worker_step(tree, scope, to),
             _ => None,
         })
     }

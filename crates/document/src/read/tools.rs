@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use runloom_engine::{Value, model::ToolSpec, value};
 use runloom_retrievers::Retriever;
 use runloom_tools::mcp::McpTool;
+use runloom_workers::WorkerTool;
 
 use super::{
     Fields, Reader,
@@ -42,10 +43,12 @@ pub(crate) enum Work {
     Mcp(McpWork),
     /// Asks a retriever for what its argument `query` says.
     Retrieve { name: Arc<str>, retriever: Retriever, k: Option<usize> },
+    /// Calls a handler of a worker.
+    Worker(WorkerTool),
 }
 
 /// The ways to do it, of which a tool has one.
-const WORKS: [&str; 5] = ["result", "http", "mcp", "retriever", "remote"];
+const WORKS: [&str; 5] = ["result", "http", "mcp", "retriever", "worker"];
 
 impl Reader<'_> {
     /// The tools, by name.
@@ -118,8 +121,7 @@ impl Reader<'_> {
                 return nothing();
             }
             _ => {
-                let message =
-                    "a tool needs a `result`, an expression over `args`; or `http`, `mcp` or `retriever`, to call out";
+                let message = "a tool needs a `result`, an expression over `args`; or `http`, `mcp`, `retriever` or `worker`, to call out";
                 self.fault(tree.at, message);
                 return nothing();
             }
@@ -132,12 +134,7 @@ impl Reader<'_> {
             }
             "mcp" => r.mcp(name, work, scope).map(|(work, described)| (Work::Mcp(work), described)),
             "retriever" => r.retriever_tool(work, scope).map(|work| (work, None)),
-            other => {
-                let message =
-                    format!("documents cannot call tools by `{other}` yet; use `result`, `http`, `mcp` or `retriever`");
-                r.fault(fields.place(other), message);
-                None
-            }
+            _ => Some((Work::Worker(r.worker(work, Some(name))?.tool(name, scope)), None)),
         });
         read.unwrap_or_else(nothing)
     }

@@ -15,6 +15,7 @@ use runloom_engine::{
     Command, Context, Graph, HandledError, Node, NodeError, Output, StateView, SubgraphNode, Update, Value,
     command::overwrite, value,
 };
+use runloom_workers::WorkerNode;
 
 pub(crate) use self::{
     chat::Chat,
@@ -61,6 +62,7 @@ pub(crate) enum Step {
         bind: Arc<str>,
     },
     Subgraph(Within),
+    Worker(Box<WorkerNode>),
     Sleep(Given),
     Heartbeat,
     Fail(Given),
@@ -210,6 +212,10 @@ impl Run {
                 self.bind(bind, found);
             }
             Step::Subgraph(within) => self.subgraph(within).await?,
+            Step::Worker(node) => {
+                let output = node.run(self.state.clone(), &self.cx).await?;
+                self.add(output);
+            }
             Step::Sleep(ms) => sleep(&self.eval(ms)?).await?,
             Step::Heartbeat => self.cx.heartbeat(),
             Step::Fail(message) => fail(&self.eval(message)?)?,

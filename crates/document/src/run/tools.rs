@@ -37,11 +37,12 @@ struct Call {
 struct Gave {
     content: Value,
     artifact: Value,
+    is_error: bool,
 }
 
 impl Gave {
     fn content(result: Value) -> Self {
-        Self { content: content(result), artifact: Value::Null }
+        Self { content: content(result), artifact: Value::Null, is_error: false }
     }
 }
 
@@ -81,7 +82,7 @@ impl RunTools {
         };
         let work = async {
             let gave = self.call(run, tool, call).await?;
-            let mut made = message(call, gave.content, "success");
+            let mut made = message(call, gave.content, if gave.is_error { "error" } else { "success" });
             if let Value::Object(fields) = &mut made {
                 fields.insert("artifact", gave.artifact);
             }
@@ -124,11 +125,16 @@ impl RunTools {
                     return Err(NodeError::new(RETRIEVER_ERROR, message));
                 };
                 let found = retrieve::ask(&run.cx, name, retriever, query, *k, Object::default()).await?;
-                Ok(Gave { content: retrieve::texts(&found), artifact: found })
+                Ok(Gave { content: retrieve::texts(&found), artifact: found, is_error: false })
             }
             Work::Mcp(mcp) => {
                 let result = mcp.call(&run.cx, &call.name, &call.id, &call.args).await?;
-                Ok(Gave { content: result.content, artifact: result.artifact })
+                Ok(Gave { content: result.content, artifact: result.artifact, is_error: false })
+            }
+            Work::Worker(tool) => {
+                let id = call.id.as_str().unwrap_or_default();
+                let result = tool.run(&run.cx, &run.state, id, call.args.clone()).await?;
+                Ok(Gave { content: content(result.content), artifact: result.artifact, is_error: result.is_error })
             }
         }
     }

@@ -235,6 +235,7 @@ impl Context {
                         message: error.to_string().into(),
                         retryable: error.retryable,
                         timeout: None,
+                        retry_after: None,
                     };
                     return Err(NodeError::Failed(failure));
                 }

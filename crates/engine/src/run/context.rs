@@ -84,7 +84,6 @@ impl Context {
         response_schema: Option<Value>,
     ) -> Result<Value, NodeError> {
         let task = &self.task;
-        let run = &task.level.run;
         let mut asked = task.asked.lock();
         if index > asked.answers.len() {
             let text =
@@ -96,21 +95,8 @@ impl Context {
         if let Some(answer) = asked.answers.get(index) {
             return Ok(answer.clone());
         }
-        let ns = task.ns();
-        let id = question_id(&ns, index);
-        let by_id = |id: &str| run.answers.by_id.iter().find(|(i, _)| &**i == id).map(|(_, v)| v.clone());
-        let answer = by_id(&id).or_else(|| run.answers.bare.lock().take());
-        if let (Some(answer), Some(schema)) = (&answer, &response_schema)
-            && let Some(check) = task.level.graph.runtime.check_answer
-            && let Err(fault) = check(schema, answer)
-        {
-            let text =
-                format!("node `{}`: the answer to question {id} does not match its schema: {fault}", task.name());
-            return Err(NodeError::new("ValidationError", text).permanent());
-        }
-        if let Some(answer) = answer {
-            asked.answers.push(answer.clone());
-            asked.answered_by = Some(RunId(run.run_id));
+        let id = question_id(&task.ns(), index);
+        if let Some(answer) = task.take_answer(&mut asked, &id, response_schema.as_ref())? {
             drop(asked);
             // Kept at once: an answer is given once, however often the run is taken up again.
             task.keep_so_far();

@@ -2,9 +2,10 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
+use futures_util::FutureExt;
 use uuid::Uuid;
 
-use super::{channels::Channels, control::Next, scope::Level, superstep::Stopped};
+use super::{channels::Channels, control::Next, scope::Level, superstep::Stopped, taskscope::StoredHook};
 use crate::{
     CheckpointError, CheckpointId, Error, List, NodeError, RunId, ThreadId, Value,
     channel::Reducer,
@@ -52,6 +53,8 @@ struct Held {
     changes: Vec<(ChannelId, Change)>,
     write: Option<(i64, Source)>,
     records: Vec<TaskRecord>,
+    /// Who waits for these records, or for the checkpoint that has what they wrote.
+    hooks: Vec<StoredHook>,
 }
 
 impl Saver {
@@ -220,6 +223,33 @@ impl Saver {
         self.acks.push_back(saver.put(write));
     }
 
+    /// The same, and calls the hooks once the record is stored. With durability `exit` that is when the run is over.
+    pub fn put_task_then(&mut self, level: &Level, record: TaskRecord, hooks: Vec<StoredHook>) {
+        if hooks.is_empty() {
+            return self.put_task(level, record);
+        }
+        let before = self.acks.len();
+        self.put_task(level, record);
+        match &mut self.held {
+            Some(held) => held.hooks.extend(hooks),
+            None if self.acks.len() > before => self.hook_last(hooks),
+            // Nothing of this graph is stored.
+            None => hooks.into_iter().for_each(|hook| hook(true)),
+        }
+    }
+
+    /// Calls hooks once the last write under way is stored, whoever waits for it.
+    fn hook_last(&mut self, hooks: Vec<StoredHook>) {
+        let Some(ack) = self.acks.pop_back() else { return };
+        let ack = ack.shared();
+        let waiting = ack.clone();
+        tokio::spawn(async move {
+            let is_stored = waiting.await.is_ok();
+            hooks.into_iter().for_each(|hook| hook(is_stored));
+        });
+        self.acks.push_back(Box::pin(ack));
+    }
+
     /// Begins to keep what a task did, against the checkpoint before its step.
     pub fn put_task(&mut self, level: &Level, record: TaskRecord) {
         let (Some(thread), Some(checkpoint), Some(saver)) =
@@ -265,6 +295,12 @@ impl Saver {
                 for record in held.records {
                     self.put_task(level, record);
                 }
+            }
+            // The last write is stored after those before it.
+            match held.hooks {
+                hooks if hooks.is_empty() => {}
+                hooks if is_needed && !self.acks.is_empty() => self.hook_last(hooks),
+                hooks => hooks.into_iter().for_each(|hook| hook(true)),
             }
         }
         while let Some(ack) = self.acks.pop_front() {

@@ -1,15 +1,18 @@
 //! What a node needs of its host beside what [`Context`] gives every node: for one whose work runs in another process, and
 //! who hands on what that process sends.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
 
 use uuid::Uuid;
 
-use super::{calls::NO_STREAM, context::Context};
+use super::{calls::NO_STREAM, context::Context, scope::question_id};
 use crate::{
-    Object,
+    NodeError, Object, Value,
     model::ModelInfo,
-    stream::{Chunk, EventData, EventKind, MessagePart, Mode, Payload},
+    stream::{Chunk, EventData, EventKind, MessagePart, Mode, Modes, Part, Payload, TaskMeta},
     trace,
 };
 
@@ -80,6 +83,108 @@ impl Context {
     ) {
         self.task.beat();
         self.task.tell_event(kind, name, id, tags, data);
+    }
+
+    /// A part of the stream of a graph that the node runs in another process, under a namespace inside the task. It is sent
+    /// where the run streams subgraphs and records the part's mode.
+    pub fn nested_part(&self, namespace: &str, mode: Mode, payload: Payload) {
+        let task = &self.task;
+        let level = &task.level;
+        task.beat();
+        if !level.run.config.subgraphs || !level.wants(mode) {
+            return;
+        }
+        let namespace = if namespace.is_empty() { task.ns() } else { format!("{}|{namespace}", task.ns()) };
+        level.run.queue.push(Part {
+            namespace: namespace.into(),
+            step: task.step,
+            task: Some(task.task_ref()),
+            base: None,
+            payload,
+        });
+    }
+
+    /// The answers to the node's questions so far, from the next question that it would ask: those of earlier runs, and this
+    /// run's answer to the question at which the task stopped.
+    pub fn answers(&self) -> Result<Vec<Value>, NodeError> {
+        let task = &self.task;
+        let mut asked = task.asked.lock();
+        let id = question_id(&task.ns(), asked.answers.len());
+        if let Some(open) = asked.interrupts.last().filter(|question| question.id == id).cloned()
+            && task.take_answer(&mut asked, &id, open.response_schema.as_ref())?.is_some()
+        {
+            drop(asked);
+            task.keep_so_far();
+            asked = task.asked.lock();
+        }
+        let answers = asked.answers.get(asked.count..).unwrap_or_default().to_vec();
+        if !answers.is_empty() {
+            task.is_now_personal();
+        }
+        Ok(answers)
+    }
+
+    /// How many questions the node has asked in this try: the number of its next one.
+    pub fn questions(&self) -> usize {
+        self.task.asked.lock().count
+    }
+
+    /// Calls `hook` once what the task did is stored: `true`; or could not be: `false`. With durability `exit` that is when
+    /// the run stops. It is dropped where the task runs again, or the run ends before.
+    pub fn when_stored(&self, hook: impl FnOnce(bool) + Send + 'static) {
+        self.task.hooks.lock().push(Box::new(hook));
+    }
+
+    /// The modes in which something wants parts from inside the node.
+    pub fn modes(&self) -> Modes {
+        let level = &self.task.level;
+        level.run.modes.iter().filter(|mode| *mode == Mode::Events || level.wants(*mode)).collect()
+    }
+
+    /// Whether the run streams subgraphs.
+    pub fn streams_subgraphs(&self) -> bool {
+        self.task.level.run.config.subgraphs
+    }
+
+    /// The name of the graph in which the node is.
+    pub fn graph_name(&self) -> &Arc<str> {
+        self.task.level.graph.name()
+    }
+
+    /// The namespace of that graph: empty for the outermost, else `node:task_id` segments joined by `|`.
+    pub fn namespace(&self) -> &Arc<str> {
+        &self.task.level.ns
+    }
+
+    /// What all parts of the task share: triggers, path, namespace, metadata and tags.
+    pub fn task_meta(&self) -> Arc<TaskMeta> {
+        self.task.meta()
+    }
+
+    /// Which try of the task this is, from 1, through all attempts at the run.
+    pub fn tries(&self) -> u32 {
+        self.task.tries
+    }
+
+    /// Which attempt at the run this is, from 1.
+    pub fn run_attempt(&self) -> u32 {
+        self.task.level.run.config.attempt
+    }
+
+    /// The most supersteps of the run.
+    pub fn recursion_limit(&self) -> u32 {
+        self.task.level.run.config.recursion_limit
+    }
+
+    /// How many supersteps may follow this one before the limit, as LangGraph counts them.
+    pub fn remaining_steps(&self) -> u32 {
+        let last = self.task.level.last_step.load(Ordering::Relaxed);
+        u32::try_from(last.saturating_sub(self.task.step)).unwrap_or(u32::MAX)
+    }
+
+    /// The longest that the node may be silent; none where it may be for as long as it runs.
+    pub fn idle_timeout(&self) -> Option<Duration> {
+        self.task.spec().and_then(|node| node.spec.idle_timeout)
     }
 
     /// The trace in which the node runs, as headers of W3C Trace Context; empty where nothing is traced.

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashSet,
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, atomic::AtomicI64},
 };
 
 use parking_lot::Mutex;
@@ -105,6 +105,8 @@ pub(crate) struct Level {
     pub within: Option<Arc<TaskMeta>>,
     /// That task, which lives as long as this level tells.
     pub above: Option<Arc<TaskScope>>,
+    /// The last step that may begin.
+    pub last_step: AtomicI64,
 }
 
 impl Level {

@@ -169,6 +169,7 @@ async fn outermost(graph: Graph, run: Arc<RunScope>, input: Input) -> Result<Fin
         parent_checkpoints: Object::default(),
         within: None,
         above: None,
+        last_step: i64::MAX.into(),
         run: run.clone(),
     });
     let superstep = start::restore(level, saved, superseded, latest, false)?;

@@ -172,6 +172,7 @@ impl Context {
                 parent_checkpoints,
                 within: Some(meta),
                 above: Some(task.clone()),
+                last_step: i64::MAX.into(),
                 run,
             });
             // One that keeps its own state goes on only where it stopped; else its last run is over, and this is a new one.

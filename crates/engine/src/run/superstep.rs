@@ -3,7 +3,7 @@
 mod execute;
 mod show;
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use tracing::Instrument;
 
@@ -154,6 +154,7 @@ impl Superstep {
 
     async fn drive(&mut self, input: Input) -> Result<Stopped, NodeError> {
         self.start(input).await?;
+        self.level.last_step.store(self.stop, Ordering::Relaxed);
         loop {
             // Lets the reader take what has been told, before more is.
             if self.level.run.queue.len() > 0 {

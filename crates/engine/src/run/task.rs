@@ -17,7 +17,7 @@ use super::{
     leave::{self, goto_from, goto_value},
     replay::RepeatedTask,
     scope::{Level, Questions, StepTag},
-    taskscope::{Asked, HandledError, TaskPath, TaskScope},
+    taskscope::{Asked, HandledError, StoredHook, TaskPath, TaskScope},
     writes::TaskWrites,
 };
 use crate::{
@@ -101,14 +101,11 @@ impl Task {
     }
 }
 
+/// A task that has run: how it ended, its record, and who waits for that to be stored.
+pub(crate) type Finished = (Ended, TaskRecord, Vec<StoredHook>);
+
 /// Runs a task to its end.
-pub(crate) async fn run(
-    level: &Arc<Level>,
-    task: &Task,
-    step: i64,
-    base: &SnapshotRef,
-    resuming: bool,
-) -> (Ended, TaskRecord) {
+pub(crate) async fn run(level: &Arc<Level>, task: &Task, step: i64, base: &SnapshotRef, resuming: bool) -> Finished {
     let node = &level.graph.inner.nodes[task.node];
     let event_id = if level.run.modes.has(Mode::Events) { level.run.clock.uuid() } else { Uuid::nil() };
     let mut attempt = 1;
@@ -151,11 +148,11 @@ pub(crate) async fn run(
         let error = match result {
             Ok(writes) => {
                 record.outcome = Some(Outcome::Done(writes.save(&level.graph)));
-                return (Ended::Done(writes), record);
+                return (Ended::Done(writes), record, scope.take_hooks());
             }
             Err(NodeError::Interrupted(questions)) => {
                 record.interrupts.clone_from(&questions);
-                return (Ended::Asked(questions), record);
+                return (Ended::Asked(questions), record, scope.take_hooks());
             }
             Err(NodeError::ExecutorLost(text)) if lost < MAX_LOST => {
                 tracing::warn!(graph = %level.graph.name(), node = %node.name, task = %task.id, "executor lost: {text}");
@@ -192,11 +189,11 @@ pub(crate) async fn run(
             record.graphs = if has_asked { graphs } else { 0 };
             if node.handler.is_some() && can_be_handled(&error) {
                 record.outcome = Some(Outcome::Handled(failure.clone()));
-                return (Ended::Handled(failure), record);
+                return (Ended::Handled(failure), record, scope.take_hooks());
             }
             record.outcome = Some(Outcome::Failed(failure));
         }
-        return (Ended::Failed(Failure(Arc::new(error))), record);
+        return (Ended::Failed(Failure(Arc::new(error))), record, scope.take_hooks());
     }
 }
 
@@ -388,6 +385,9 @@ impl RetryPolicy {
         };
         if !again || attempt >= self.max_attempts {
             return None;
+        }
+        if let Some(pause) = failure.retry_after {
+            return Some(pause);
         }
         let factor = self.backoff.max(0.0).powi(i32::try_from(attempt - 1).unwrap_or(i32::MAX));
         let seconds = (self.initial_interval.as_secs_f64() * factor).min(self.max_interval.as_secs_f64());

@@ -16,7 +16,7 @@ use super::{
     scope::{Level, StepTag},
 };
 use crate::{
-    CheckpointId, NodeFailure, RunId, TaskId, Value,
+    CheckpointId, NodeError, NodeFailure, RunId, TaskId, Value,
     checkpoint::TaskRecord,
     graph::{CompiledNode, NodeId, RefreshOn},
     ids::{from_upper, upper},
@@ -61,7 +61,12 @@ pub(crate) struct TaskScope {
     pub handles: Option<Arc<HandledError>>,
     /// The task that it repeats, in a run from a checkpoint of a subgraph.
     pub repeats: Option<Arc<RepeatedTask>>,
+    /// Who waits for what the task did to be stored.
+    pub hooks: Mutex<Vec<StoredHook>>,
 }
+
+/// Called once what a task did is stored, or, with `false`, could not be. Dropped where it never will be.
+pub(crate) type StoredHook = Box<dyn FnOnce(bool) + Send>;
 
 /// The error that an error handler handles: what failed, and how.
 #[derive(Clone, Debug, PartialEq)]
@@ -184,6 +189,7 @@ impl TaskScope {
             graphs: 0,
             pulse: 0.into(),
             deadline: None,
+            hooks: Mutex::default(),
             handles: None,
             repeats: None,
         }
@@ -201,7 +207,11 @@ impl TaskScope {
         (if self.tries == 1 { message } else { run.clock.uuid() }, message)
     }
 
-    fn spec(&self) -> Option<&CompiledNode> {
+    pub fn take_hooks(&self) -> Vec<StoredHook> {
+        std::mem::take(&mut *self.hooks.lock())
+    }
+
+    pub fn spec(&self) -> Option<&CompiledNode> {
         self.node.map(|n| &self.level.graph.inner.nodes[n])
     }
 
@@ -342,6 +352,28 @@ impl TaskScope {
     /// `seq:step:1`, and what comes down from the run and the node.
     pub fn child_tags(&self, own: &[Arc<str>]) -> Arc<[Arc<str>]> {
         StepTag::Part(1).with(self.tags().chain(own))
+    }
+
+    /// The run's answer to a question, which is then one of the task's. It has to match the schema that the question has.
+    pub fn take_answer(
+        &self,
+        asked: &mut Asked,
+        question: &str,
+        schema: Option<&Value>,
+    ) -> Result<Option<Value>, NodeError> {
+        let run = &self.level.run;
+        let by_id = run.answers.by_id.iter().find(|(id, _)| &**id == question).map(|(_, answer)| answer.clone());
+        let Some(answer) = by_id.or_else(|| run.answers.bare.lock().take()) else { return Ok(None) };
+        if let (Some(schema), Some(check)) = (schema, self.level.graph.runtime.check_answer)
+            && let Err(fault) = check(schema, &answer)
+        {
+            let text =
+                format!("node `{}`: the answer to question {question} does not match its schema: {fault}", self.name());
+            return Err(NodeError::new("ValidationError", text).permanent());
+        }
+        asked.answers.push(answer.clone());
+        asked.answered_by = Some(RunId(run.run_id));
+        Ok(Some(answer))
     }
 
     /// Begins to keep what is known of the task so far: its answers, how often it was tried.

@@ -283,6 +283,7 @@ fn by_hand(graph: &Graph, thread: ThreadId, ns: &Arc<str>, mut metadata: Object)
         parent_checkpoints: Object::default(),
         within: None,
         above: None,
+        last_step: i64::MAX.into(),
         run,
     })
 }

@@ -48,6 +48,7 @@ fn status(reason: Reason) -> StatusCode {
         | R::AssistantVersionNotFound
         | R::CheckpointNotFound
         | R::CronNotFound
+        | R::WorkerNotFound
         | R::GraphNotRegistered => StatusCode::NOT_FOUND,
         R::GraphUnknown
         | R::GraphInvalid
@@ -75,6 +76,7 @@ fn status(reason: Reason) -> StatusCode {
         | R::RunActive
         | R::RequestIdReused
         | R::CheckpointChanged
+        | R::WorkerLost
         | R::Cancelled => StatusCode::CONFLICT,
         R::CursorExpired => StatusCode::GONE,
         R::LimitReached => StatusCode::TOO_MANY_REQUESTS,

@@ -3,14 +3,14 @@
 use runloom::v1::{
     assistants_server::SERVICE_NAME as ASSISTANTS, crons_server::SERVICE_NAME as CRONS,
     graphs_server::SERVICE_NAME as GRAPHS, runs_server::SERVICE_NAME as RUNS, store_server::SERVICE_NAME as STORE,
-    threads_server::SERVICE_NAME as THREADS,
+    threads_server::SERVICE_NAME as THREADS, workers_server::SERVICE_NAME as WORKERS,
 };
 use runloom_core::Core;
 use tokio_util::sync::CancellationToken;
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 /// The server as a whole, and each of its services.
-const NAMES: [&str; 7] = ["", ASSISTANTS, CRONS, GRAPHS, RUNS, STORE, THREADS];
+const NAMES: [&str; 8] = ["", ASSISTANTS, CRONS, GRAPHS, RUNS, STORE, THREADS, WORKERS];
 
 /// What clients are told, and who tells it.
 #[derive(Clone)]

@@ -15,6 +15,7 @@ use runloom::{
     v1::{
         assistants_server::AssistantsServer, crons_server::CronsServer, graphs_server::GraphsServer,
         runs_server::RunsServer, store_server::StoreServer, threads_server::ThreadsServer,
+        workers_server::WorkersServer,
     },
 };
 use runloom_core::Core;
@@ -39,6 +40,8 @@ use crate::{
 
 /// The name of this API in metrics and logs of connections.
 const API: &str = "grpc";
+/// The stream of a worker, which lasts as long as the worker.
+const ATTACH: &str = "/runloom.v1.Workers/Attach";
 
 /// A server that has started: its store answers, its graphs are loaded, and runs that were under way go on. Cheap to clone.
 #[derive(Clone)]
@@ -125,6 +128,7 @@ impl Server {
             .add_service(limited!(GraphsServer))
             .add_service(limited!(StoreServer))
             .add_service(limited!(CronsServer))
+            .add_service(limited!(WorkersServer))
             .add_service(HealthServer::new(HealthService::from_health_reporter(self.health.reporter())));
         if self.options.reflection {
             let describe = || {
@@ -144,8 +148,8 @@ impl Server {
         }
         let deadline = BodyDeadlineLayer::new(API, self.options.body_timeout)
             .error(layer::body_timeout)
-            // Reflection is a stream in both directions.
-            .except(|uri| uri.path().starts_with("/grpc.reflection."));
+            // Streams in both directions.
+            .except(|uri| uri.path() == ATTACH || uri.path().starts_with("/grpc.reflection."));
         deadline.layer(web(EdgeLayer.layer(routes.routes().prepare()), &self.options.cors))
     }
 }

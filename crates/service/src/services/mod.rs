@@ -6,6 +6,7 @@ mod graphs;
 mod runs;
 mod store;
 mod threads;
+mod workers;
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,6 +1,8 @@
 //! A server with a graph that does what its input says, at gates that the test opens; and clients of it.
 #![allow(dead_code, missing_docs, clippy::unwrap_used)]
 
+pub mod worker;
+
 use std::{
     collections::HashMap,
     future::Future,

@@ -156,13 +156,13 @@ impl Superstep {
         &mut self,
         tasks: &mut Vec<Task>,
         at: usize,
-        ended: (Ended, TaskRecord),
+        ended: task::Finished,
         base: &SnapshotRef,
     ) -> Result<Option<usize>, NodeError> {
         let task = &mut tasks[at];
-        let (ended, record) = ended;
+        let (ended, record, hooks) = ended;
         task.tries = task.tries.max(record.tries);
-        self.saver.put_task(&self.level, record);
+        self.saver.put_task_then(&self.level, record, hooks);
         task.ended = Some(ended);
         self.tell_end(task, base);
         let graph = &self.level.graph;
