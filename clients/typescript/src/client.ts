@@ -7,6 +7,7 @@ import * as crons from "./gen/runloom/v1/crons_pb.js";
 import * as graphs from "./gen/runloom/v1/graphs_pb.js";
 import * as store from "./gen/runloom/v1/store_pb.js";
 import * as workers from "./gen/runloom/v1/workers_pb.js";
+import { sleep } from "./retry.js";
 import { Runs } from "./runs.js";
 import { Threads } from "./threads.js";
 import type { Assistant, AssistantGraph, AssistantSchemas, AttachedWorker, Cron, Graph, Init, Item, RegisteredGraph, WorkerList } from "./types.js";
@@ -213,6 +214,13 @@ export class Workers {
   /** A page of workers; the first one has the queues. */
   list(request: Init<workers.ListWorkersRequest> = {}, options?: CallOptions): Promise<WorkerList> {
     return this.#core.call(this.#methods.listWorkers, request, options);
+  }
+
+  /** Waits until a worker of a queue is attached, and the graphs that it brings are registered. */
+  async waitFor(queue: string, options: CallOptions = {}): Promise<void> {
+    for (let delay = 5; (await this.list({ queue, pageSize: 1 }, options)).workers.length === 0; delay = Math.min(2 * delay, 1000)) {
+      await sleep(delay, options.signal);
+    }
   }
 
   async get(workerId: string, options?: CallOptions): Promise<AttachedWorker> {

@@ -115,6 +115,13 @@ public final class Client extends Methods implements AutoCloseable {
         ThreadsGrpc.newBlockingStub(channel).streamThread(stream.toBuilder().setCursor(at.cursor()).build()));
   }
 
+  /** Waits until a worker of a queue is attached, and the graphs that it brings are registered. */
+  public void waitForWorker(String queue) throws InterruptedException {
+    for (long delay = 5; listWorkers(b -> b.queue(queue).pageSize(1)).workers().isEmpty(); delay = Math.min(2 * delay, 1000)) {
+      Thread.sleep(delay);
+    }
+  }
+
   /** Closes the connection. Streams end with an error. */
   @Override
   public void close() {
