@@ -15,6 +15,7 @@ mod runs;
 mod screen;
 mod serve;
 mod signals;
+mod store;
 mod style;
 mod table;
 mod telemetry;
@@ -60,6 +61,7 @@ enum Command {
     Threads(threads::Threads),
     Graph(graph::GraphCommand),
     Health(health::Health),
+    Store(store::StoreCommand),
 }
 
 impl Command {
@@ -75,6 +77,7 @@ impl Command {
             Self::Threads(command) => command.run().await,
             Self::Graph(command) => command.run().await,
             Self::Health(command) => command.run().await,
+            Self::Store(command) => command.run().await,
         };
         telemetry.stop().await;
         result

@@ -3,6 +3,7 @@
 //! `runloom.db` in the data folder, in WAL mode with `synchronous = FULL`: a write is answered once it is on the disk.
 //! `runloom.lock` keeps a second server out.
 
+mod admin;
 mod assistants;
 mod chain;
 mod checkpoints;
@@ -41,6 +42,7 @@ use rusqlite::Connection;
 use tokio::sync::watch;
 use uuid::Uuid;
 
+pub use admin::{Checked, backup, check};
 pub use open::OpenOptions;
 
 use self::{

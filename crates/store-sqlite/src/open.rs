@@ -32,6 +32,9 @@ const MIGRATIONS: [Migration; 6] = [
     Migration { sql: include_str!("schema_6.sql"), run: None },
 ];
 
+/// The newest version of the schema.
+pub(crate) const KNOWN: i64 = MIGRATIONS.len() as i64;
+
 /// One step of the schema: SQL, then code that SQL cannot express, in one transaction.
 struct Migration {
     sql: &'static str,
@@ -128,7 +131,7 @@ fn migrate(conn: &mut Connection, file: &Path) -> Result<()> {
     if tables > 0 && application != APPLICATION {
         return Err(Error::Corrupt(format!("{} is a database, but not one of Runloom's", file.display())));
     }
-    let known = MIGRATIONS.len() as i64;
+    let known = KNOWN;
     if found > known {
         return Err(Error::Newer { file: file.into(), found, known });
     }

@@ -12,7 +12,6 @@ use serde_json::{Map, Value, json};
 use crate::telemetry::LogFormat;
 use crate::{
     backend::quoted,
-    embedded::is_memory,
     failure::{Failure, Result},
     style::{DIM, NAME, STRONG, brief, count},
 };
@@ -57,15 +56,15 @@ impl Banner {
     }
 
     /// Prints the banner. A closed output is not an error.
-    pub fn print(&self, data: &Path, folder: Option<&Path>) {
+    pub fn print(&self, stored: &str, folder: Option<&Path>) {
         if self.is_shown
-            && let Err(error) = self.write(&mut anstream::stdout().lock(), data, folder)
+            && let Err(error) = self.write(&mut anstream::stdout().lock(), stored, folder)
         {
             tracing::debug!(%error, "cannot print the banner");
         }
     }
 
-    fn write(&self, out: &mut impl Write, data: &Path, folder: Option<&Path>) -> io::Result<()> {
+    fn write(&self, out: &mut impl Write, stored: &str, folder: Option<&Path>) -> io::Result<()> {
         let served = count(self.graphs.len() as u64, "graph");
         writeln!(out, "{STRONG}runloom{STRONG:#} serves {served} on {STRONG}{}{STRONG:#}\n", self.address)?;
         if let Some(http) = self.http {
@@ -86,10 +85,6 @@ impl Banner {
             }
             (None, None) => {}
         }
-        let stored = match is_memory(data) {
-            true => "Data in memory".to_owned(),
-            false => format!("Data in {}", data.display()),
-        };
         let watched = folder.map(|folder| format!(" · graphs in {}, watched", folder.display())).unwrap_or_default();
         let security = if self.has_tls { "TLS, no authentication" } else { "no TLS, no authentication" };
         writeln!(out, "\n{DIM}{stored}{watched} · {security} · Ctrl-C drains and stops{DIM:#}\n")?;

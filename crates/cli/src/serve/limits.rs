@@ -29,6 +29,10 @@ pub(super) struct Limits {
     /// Maximum number of attempts of a run whose server stops, including the first
     #[arg(long, env = "RUNLOOM_MAX_ATTEMPTS", value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
     max_attempts: u32,
+    /// Duration of the lease of this server. If it does not renew the lease in that time, other servers of the same store
+    /// recover its runs
+    #[arg(long, env = "RUNLOOM_LEASE_TTL", value_name = "TIME", default_value = "10s", value_parser = nonzero_duration)]
+    lease_ttl: Duration,
     /// How long to store the log of a run after its end: 7d. Older streams cannot be rejoined. Default: as long as the thread
     #[arg(long, env = "RUNLOOM_LOG_TTL", value_name = "TIME", value_parser = nonzero_duration)]
     log_ttl: Option<Duration>,
@@ -79,6 +83,7 @@ impl Limits {
         core.run_timeout = self.run_timeout;
         core.max_running = self.max_running as usize;
         core.max_attempts = self.max_attempts;
+        core.lease_ttl = self.lease_ttl;
         core.log_ttl = self.log_ttl;
         core.stateless_ttl = self.stateless_ttl;
         core.max_json_bytes = self.max_input;
@@ -140,7 +145,7 @@ mod tests {
         limits.set(&mut set);
         let values = |o: &CoreOptions| {
             let limits = (o.recursion_limit, o.run_limits, o.run_timeout, o.max_running, o.max_attempts);
-            (limits, o.log_ttl, o.stateless_ttl, o.max_json_bytes)
+            (limits, o.log_ttl, o.stateless_ttl, o.max_json_bytes, o.lease_ttl)
         };
         assert_eq!(values(&core), values(&set));
     }

@@ -19,12 +19,13 @@ use tokio_util::sync::CancellationToken;
 use self::{banner::Banner, limits::Limits, tls::TlsArgs};
 use crate::{
     backend::{DEFAULT_ADDRESS, DEFAULT_HTTP},
-    embedded::{builder, is_memory},
+    embedded::builder,
     exit::{self, Exit},
     failure::{Failure, Result, other_port},
     integrations::Integrations,
     options,
     signals::Signals,
+    store::StoreOptions,
     telemetry::{LogFormat, install_metrics},
 };
 
@@ -34,6 +35,7 @@ Examples:
   runloom serve --graphs ./graphs              your documents; reloads a file when it changes
   runloom serve --data /var/lib/runloom        store data in another folder than ./data
   runloom serve --data :memory:                store nothing
+  runloom serve --store postgres://host/db     share a database with other servers
   runloom serve --http off                     gRPC only
   runloom serve --webhook-allow-private        allow webhooks to this machine, for tests
   runloom serve --egress-allow localhost:8080  allow documents to call a local service
@@ -56,9 +58,8 @@ pub struct Serve {
     /// Folder of the graph documents; reloads a document when its file changes. Default: the examples
     #[arg(long, env = "RUNLOOM_GRAPHS", value_name = "DIR")]
     graphs: Option<PathBuf>,
-    /// Folder to store threads, runs and logs in; created if it does not exist. `:memory:` stores nothing
-    #[arg(long, env = "RUNLOOM_DATA", value_name = "DIR", default_value = "./data")]
-    data: PathBuf,
+    #[command(flatten)]
+    store: StoreOptions,
     /// Address of the gRPC API: host:port. Port 0 selects a free port
     #[arg(long, env = "RUNLOOM_GRPC", value_name = "ADDR", default_value = DEFAULT_ADDRESS)]
     grpc: String,
@@ -135,7 +136,15 @@ impl Serve {
         let mut options = limits.server();
         options.connections.tls = tls.clone();
         options.cors = cors(&self.cors, listener.local_addr()?.ip().is_loopback());
-        let builder = builder(self.graphs.as_deref(), Some(&self.data))?.options(options).core(move |core| {
+        let store = tokio::select! {
+            opened = self.store.open_postgres() => opened?,
+            _ = signals.next() => return Ok(Exit::Interrupted),
+        };
+        let mut builder = builder(self.graphs.as_deref(), Some(&self.store.data))?;
+        if let Some(store) = store {
+            builder = builder.store(store);
+        }
+        let builder = builder.options(options).core(move |core| {
             core.drain_timeout = drain_timeout;
             core.brought = brought;
             core.webhooks = Some(webhooks);
@@ -158,7 +167,7 @@ impl Serve {
         warn_if_public(address, http_address, tls.is_some());
         Banner::of(server.core(), (address, http_address), tls.is_some(), self.log_format)
             .await?
-            .print(&self.data, self.graphs.as_deref());
+            .print(&self.store.place(), self.graphs.as_deref());
 
         let stop = CancellationToken::new();
         let core = server.core().clone();
@@ -233,7 +242,7 @@ impl Serve {
             Some(folder) if is_of_graphs => {
                 failure.or_hint(format!("check the documents with: runloom graph check {}", folder.display()))
             }
-            _ if is_memory(&self.data) => failure,
+            _ if self.store.folder().is_none() => failure,
             _ => failure.or_hint("use another folder with --data DIR, or no storage with --data :memory:"),
         }
     }
