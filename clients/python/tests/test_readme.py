@@ -15,7 +15,11 @@ def snippets(path):
     return [pytest.param(code, wanted, id=f"{path.parent.name}-{n}") for n, (code, wanted) in found]
 
 
-@pytest.mark.parametrize(("code", "wanted"), snippets(ROOT / "clients" / "python" / "README.md"))
+READMES = [ROOT / "clients" / name / "README.md" for name in ("python", "langgraph")]
+SNIPPETS = [snippet for readme in READMES for snippet in snippets(readme)]
+
+
+@pytest.mark.parametrize(("code", "wanted"), SNIPPETS)
 def test_snippet(server, code, wanted, tmp_path):
     script = pathlib.Path(tmp_path / "snippet.py")
     script.write_text(code.replace("localhost:50051", server.address))

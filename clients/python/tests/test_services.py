@@ -64,6 +64,8 @@ async def test_questions_state_and_history(client):
     history = [c async for c in client.threads.history(thread, page_size=2)]
     assert len(history) > 3 and history[0].source == "loop" and history[-1].source == "input"
     assert [c.checkpoint_id for c in history] == sorted((c.checkpoint_id for c in history), reverse=True)
+    steps = [{"updates": [{"values": {"topic": topic}, "as_node": "__input__"}]} for topic in ("a", "b")]
+    await client.threads.update_state(thread, supersteps=steps)
     fork = await client.threads.update_state(thread, {"topic": "coffee"}, checkpoint_id=history[-2].checkpoint_id)
     assert (await client.threads.state(thread)).checkpoint.checkpoint_id == fork.checkpoint_id
     with pytest.raises(errors.CheckpointChanged):

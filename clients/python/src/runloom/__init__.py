@@ -35,8 +35,19 @@ from .types import (
     Usage,
     Value,
 )
+from .worker import END, START, Command, Context, Graph, Result, Send, TaskCancelled, TaskError, Worker
 
 __all__ = [
+    "END",
+    "START",
+    "Command",
+    "Context",
+    "Graph",
+    "Result",
+    "Send",
+    "TaskCancelled",
+    "TaskError",
+    "Worker",
     "Checkpoint",
     "Client",
     "Custom",

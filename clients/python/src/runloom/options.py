@@ -154,6 +154,19 @@ class Config(TypedDict, total=False):
     max_concurrency: int
 
 
+class StateUpdate(TypedDict, total=False):
+    """An update of a thread's state, in the name of a node."""
+
+    values: Any
+    as_node: str
+
+
+class StateSuperstep(TypedDict):
+    """Updates that are applied together, as if nodes had run in parallel."""
+
+    updates: list[StateUpdate]
+
+
 class RunOptions(TypedDict, total=False):
     """The fields of a run's specification beside its target and its start: `RunSpec` in proto/."""
 
@@ -168,6 +181,7 @@ class RunOptions(TypedDict, total=False):
     interrupt_before: list[str]
     interrupt_after: list[str]
     checkpoint_id: str | None
+    checkpoint_namespace: list[str]
     durability: Durability | None
     multitask_strategy: MultitaskStrategy | None
     on_disconnect: str | None

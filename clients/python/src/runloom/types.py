@@ -60,6 +60,7 @@ class Interrupt:
     namespace: list[str] = field(default_factory=list)
     task_id: str = ""
     node: str = ""
+    response_schema: Any = None
 
 
 @stands_for("NodeError")

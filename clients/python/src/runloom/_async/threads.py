@@ -6,13 +6,14 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from ..codec import decode
-from ..options import EventFilter
+from ..options import EventFilter, StateSuperstep
 from ..types import Checkpoint, CheckpointRef, IfExists, State, StreamMode, Thread, ThreadStatus
 from ..v1 import threads_pb2, threads_pb2_grpc
 from .caller import Caller
 from .stream import Position, RunStream
 
 Names = list[str]
+Supersteps = list[StateSuperstep]
 Modes = list[StreamMode]
 
 
@@ -121,9 +122,10 @@ class Threads:
         namespace: Names | None = None,
         expected_checkpoint_id: str | None = None,
         graph_name: str | None = None,
+        supersteps: Supersteps | None = None,
         timeout: float | None = None,
     ) -> CheckpointRef:
-        """Writes to the state of a thread in the name of a node, and creates a checkpoint."""
+        """Writes to the state of a thread in the name of a node, and creates a checkpoint; with `supersteps` one for each."""
         fields = {
             "thread_id": thread_id,
             "values": values,
@@ -132,6 +134,7 @@ class Threads:
             "namespace": namespace,
             "expected_checkpoint_id": expected_checkpoint_id,
             "graph_name": graph_name,
+            "supersteps": supersteps,
         }
         request = self._caller.request(threads_pb2.UpdateStateRequest, **fields)
         checkpoint: CheckpointRef = decode((await self._caller.once(self._stub.UpdateState, request, timeout)).checkpoint)
