@@ -29,32 +29,35 @@ export async function freePort(): Promise<number> {
 export class Server {
   readonly address: string;
   readonly #home: string;
+  readonly #options: string[];
   #process!: ChildProcess;
   #output = "";
 
-  private constructor(address: string, home: string) {
+  private constructor(address: string, home: string, options: string[]) {
     this.address = address;
+    this.#options = options;
     this.#home = home;
   }
 
   /** Starts a server with documents by file name; those without a text are examples of the repository. */
-  static async start(documents: Record<string, string | undefined>): Promise<Server> {
+  static async start(documents: Record<string, string | undefined>, ...options: string[]): Promise<Server> {
     const home = await mkdtemp(join(tmpdir(), "runloom-ts-"));
     await mkdir(join(home, "graphs"));
     for (const [name, text] of Object.entries(documents)) {
       const file = join(home, "graphs", name);
       await (text === undefined ? cp(join(root, "examples", name), file) : writeFile(file, text));
     }
-    const server = new Server(`127.0.0.1:${await freePort()}`, home);
+    const server = new Server(`127.0.0.1:${await freePort()}`, home, options);
     await server.start();
     return server;
   }
 
   async start(): Promise<void> {
     const options = ["serve", "--grpc", this.address, "--http", "off", "--graphs", join(this.#home, "graphs"), "--data", join(this.#home, "data")];
-    const server = spawn(binary, options, { stdio: ["ignore", "pipe", "pipe"] });
+    const server = spawn(binary, [...options, ...this.#options], { stdio: ["ignore", "pipe", "pipe"] });
     this.#process = server;
     for (const stream of [server.stdout, server.stderr]) stream.on("data", (text) => (this.#output += text));
+    if (this.#options.length > 0) return;
     const client = connect(this.address, { retry: { maxRetries: 600, initialDelay: 20, maxDelay: 50 } });
     const ended = once(server, "exit").then(() => assert.fail(`the server ended:\n${this.#output}`));
     ended.catch(() => {});
@@ -72,6 +75,14 @@ export class Server {
     await this.kill();
     await rm(this.#home, { recursive: true, force: true });
   }
+}
+
+/** Certificates for tests in a folder: ca.crt, server.crt, server.key, client.crt, client.key. */
+export async function certificates(): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), "runloom-certs-"));
+  const [code] = (await once(spawn(cut, ["certs", folder], { stdio: "inherit" }), "exit")) as [number];
+  assert.equal(code, 0);
+  return folder;
 }
 
 /** The proxy, a program in Go: it takes the frames of HTTP/2 apart. */

@@ -25,6 +25,7 @@ type Server struct {
 
 	t       testing.TB
 	home    string
+	options []string
 	command *exec.Cmd
 	ended   chan struct{}
 	output  log
@@ -44,8 +45,9 @@ func Binary() string {
 	return filepath.Join(Root(), "target", "debug", "runloom")
 }
 
-// Start starts a server with documents, by file name, and waits until it serves. It is stopped at the end of the test.
-func Start(t testing.TB, documents map[string]string) *Server {
+// Start starts a server with documents, by file name, and waits until it serves. It is stopped at the end of the test. With options it only waits until it
+// listens.
+func Start(t testing.TB, documents map[string]string, options ...string) *Server {
 	t.Helper()
 	home := t.TempDir()
 	graphs := filepath.Join(home, "graphs")
@@ -57,7 +59,7 @@ func Start(t testing.TB, documents map[string]string) *Server {
 			t.Fatal(err)
 		}
 	}
-	s := &Server{Address: freeAddress(t), t: t, home: home}
+	s := &Server{Address: freeAddress(t), t: t, home: home, options: options}
 	s.Start()
 	t.Cleanup(func() {
 		s.Kill()
@@ -81,8 +83,9 @@ func Example(t testing.TB, name string) string {
 // Start starts the process again, on the same port and data.
 func (s *Server) Start() {
 	s.t.Helper()
-	s.command = exec.Command(Binary(), "serve", "--grpc", s.Address, "--http", "off", "--graphs", filepath.Join(s.home, "graphs"),
-		"--data", filepath.Join(s.home, "data"))
+	s.command = exec.Command(Binary(), append([]string{
+		"serve", "--grpc", s.Address, "--http", "off", "--graphs", filepath.Join(s.home, "graphs"), "--data", filepath.Join(s.home, "data"),
+	}, s.options...)...)
 	s.command.Stdout, s.command.Stderr = &s.output, &s.output
 	if err := s.command.Start(); err != nil {
 		s.t.Fatal(err)
@@ -96,6 +99,16 @@ func (s *Server) Start() {
 		close(ended)
 		cancel()
 	}()
+	if len(s.options) > 0 {
+		for ctx.Err() == nil {
+			if conn, err := net.Dial("tcp", s.Address); err == nil {
+				conn.Close()
+				return
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+		s.t.Fatalf("the server does not listen\n%s", s.output.String())
+	}
 	quick := grpc.WithConnectParams(grpc.ConnectParams{MinConnectTimeout: time.Second, Backoff: backoff.Config{BaseDelay: 20 * time.Millisecond, MaxDelay: 50 * time.Millisecond}})
 	conn, err := grpc.NewClient(s.Address, grpc.WithTransportCredentials(insecure.NewCredentials()), quick)
 	if err != nil {

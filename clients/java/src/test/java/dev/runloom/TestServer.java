@@ -10,7 +10,9 @@ import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
+import java.util.ArrayList;
 import java.util.Comparator;
+import java.util.List;
 import java.util.Map;
 
 /** A process `runloom serve` on a free port. */
@@ -21,9 +23,11 @@ final class TestServer implements AutoCloseable {
 
   final String address;
   private final Path home;
+  private final List<String> options;
   private Process process;
 
-  TestServer(Map<String, String> documents) throws IOException {
+  TestServer(Map<String, String> documents, String... options) throws IOException {
+    this.options = List.of(options);
     home = Files.createTempDirectory("runloom-java-");
     Files.createDirectory(home.resolve("graphs"));
     for (var document : documents.entrySet()) Files.writeString(home.resolve("graphs").resolve(document.getKey()), document.getValue());
@@ -43,14 +47,23 @@ final class TestServer implements AutoCloseable {
   }
 
   void start() throws IOException {
-    process = new ProcessBuilder(path("RUNLOOM_BIN", "target/debug/runloom").toString(), "serve", "--grpc", address, "--http", "off",
-        "--graphs", home.resolve("graphs").toString(), "--data", home.resolve("data").toString())
+    var command = new ArrayList<>(List.of(path("RUNLOOM_BIN", "target/debug/runloom").toString(), "serve", "--grpc", address, "--http", "off",
+        "--graphs", home.resolve("graphs").toString(), "--data", home.resolve("data").toString()));
+    command.addAll(options);
+    process = new ProcessBuilder(command)
         .redirectErrorStream(true).redirectOutput(home.resolve("log").toFile()).start();
+    if (!options.isEmpty()) return;
     var patient = new RetryPolicy(600, Duration.ofMillis(20), Duration.ofMillis(50));
     try (var client = Client.builder(address).retry(patient).build()) {
       client.listGraphs(b -> {}).iterator().hasNext();
     }
     if (!process.isAlive()) throw new IllegalStateException("the server ended:\n" + Files.readString(home.resolve("log")));
+  }
+
+  /** Writes certificates for tests: ca.crt, server.crt, server.key, client.crt, client.key. */
+  static void certificates(Path folder) throws Exception {
+    int code = new ProcessBuilder(path("RUNLOOM_CUT", "target/tools/bin/cut").toString(), "certs", folder.toString()).inheritIO().start().waitFor();
+    if (code != 0) throw new IllegalStateException("the certificates cannot be written");
   }
 
   void kill() {
