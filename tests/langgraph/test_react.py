@@ -1,20 +1,12 @@
 """Pages in React in a real browser: both hooks of LangChain, over SSE and WebSocket, against a server that is killed and started again."""
-import contextlib, json, pathlib, shutil, subprocess
+import json, shutil, subprocess
 
 import pytest
 
 from javascript import HERE, NODE_HOME, browser
-from server import Server
 
 CASES = ("tokens", "again", "stop", "reload", "question", "reload_and_answer", "failure", "two_tabs", "two_tabs_answer", "crash", "crash_at_question")
 PAGES = {"newer-sse": ("newer", "sse"), "newer-websocket": ("newer", "websocket"), "older": ("older", "sse")}
-
-
-@pytest.fixture(scope="module")
-def pages():
-    """A server with the graphs of the pages."""
-    with Server(graphs=HERE / "web" / "graphs") as server:
-        yield server
 
 
 @pytest.fixture(scope="module")
@@ -39,14 +31,14 @@ def tell(driver, what):
 
 @pytest.mark.parametrize("page", PAGES)
 @pytest.mark.parametrize("case", CASES)
-def test_page(driver, pages, case, page):
+def test_page(driver, talks, case, page):
     hook, transport = PAGES[page]
-    tell(driver, {"name": case, "api": f"http://{pages.http}", "hook": hook, "transport": transport})
+    tell(driver, {"name": case, "api": f"http://{talks.http}", "hook": hook, "transport": transport})
     for line in driver.stdout:
         said = json.loads(line)
         if "server" not in said:
             break
-        getattr(pages, said["server"])()
+        getattr(talks, said["server"])()
         tell(driver, "done")
     else:
         raise AssertionError("the browser's program ended")
