@@ -21,5 +21,13 @@ def test_the_newer_protocol_in_node(url, tmp_path):
     node(tmp_path, "threads.mjs", url)
 
 
+def test_more_of_the_newer_protocol_in_node(talks_url, tmp_path):
+    node(tmp_path, "talks.mjs", talks_url)
+
+
+def test_remote_graphs_in_node(talks_url, tmp_path):
+    node(tmp_path, "remote.mjs", talks_url)
+
+
 def test_pages_in_a_browser(url, tmp_path):
     node(tmp_path, "browser.mjs", url, browser())
