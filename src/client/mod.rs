@@ -15,6 +15,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 mod threads;
+mod workers;
 
 use tonic::{Code, service::interceptor::InterceptedService, transport::Channel};
 
@@ -28,6 +29,7 @@ use crate::{
     v1::{
         JsonEncoding, assistants_client::AssistantsClient, crons_client::CronsClient, graphs_client::GraphsClient,
         runs_client::RunsClient, store_client::StoreClient, threads_client::ThreadsClient,
+        workers_client::WorkersClient,
     },
 };
 
@@ -98,6 +100,10 @@ impl Client {
 
     fn store(&self) -> StoreClient<Transport> {
         StoreClient::new(self.channel.clone()).max_decoding_message_size(self.max_message_bytes)
+    }
+
+    fn workers(&self) -> WorkersClient<Transport> {
+        WorkersClient::new(self.channel.clone()).max_decoding_message_size(self.max_message_bytes)
     }
 
     /// What a stream's request says of the largest part, where it leaves that open.

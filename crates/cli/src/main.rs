@@ -21,6 +21,7 @@ mod table;
 mod telemetry;
 mod threads;
 mod wire;
+mod workers;
 
 use std::process::ExitCode;
 
@@ -59,6 +60,7 @@ enum Command {
     Run(run::Run),
     Runs(runs::Runs),
     Threads(threads::Threads),
+    Workers(workers::Workers),
     Graph(graph::GraphCommand),
     Health(health::Health),
     Store(store::StoreCommand),
@@ -75,6 +77,7 @@ impl Command {
             Self::Run(command) => command.run().await,
             Self::Runs(command) => command.run().await,
             Self::Threads(command) => command.run().await,
+            Self::Workers(command) => command.run().await,
             Self::Graph(command) => command.run().await,
             Self::Health(command) => command.run().await,
             Self::Store(command) => command.run().await,

@@ -25,8 +25,8 @@ pub use graph::{
 };
 pub use ids::{CheckpointId, Clock, RunId, SystemClock, TaskId, ThreadId};
 pub use run::{
-    ChunkSource, Context, Finished, HandledError, MapInput, MapOutput, RunStream, StateUpdate, SubgraphNode,
-    is_question_id, subgraph,
+    ChunkSource, Context, Finished, HandledError, MapInput, MapOutput, NestedEvent, RunStream, StateUpdate,
+    SubgraphNode, is_question_id, subgraph,
 };
 pub use runloom_engine_macros::State;
 pub use value::{List, Object, Value, from_value, to_value};

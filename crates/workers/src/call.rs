@@ -2,10 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use runloom_engine::{
-    Context, NodeError, NodeFailure, Object, Value,
-    stream::{EventData, Mode, Payload, SnapshotRef, UpdatePart},
-};
+use runloom_engine::{Context, NodeError, NodeFailure, Object, Value, stream::SnapshotRef};
 use tokio::{
     sync::mpsc,
     time::{Instant, timeout_at},
@@ -13,8 +10,10 @@ use tokio::{
 
 use crate::{
     Workers,
+    emit::apply,
     state::{CallKey, Control, Entry, Phase, Signal},
-    types::{Assignment, CancelReason, Event, Input, Lane, Outcome, Part, TaskPlace, Token},
+    turn::Turn,
+    types::{Assignment, CancelReason, HandlerKind, Input, Lane, Outcome, TaskPlace, Token},
 };
 
 /// How much of what a worker sends of a task may wait for its node.
@@ -35,14 +34,36 @@ pub struct Call {
     pub schedule_to_start: Option<Duration>,
     /// The longest that a worker may take, from when it has the task.
     pub timeout: Option<Duration>,
+    /// The longest that it may be silent about the task, from then on.
+    pub idle_timeout: Option<Duration>,
+    /// When it may ask, where it is one of several calls of a step.
+    pub turn: Option<Turn>,
+}
+
+impl Call {
+    /// A call of a node without limits; its handler has no name yet.
+    pub(crate) fn new(queue: Arc<str>, input: Input, state: Option<SnapshotRef>) -> Self {
+        Self {
+            queue,
+            lane: (HandlerKind::Node, Arc::default()),
+            input,
+            state,
+            schedule_to_start: None,
+            timeout: None,
+            idle_timeout: None,
+            turn: None,
+        }
+    }
 }
 
 impl Workers {
     /// Calls a handler of a worker for a node: as often as it asks and has an answer. A worker that is lost is
     /// [`NodeError::ExecutorLost`]: the engine runs the node again.
     pub async fn call(&self, cx: &Context, call: &Call) -> Result<Outcome, NodeError> {
-        let first = cx.questions();
-        let mut answers = cx.answers()?;
+        let mut turn = call.turn.clone();
+        let mut first = cx.questions();
+        // Which answers are those of one call among several is known when it is its turn to ask.
+        let mut answers = if turn.is_some() { Vec::new() } else { cx.answers()? };
         loop {
             let (outcome, settle) = self.once(cx, call, answers.clone()).await?;
             let questions = match outcome {
@@ -60,6 +81,13 @@ impl Workers {
                     return Ok(outcome);
                 }
             };
+            if let Some(mut turn) = turn.take() {
+                if !turn.wait().await {
+                    settle.stored();
+                    return Err(NodeError::Interrupted(Vec::new()));
+                }
+                first = cx.questions();
+            }
             let known = answers.len();
             for question in questions.into_iter().filter(|question| question.index >= known) {
                 match cx.interrupt_at_with(first + question.index, question.value, question.response_schema) {
@@ -107,12 +135,13 @@ impl Workers {
             beat: std::time::SystemTime::now(),
             created: now,
         };
-        let mut pending = Pending { workers: self, cx, key, is_over: false, deadline: None, beat: now };
+        let mut pending = Pending { workers: self, cx, key, is_over: false, is_late: false, deadline: None, beat: now };
         self.state.lock().enqueue(entry);
         let start_by = call.schedule_to_start.map(|limit| now + limit);
         let mut has_started = false;
         loop {
-            let until = if has_started { pending.deadline } else { start_by };
+            let idle = call.idle_timeout.filter(|_| has_started).map(|limit| pending.beat + limit);
+            let until = if has_started { [pending.deadline, idle].into_iter().flatten().min() } else { start_by };
             let next = async {
                 tokio::select! {
                     biased;
@@ -147,7 +176,10 @@ impl Workers {
                     cx.heartbeat();
                 }
                 Next::Control(Some(Control::Lost(text))) => return Err(NodeError::ExecutorLost(text)),
-                Next::Late => return Err(late(cx, call, has_started)),
+                Next::Late => {
+                    pending.is_late = true;
+                    return Err(late(cx, call, has_started.then_some(pending.deadline)));
+                }
                 // The server's side is dropped with the call only.
                 Next::Signal(None) | Next::Control(None) => {
                     return Err(NodeError::ExecutorLost("the task was lost in the server".to_owned()));
@@ -163,18 +195,26 @@ enum Next {
     Late,
 }
 
-/// The failure of a call that takes too long.
-fn late(cx: &Context, call: &Call, has_started: bool) -> NodeError {
-    let (kind, name) = (call.lane.0.name(), &call.lane.1);
-    let (limit, text) = match (has_started, call.timeout, call.schedule_to_start) {
-        (true, Some(limit), _) => (limit, format!("node `{}` took longer than {limit:?} in its worker", cx.node())),
-        (_, _, limit) => {
-            let limit = limit.unwrap_or_default();
+/// The failure of a call that takes too long: to start, or, where it has started, by its deadline or its silence.
+fn late(cx: &Context, call: &Call, started: Option<Option<Instant>>) -> NodeError {
+    let (kind, name, node) = (call.lane.0.name(), &call.lane.1, cx.node());
+    let is_past = |at: Option<Instant>| at.is_some_and(|at| at <= Instant::now());
+    let (limit, text) = match started {
+        None => {
+            let limit = call.schedule_to_start.unwrap_or_default();
             let text = format!(
                 "no worker of queue `{}` took {kind} `{name}` within {limit:?}; `runloom workers` shows the queue",
                 call.queue
             );
             (limit, text)
+        }
+        Some(deadline) if is_past(deadline) => {
+            let limit = call.timeout.unwrap_or_default();
+            (limit, format!("node `{node}` took longer than {limit:?} in its worker"))
+        }
+        Some(_) => {
+            let limit = call.idle_timeout.unwrap_or_default();
+            (limit, format!("node `{node}` sent nothing for {limit:?} from its worker"))
         }
     };
     NodeError::Failed(NodeFailure { timeout: Some(limit), ..NodeFailure::new("NodeTimeoutError", text) })
@@ -186,6 +226,7 @@ struct Pending<'a> {
     cx: &'a Context,
     key: CallKey,
     is_over: bool,
+    is_late: bool,
     deadline: Option<Instant>,
     beat: Instant,
 }
@@ -198,7 +239,7 @@ impl Pending<'_> {
         let is_silent = self.cx.idle_timeout().is_some_and(|limit| self.beat.elapsed() >= limit);
         if self.cx.is_cancelled() {
             CancelReason::RunCancelled
-        } else if is_past(self.deadline) || is_past(self.cx.deadline().map(Instant::from_std)) || is_silent {
+        } else if self.is_late || is_past(self.cx.deadline().map(Instant::from_std)) || is_silent {
             CancelReason::TimedOut
         } else {
             CancelReason::StepFailed
@@ -288,6 +329,7 @@ fn assignment(cx: &Context, call: &Call, answers: Vec<Value>) -> Assignment {
         input: call.input.clone(),
         config: Value::Object(config),
         context: cx.context().clone(),
+        error: cx.error().cloned(),
         answers,
         details: None,
         deadline: limits.into_iter().flatten().min(),
@@ -295,39 +337,4 @@ fn assignment(cx: &Context, call: &Call, answers: Vec<Value>) -> Assignment {
         modes: cx.modes(),
         remaining_steps: cx.remaining_steps(),
     }
-}
-
-/// Hands on a part that a worker sent.
-fn apply(cx: &Context, part: Part) {
-    match part {
-        Part::Custom(value) => cx.emit(value),
-        Part::Chunk { chunk, model, tags, namespace: _ } => {
-            cx.chunk(chunk, &runloom_engine::ChunkSource { model: None, name: model, tags });
-        }
-        Part::Event(event) => {
-            let Event { kind, name, id, parents: _, tags, metadata: _, data } = *event;
-            if kind == runloom_engine::stream::EventKind::Custom {
-                cx.event(name, data.custom.unwrap_or_default());
-            } else {
-                cx.nested_event(kind, &name, id, &tags, || EventData { ..data });
-            }
-        }
-        Part::Nested { namespace, mode, payload } => nested(cx, &namespace, mode, payload),
-    }
-}
-
-/// A part of a graph that runs inside the task.
-fn nested(cx: &Context, namespace: &str, mode: Mode, payload: Value) {
-    let payload = match (mode, payload) {
-        (Mode::Custom, payload) => Payload::Custom(payload),
-        (Mode::Updates, Value::Object(updates)) => {
-            for (node, value) in updates.iter() {
-                let part = UpdatePart::Node { node: node.clone(), value: value.clone(), cached: false };
-                cx.nested_part(namespace, mode, Payload::Update(part));
-            }
-            return;
-        }
-        _ => return,
-    };
-    cx.nested_part(namespace, mode, payload);
 }

@@ -1,9 +1,12 @@
 //! Workers, queues and tasks as they are shown.
 
 use std::{
+    collections::HashMap,
     sync::Arc,
     time::{Duration, SystemTime},
 };
+
+use runloom_engine::TaskId;
 
 use crate::{
     Workers,
@@ -107,12 +110,14 @@ impl Workers {
             .collect()
     }
 
-    /// The queue that a task waits for a worker of, if it does.
-    pub fn waiting(&self, task: runloom_engine::TaskId) -> Option<Arc<str>> {
+    /// The tasks that wait for a worker, with their queues.
+    pub fn waiting(&self) -> HashMap<TaskId, Arc<str>> {
         let state = self.state.lock();
-        let mut tasks = state.tasks.values();
-        let found = tasks.find(|entry| entry.key.task == task && matches!(entry.phase, Phase::Waiting(_)));
-        found.map(|entry| entry.queue.clone())
+        if state.queues.values().all(|line| line.queue.len() == 0) {
+            return HashMap::new();
+        }
+        let waiting = state.tasks.values().filter(|entry| matches!(entry.phase, Phase::Waiting(_)));
+        waiting.map(|entry| (entry.key.task, entry.queue.clone())).collect()
     }
 }
 

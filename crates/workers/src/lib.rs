@@ -6,7 +6,9 @@
 //! state      workers, queues and tasks of this server, under one lock
 //! session    the server's end of a worker's connection
 //! call       a call of a handler by a node: waits, emits, asks, ends
-//! node       a node of a graph that runs in a worker
+//! emit       parts that a worker sends, as parts of the run's stream
+//! turn       whose turn it is to ask, among calls side by side
+//! node       nodes, tools and routes that run in a worker
 //! versions   channel values that a worker has, so that a task is sent what changed
 //! ```
 //!
@@ -14,12 +16,14 @@
 //! ([`Workers::call`], [`WorkerNode`]).
 
 mod call;
+mod emit;
 mod info;
 mod node;
 mod queue;
 mod recent;
 mod session;
 mod state;
+mod turn;
 mod types;
 mod versions;
 
@@ -30,8 +34,9 @@ use parking_lot::Mutex;
 pub use self::{
     call::Call,
     info::{QueueInfo, RunningTask, WorkerInfo},
-    node::{WorkerNode, WorkerTool},
+    node::{WorkerNode, WorkerRoute, WorkerTool, output},
     session::{Outbox, Session},
+    turn::{Turn, Turns},
     types::{
         Assignment, CancelReason, Closed, Event, Failure, Handler, HandlerKind, Hello, Input, Lane, Message, Outcome,
         Part, Question, Retryable, TaskPlace, Token, ToolOutcome, WorkerId,

@@ -3,11 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
-use runloom_engine::{Command, Context, Node, NodeError, Output, StateView, Update, Value};
+use runloom_engine::{Command, Context, Goto, Node, NodeError, Output, Route, StateView, Update, Value};
 
 use crate::{
     Workers,
     call::Call,
+    turn::Turn,
     types::{HandlerKind, Input, Outcome, ToolOutcome},
 };
 
@@ -24,6 +25,8 @@ pub struct WorkerNode {
     pub schedule_to_start: Option<Duration>,
     /// The longest that a worker may take.
     pub timeout: Option<Duration>,
+    /// The longest that it may be silent about the task.
+    pub idle_timeout: Option<Duration>,
 }
 
 impl WorkerNode {
@@ -34,12 +37,11 @@ impl WorkerNode {
             StateView::Input(value) => (None, Input::Send(value)),
         };
         let call = Call {
-            queue: self.queue.clone(),
             lane: (HandlerKind::Node, self.handler.clone()),
-            input,
-            state,
             schedule_to_start: self.schedule_to_start,
             timeout: self.timeout,
+            idle_timeout: self.idle_timeout,
+            ..Call::new(self.queue.clone(), input, state)
         };
         match self.workers.call(cx, &call).await? {
             Outcome::Node { updates, goto, to_parent } => Ok(output(updates, goto, to_parent)),
@@ -56,7 +58,7 @@ impl Node for WorkerNode {
 }
 
 /// What writes and next nodes are as a node's output.
-pub(crate) fn output(mut updates: Vec<Update>, goto: Vec<runloom_engine::Goto>, to_parent: bool) -> Output {
+pub fn output(mut updates: Vec<Update>, goto: Vec<Goto>, to_parent: bool) -> Output {
     if goto.is_empty() && !to_parent {
         return match updates.len() {
             0 => Output::Nothing,
@@ -94,22 +96,78 @@ pub struct WorkerTool {
 
 impl WorkerTool {
     /// Calls the tool for a call of a model.
-    pub async fn run(&self, cx: &Context, state: &StateView, id: &str, args: Value) -> Result<ToolOutcome, NodeError> {
+    pub async fn run(
+        &self,
+        cx: &Context,
+        state: &StateView,
+        (id, args): (&str, Value),
+        turn: Turn,
+    ) -> Result<ToolOutcome, NodeError> {
         let state = match state {
             StateView::State(snapshot) => Some(snapshot.clone()),
             StateView::Input(_) => None,
         };
+        let input = Input::Tool { id: id.to_owned(), name: self.name.clone(), args };
         let call = Call {
-            queue: self.queue.clone(),
             lane: (HandlerKind::Tool, self.handler.clone()),
-            input: Input::Tool { id: id.to_owned(), name: self.name.clone(), args },
-            state,
             schedule_to_start: self.schedule_to_start,
-            timeout: None,
+            turn: Some(turn),
+            ..Call::new(self.queue.clone(), input, state)
         };
         match self.workers.call(cx, &call).await? {
             Outcome::Tool(result) => Ok(result),
             other => Err(unfit(&call, "a `tool_result`", &other)),
         }
+    }
+}
+
+/// A route that a handler of a worker decides.
+#[derive(Clone, Debug)]
+pub struct WorkerRoute {
+    /// The workers of the server.
+    pub workers: Workers,
+    /// The queue.
+    pub queue: Arc<str>,
+    /// The handler.
+    pub handler: Arc<str>,
+    /// The longest that it may wait for a worker.
+    pub schedule_to_start: Option<Duration>,
+}
+
+/// How often a route is decided again because its worker was lost.
+const MAX_LOST: u32 = 8;
+
+impl Route for WorkerRoute {
+    fn call(&self, _: &StateView, _: &Context) -> Result<Vec<Goto>, NodeError> {
+        Err(NodeError::msg("a route in a worker has to be awaited"))
+    }
+
+    fn decide(&self, state: &StateView, cx: &Context) -> Option<BoxFuture<'static, Result<Vec<Goto>, NodeError>>> {
+        let (workers, cx) = (self.workers.clone(), cx.clone());
+        let (snapshot, input) = match state {
+            StateView::State(snapshot) => (Some(snapshot.clone()), Input::State),
+            StateView::Input(value) => (None, Input::Send(value.clone())),
+        };
+        let call = Call {
+            lane: (HandlerKind::Route, self.handler.clone()),
+            schedule_to_start: self.schedule_to_start,
+            ..Call::new(self.queue.clone(), input, snapshot)
+        };
+        Some(Box::pin(async move {
+            let mut lost = 0;
+            loop {
+                // The node has run: only its route is decided again.
+                match workers.call(&cx, &call).await {
+                    Ok(Outcome::Route(to)) => return Ok(to),
+                    Ok(other) => return Err(unfit(&call, "a `route`", &other)),
+                    Err(NodeError::ExecutorLost(_)) if lost < MAX_LOST => lost += 1,
+                    Err(NodeError::Interrupted(_)) => {
+                        let message = format!("route handler `{}`: a route cannot ask questions", call.lane.1);
+                        return Err(NodeError::new("WorkerProtocolError", message).permanent());
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+        }))
     }
 }

@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use runloom_engine::{
-    Goto, NodeFailure, Object, RunId, TaskId, ThreadId, Update, Value,
+    Goto, HandledError, NodeFailure, Object, RunId, TaskId, ThreadId, Update, Value,
     stream::{Chunk, EventData, EventKind, Mode, Modes, SnapshotRef},
 };
 use tokio::time::Instant;
@@ -168,6 +168,8 @@ pub struct Assignment {
     pub config: Value,
     /// The run's context.
     pub context: Value,
+    /// The error that it handles, where its node is an error handler.
+    pub error: Option<HandledError>,
     /// The answers to the questions of earlier tries.
     pub answers: Vec<Value>,
     /// The details of the last heartbeat of the previous try.

@@ -62,6 +62,17 @@ impl Reader<'_> {
         let to: Vec<Arc<str>> = to.into_iter().filter_map(|(n, at)| self.target(n, at, scope)).collect();
         if let Some(route) = fields.get("route") {
             let name = self.field(&fields, "name", |r, t| r.text(t)).cloned().unwrap_or_else(|| "route".into());
+            if let Some(worker) = route.get("worker") {
+                let worker = self.within("route, worker", |r| r.worker(worker, None));
+                self.may_send = true;
+                if let (Some(worker), [from]) = (worker, &from[..]) {
+                    let name = self.route_name(name, from, seen);
+                    graph.add_route(from.clone(), name, Arc::new(worker.route(scope)), Some(to));
+                } else if is_join {
+                    self.fault(tree.at, "a route leaves one node; `from` has several");
+                }
+                return;
+            }
             let given = self.within("route", |r| r.given(route, scope, Sees::route()));
             let (outcomes, open) = given.outcomes();
             self.may_send |= open;
@@ -77,9 +88,7 @@ impl Reader<'_> {
                 }
                 return;
             };
-            let count = seen.routed.iter().filter(|r| *r == from).count();
-            seen.routed.push(from.clone());
-            let name = if count > 0 && &*name == "route" { format!("route_{}", count + 1).into() } else { name };
+            let name = self.route_name(name, from, seen);
             let route = DocRoute { name: name.clone(), from: from.clone(), route: given, to: to.clone() };
             graph.add_route(from.clone(), name, Arc::new(route), Some(to));
             return;
@@ -106,6 +115,13 @@ impl Reader<'_> {
                 }
             }
         }
+    }
+
+    /// The name of a route: a second one of a node has a number.
+    fn route_name(&self, name: Arc<str>, from: &Arc<str>, seen: &mut Seen) -> Arc<str> {
+        let count = seen.routed.iter().filter(|routed| *routed == from).count();
+        seen.routed.push(from.clone());
+        if count > 0 && &*name == "route" { format!("route_{}", count + 1).into() } else { name }
     }
 
     /// A name that an edge may leave.

@@ -111,7 +111,8 @@ impl Reader<'_> {
         let mut spec = self.policies(NodeSpec::new(DocNode::new(steps)), fields, scope);
         if let Some(node) = worker {
             // Alone, its output is the node's as it is, and its time begins when a worker has the task.
-            spec.node = Arc::new(WorkerNode { timeout: spec.timeout.take(), ..*node });
+            let (timeout, idle_timeout) = (spec.timeout.take(), spec.idle_timeout.take());
+            spec.node = Arc::new(WorkerNode { timeout, idle_timeout, ..*node });
         }
         spec
     }

@@ -47,7 +47,13 @@ impl Reader<'_> {
             return spec;
         }
         let fields = self.fields(tree, &["reducer", "schema", "default"]);
-        if let Some(reducer) = fields.get("reducer")
+        if let Some(reducer) = fields.get("reducer").filter(|reducer| reducer.get("worker").is_some()) {
+            self.fault(
+                reducer.at,
+                "reducers cannot run in workers: writes are combined where the graph runs. Use a reducer of the server, or let \
+                 the nodes of the worker write the combined value with `replace`",
+            );
+        } else if let Some(reducer) = fields.get("reducer")
             && let Some(text) = self.text(reducer)
         {
             match REDUCERS.iter().find(|(n, _)| *n == &**text) {

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use runloom_workers::{MAX_NAME_BYTES, WorkerNode, WorkerTool};
+use runloom_workers::{MAX_NAME_BYTES, WorkerNode, WorkerRoute, WorkerTool};
 
 use super::{Reader, given::Scope};
 use crate::{run::Step, tree::Tree};
@@ -17,7 +17,7 @@ pub(crate) struct WorkerRef {
 
 impl Reader<'_> {
     /// A handler by its queue and name; `name` is its name where the document has none.
-    pub(super) fn worker(&mut self, tree: &Tree, name: Option<&Arc<str>>) -> Option<WorkerRef> {
+    pub(in crate::read) fn worker(&mut self, tree: &Tree, name: Option<&Arc<str>>) -> Option<WorkerRef> {
         let fields = self.fields(tree, &["queue", "handler", "schedule_to_start_ms"]);
         let schedule_to_start = self.field(&fields, "schedule_to_start_ms", |r, t| r.integer(t, 1));
         let queue = self.field(&fields, "queue", |r, t| r.worker_name(t));
@@ -72,6 +72,16 @@ impl WorkerRef {
         }
     }
 
+    /// The route that is decided there.
+    pub fn route(self, scope: &Scope<'_>) -> WorkerRoute {
+        WorkerRoute {
+            workers: scope.workers.clone(),
+            queue: self.queue,
+            handler: self.handler,
+            schedule_to_start: self.schedule_to_start,
+        }
+    }
+
     /// The node that runs there.
     pub fn node(self, scope: &Scope<'_>) -> WorkerNode {
         WorkerNode {
@@ -80,6 +90,7 @@ impl WorkerRef {
             handler: self.handler,
             schedule_to_start: self.schedule_to_start,
             timeout: None,
+            idle_timeout: None,
         }
     }
 }

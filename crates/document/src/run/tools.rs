@@ -3,8 +3,10 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use futures_util::future::join_all;
-use runloom_engine::{List, NodeError, NodeFailure, Object, Value};
+use parking_lot::Mutex;
+use runloom_engine::{Command, List, NodeError, NodeFailure, Object, Output, Update, Value};
 use runloom_models::dumps;
+use runloom_workers::{Turn, Turns, output};
 
 use super::{
     Run, env, fail,
@@ -38,20 +40,45 @@ struct Gave {
     content: Value,
     artifact: Value,
     is_error: bool,
+    /// What it writes beside its message.
+    output: Option<Output>,
+}
+
+/// What answers a call.
+struct Answer {
+    /// None where what the tool writes has it.
+    message: Option<Value>,
+    output: Option<Output>,
 }
 
 impl Gave {
     fn content(result: Value) -> Self {
-        Self { content: content(result), artifact: Value::Null, is_error: false }
+        Self { content: content(result), artifact: Value::Null, is_error: false, output: None }
     }
 }
 
 impl RunTools {
     pub async fn run(&self, run: &mut Run) -> Result<(), NodeError> {
         let calls = self.calls(run)?;
-        let results = join_all(calls.iter().map(|call| self.answer(run, call))).await;
-        let messages: List = results.into_iter().collect::<Result<Vec<_>, _>>()?.into();
+        let turns = Mutex::new(Turns::new(calls.len()));
+        let answers = calls.iter().enumerate().map(|(at, call)| {
+            let (turn, run, turns) = (turns.lock().place(at), &*run, &turns);
+            async move {
+                let answer = self.answer(run, call, turn).await;
+                turns.lock().end(at, answer.is_err());
+                answer
+            }
+        });
+        let answers = join_all(answers).await.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let messages: List = answers.iter().filter_map(|answer| answer.message.clone()).collect();
         run.write(&self.messages, Value::List(messages));
+        for output in answers.into_iter().filter_map(|answer| answer.output) {
+            match output {
+                // Written beside the messages, not in their place.
+                Output::Update(update) => run.commands.push(Command::new().update(update)),
+                other => run.add(other),
+            }
+        }
         Ok(())
     }
 
@@ -73,15 +100,18 @@ impl RunTools {
             .collect())
     }
 
-    /// The tool message that answers a call.
-    async fn answer(&self, run: &Run, call: &Call) -> Result<Value, NodeError> {
+    /// The tool message that answers a call, and what the tool writes beside it.
+    async fn answer(&self, run: &Run, call: &Call, turn: Turn) -> Result<Answer, NodeError> {
+        let alone = |message| Answer { message: Some(message), output: None };
         let Some(tool) = self.tools.get(&call.name) else {
             let known: Vec<&str> = self.tools.keys().map(|n| &**n).collect();
             let text = format!("Error: {} is not a valid tool, try one of [{}].", call.name, known.join(", "));
-            return Ok(message(call, text.into(), "error"));
+            return Ok(alone(message(call, text.into(), "error")));
         };
+        let mut output = None;
         let work = async {
-            let gave = self.call(run, tool, call).await?;
+            let gave = self.call(run, tool, call, turn).await?;
+            output = gave.output;
             let mut made = message(call, gave.content, if gave.is_error { "error" } else { "success" });
             if let Value::Object(fields) = &mut made {
                 fields.insert("artifact", gave.artifact);
@@ -90,13 +120,35 @@ impl RunTools {
         };
         match run.cx.tool_called(call.name.clone(), call.id.as_str().map(Arc::from), call.args.clone(), work).await {
             Err(NodeError::Failed(failure)) if self.handle_errors => {
-                Ok(message(call, explained(&failure).into(), "error"))
+                Ok(alone(message(call, explained(&failure).into(), "error")))
             }
-            result => result,
+            Err(error) => Err(error),
+            Ok(made) => {
+                let is_answered = output.as_ref().is_some_and(|output| self.answers(output, call));
+                Ok(Answer { message: (!is_answered).then_some(made), output })
+            }
         }
     }
 
-    async fn call(&self, run: &Run, tool: &Tool, call: &Call) -> Result<Gave, NodeError> {
+    /// Whether what a tool writes has the message that answers its call.
+    fn answers(&self, output: &Output, call: &Call) -> bool {
+        let is_answer =
+            |message: &Value| call.id.as_str().is_some_and(|id| message.get_str("tool_call_id") == Some(id));
+        let answers = |update: &Update| {
+            update.writes.iter().filter(|(channel, _)| *channel == self.messages).any(|(_, value)| match value {
+                Value::List(list) => list.iter().any(is_answer),
+                one => is_answer(one),
+            })
+        };
+        match output {
+            Output::Update(update) => answers(update),
+            Output::Command(command) => command.update.as_ref().is_some_and(answers),
+            Output::Many(all) => all.iter().any(|output| self.answers(output, call)),
+            Output::Nothing => false,
+        }
+    }
+
+    async fn call(&self, run: &Run, tool: &Tool, call: &Call, turn: Turn) -> Result<Gave, NodeError> {
         if let Some(schema) = &tool.schema
             && let Err(message) = schema.check(&call.args)
         {
@@ -125,16 +177,18 @@ impl RunTools {
                     return Err(NodeError::new(RETRIEVER_ERROR, message));
                 };
                 let found = retrieve::ask(&run.cx, name, retriever, query, *k, Object::default()).await?;
-                Ok(Gave { content: retrieve::texts(&found), artifact: found, is_error: false })
+                Ok(Gave { content: retrieve::texts(&found), artifact: found, is_error: false, output: None })
             }
             Work::Mcp(mcp) => {
                 let result = mcp.call(&run.cx, &call.name, &call.id, &call.args).await?;
-                Ok(Gave { content: result.content, artifact: result.artifact, is_error: false })
+                Ok(Gave { content: result.content, artifact: result.artifact, is_error: false, output: None })
             }
             Work::Worker(tool) => {
                 let id = call.id.as_str().unwrap_or_default();
-                let result = tool.run(&run.cx, &run.state, id, call.args.clone()).await?;
-                Ok(Gave { content: content(result.content), artifact: result.artifact, is_error: result.is_error })
+                let result = tool.run(&run.cx, &run.state, (id, call.args.clone()), turn).await?;
+                let output = result.command.map(|(updates, goto, to_parent)| output(updates, goto, to_parent));
+                let (artifact, is_error) = (result.artifact, result.is_error);
+                Ok(Gave { content: content(result.content), artifact, is_error, output })
             }
         }
     }

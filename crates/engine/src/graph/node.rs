@@ -31,6 +31,11 @@ pub trait Node: Send + Sync + 'static {
 pub trait Route: Send + Sync + 'static {
     /// Decides. What it reads is the state with the writes of its own node, not its siblings'.
     fn call(&self, state: &StateView, cx: &Context) -> Result<Vec<Goto>, NodeError>;
+
+    /// The same for a route that has to wait, for a worker: the future is awaited in place of [`call`](Self::call).
+    fn decide(&self, _state: &StateView, _cx: &Context) -> Option<BoxFuture<'static, Result<Vec<Goto>, NodeError>>> {
+        None
+    }
 }
 
 impl<F> Route for F

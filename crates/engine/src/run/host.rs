@@ -8,11 +8,15 @@ use std::{
 
 use uuid::Uuid;
 
-use super::{calls::NO_STREAM, context::Context, scope::question_id};
+use super::{
+    calls::NO_STREAM,
+    context::Context,
+    scope::{StepTag, question_id},
+};
 use crate::{
     NodeError, Object, Value,
     model::ModelInfo,
-    stream::{Chunk, EventData, EventKind, MessagePart, Mode, Modes, Part, Payload, TaskMeta},
+    stream::{Chunk, Event, EventData, EventKind, MessagePart, Mode, Modes, Part, Payload, TaskMeta},
     trace,
 };
 
@@ -27,7 +31,49 @@ pub struct ChunkSource {
     pub tags: Arc<[Arc<str>]>,
 }
 
+/// Something that starts, streams or ends inside a node that runs elsewhere.
+#[derive(Clone, Debug)]
+pub struct NestedEvent {
+    /// What happened.
+    pub kind: EventKind,
+    /// To what.
+    pub name: Arc<str>,
+    /// The id of the execution.
+    pub id: Uuid,
+    /// The executions around it inside the node, outermost first.
+    pub parents: Vec<Uuid>,
+    /// Its tags, beside the task's.
+    pub tags: Vec<Arc<str>>,
+    /// Its metadata, over the task's.
+    pub metadata: Object,
+    /// Its data.
+    pub data: EventData,
+}
+
 impl Context {
+    /// Sends an event of something inside the node that another process reports, where the run's filter lets it through.
+    pub fn event_elsewhere(&self, event: NestedEvent) {
+        let task = &self.task;
+        task.beat();
+        let inherited: Vec<Arc<str>> = task.tags().filter(|tag| !event.tags.contains(tag)).cloned().collect();
+        if !task.wants_event(event.kind, &event.name, StepTag::None, &event.tags) {
+            return;
+        }
+        let mut meta = (*task.meta()).clone();
+        event.metadata.iter().for_each(|(key, value)| meta.metadata.insert(key.clone(), value.clone()));
+        let parents = task.child_parents();
+        task.tell(Payload::from(Event {
+            kind: event.kind,
+            name: event.name,
+            run_id: event.id,
+            parent_ids: parents.iter().copied().chain(event.parents).collect(),
+            tags: event.tags.into_iter().chain(inherited).collect(),
+            meta: Arc::new(meta),
+            model: None,
+            data: event.data,
+        }));
+    }
+
     /// Shows that the node is at work: restarts its idle timeout, and those of the nodes it runs in. With
     /// [`RefreshOn::Heartbeat`](crate::RefreshOn) nothing else does.
     pub fn heartbeat(&self) {

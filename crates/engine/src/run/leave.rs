@@ -2,6 +2,7 @@
 
 use std::{panic::AssertUnwindSafe, sync::Arc};
 
+use futures_util::FutureExt;
 use uuid::Uuid;
 
 use super::{
@@ -19,7 +20,7 @@ use crate::{
 };
 
 /// What leaves START: the edges, and the routes on the state with the input applied.
-pub(crate) fn leave(
+pub(crate) async fn leave(
     level: &Arc<Level>,
     out: &Out,
     id: TaskId,
@@ -31,7 +32,7 @@ pub(crate) fn leave(
         return Ok(writes);
     }
     let scope = Arc::new(TaskScope::new(level, (id, None, TaskPath::START), step, state));
-    routes(&scope, out, &StateView::State(state.clone()), &mut writes)?;
+    routes(&scope, out, &StateView::State(state.clone()), &mut writes).await?;
     Ok(writes)
 }
 
@@ -45,7 +46,7 @@ fn edges(out: &Out, node: Option<NodeId>) -> TaskWrites {
 }
 
 /// What leaves a node: its edges, its joins, and where its routes lead on the state with its own writes.
-pub(crate) fn leave_task(
+pub(crate) async fn leave_task(
     scope: &Arc<TaskScope>,
     out: &Out,
     own: &TaskWrites,
@@ -57,12 +58,17 @@ pub(crate) fn leave_task(
         let channels = super::channels::Channels::borrowed(graph, &scope.base);
         let by_node = |_: &str| vec![scope.name().to_string()];
         let state = own.seen(graph, &channels).map_err(|error| error.by(by_node))?;
-        routes(scope, out, &StateView::State(state), &mut writes)?;
+        routes(scope, out, &StateView::State(state), &mut writes).await?;
     }
     Ok(writes)
 }
 
-fn routes(scope: &Arc<TaskScope>, out: &Out, state: &StateView, writes: &mut TaskWrites) -> Result<(), NodeError> {
+async fn routes(
+    scope: &Arc<TaskScope>,
+    out: &Out,
+    state: &StateView,
+    writes: &mut TaskWrites,
+) -> Result<(), NodeError> {
     let graph = &scope.level.graph;
     let cx = Context { task: scope.clone() };
     for (at, route) in out.routes.iter().enumerate() {
@@ -76,11 +82,17 @@ fn routes(scope: &Arc<TaskScope>, out: &Out, state: &StateView, writes: &mut Tas
             let data = EventData { input: input.clone(), ..EventData::default() };
             scope.route_event(EventKind::ChainStart, (step, &route.name), id, data);
         }
-        let decide = AssertUnwindSafe(|| route.route.call(state, &cx));
-        let to = std::panic::catch_unwind(decide).unwrap_or_else(|panic| {
+        let panicked = |panic: Box<dyn std::any::Any + std::marker::Send>| {
             let text = format!("route `{}` of node `{}` panicked: {}", route.name, scope.name(), panic_text(&*panic));
             Err(NodeError::new("Panic", text).permanent())
-        })?;
+        };
+        let to = match route.route.decide(state, &cx) {
+            Some(deciding) => AssertUnwindSafe(deciding).catch_unwind().await.unwrap_or_else(panicked)?,
+            None => {
+                let decide = AssertUnwindSafe(|| route.route.call(state, &cx));
+                std::panic::catch_unwind(decide).unwrap_or_else(panicked)?
+            }
+        };
         if ends {
             let data = EventData { input, output: Some(goto_value(&to)), ..EventData::default() };
             scope.route_event(EventKind::ChainEnd, (step, &route.name), id, data);

@@ -26,7 +26,7 @@ mod view;
 mod writes;
 
 pub use context::Context;
-pub use host::ChunkSource;
+pub use host::{ChunkSource, NestedEvent};
 pub(crate) use scope::Level;
 pub use scope::is_question_id;
 pub use stream::{Finished, RunStream};

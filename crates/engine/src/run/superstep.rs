@@ -171,7 +171,7 @@ impl Superstep {
             }
             if let Some(input) = self.next.input.take() {
                 self.tell_checkpoint_of_input(&input);
-                self.enter(input)?;
+                self.enter(input).await?;
                 continue;
             }
             limits::check_tasks(self.graph(), &self.level.run.config.limits, &self.next)?;
@@ -209,7 +209,7 @@ impl Superstep {
     }
 
     /// The task `__start__`: applies the input, and goes where START leads. What comes then is nobody's stopped step.
-    fn enter(&mut self, input: Value) -> Result<(), NodeError> {
+    async fn enter(&mut self, input: Value) -> Result<(), NodeError> {
         let graph = self.level.graph.clone();
         if input.as_object().is_none() {
             return Err(Error::InvalidInput {
@@ -225,7 +225,7 @@ impl Superstep {
         self.entered = self.level.shares.then(|| self.channels.snapshot().clone());
         self.channels.expire(&graph, &mut applied);
         let id = self.task_id(START, TaskPath::START);
-        let out = super::leave::leave(&self.level, &inner.start, id, self.step, self.channels.snapshot())?;
+        let out = super::leave::leave(&self.level, &inner.start, id, self.step, self.channels.snapshot()).await?;
         self.next.begin_step();
         self.next.follow(&graph, &out);
         self.next.last.push(None);

@@ -237,7 +237,7 @@ async fn once(scope: &Arc<TaskScope>, task: &Task) -> Result<TaskWrites, NodeErr
         if hands_over(level, name, &writes)? {
             return Ok(writes);
         }
-        let leaves = leave::leave_task(scope, &node.out, &writes, task)?;
+        let leaves = leave::leave_task(scope, &node.out, &writes, task).await?;
         writes.list.extend(leaves.list);
         return Ok(writes);
     }
@@ -268,7 +268,7 @@ async fn once(scope: &Arc<TaskScope>, task: &Task) -> Result<TaskWrites, NodeErr
     if level.wants(Mode::Messages) {
         scope.tell_messages(&writes);
     }
-    let seen = leave::leave_task(scope, &node.out, &writes, task)?;
+    let seen = leave::leave_task(scope, &node.out, &writes, task).await?;
     writes.list.extend(seen.list);
     if wants(EventKind::ChainStream) {
         tell(EventKind::ChainStream, EventData { update: shown.clone(), ..EventData::default() });

@@ -117,7 +117,7 @@ impl Graph {
                     None => (START.into(), task_id(&ns, identity, step, START, TaskPath::START)),
                 };
                 let own = own_writes(&graph, &name, update, node.is_none())?;
-                let leaves = leaves(&level, node, &name, id, step, &channels, &own)?;
+                let leaves = leaves(&level, node, &name, id, step, &channels, &own).await?;
                 by_hand.extend(node.is_some().then(|| name.clone()));
                 let before = records.iter().find(|r| r.task == id);
                 let mut wrote = own.save(&graph);
@@ -325,7 +325,7 @@ fn text(error: NodeError) -> String {
 }
 
 /// Where the node's edges and routes lead after the update.
-fn leaves(
+async fn leaves(
     level: &Arc<Level>,
     node: Option<usize>,
     name: &Arc<str>,
@@ -342,11 +342,11 @@ fn leaves(
     };
     let state = own.seen(graph, channels)?;
     match node {
-        None => leave::leave(level, &graph.inner.start, id, step, &state).map_err(failed),
+        None => leave::leave(level, &graph.inner.start, id, step, &state).await.map_err(failed),
         Some(n) => {
             let scope = Arc::new(TaskScope::new(level, (id, Some(n), TaskPath::pull(n)), step, channels.snapshot()));
             let ended = task::Task::new(n, TaskPath::pull(n), id, StateView::Input(Value::Null));
-            leave::leave_task(&scope, &graph.inner.nodes[n].out, own, &ended).map_err(failed)
+            leave::leave_task(&scope, &graph.inner.nodes[n].out, own, &ended).await.map_err(failed)
         }
     }
 }

@@ -66,6 +66,7 @@ fn task(
         interrupts: interrupts(&view.interrupts, segments, Some(&named), encoding)?,
         result: result.transpose()?,
         subgraph_checkpoint: inner.map(reference),
+        waiting_for: String::new(),
     })
 }
 

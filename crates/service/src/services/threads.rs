@@ -243,6 +243,12 @@ impl Threads for Api {
             checkpoints.extend(checkpoint::subgraphs(&view, encoding).or_status()?);
         }
         Limit::of(request.max_part_bytes).fit_all(&mut checkpoints);
+        let waiting = self.core.workers().waiting();
+        for task in checkpoints.iter_mut().flat_map(|checkpoint| &mut checkpoint.tasks).filter(|_| !waiting.is_empty())
+        {
+            let queue = task.task_id.parse().ok().and_then(|id| waiting.get(&id));
+            task.waiting_for = queue.map(ToString::to_string).unwrap_or_default();
+        }
         let mut checkpoints = checkpoints.into_iter();
         Ok(Response::new(GetStateResponse {
             checkpoint: if has_checkpoint { checkpoints.next() } else { None },

@@ -245,9 +245,9 @@ fn media(kind: &str, media: v1::Media) -> Value {
     let mut block = Object::default();
     block.insert("type", kind);
     match media.source {
-        Some(Source::Url(url)) => drop(block.insert("url", url)),
-        Some(Source::Data(data)) => drop(block.insert("base64", BASE64.encode(data))),
-        Some(Source::FileId(id)) => drop(block.insert("file_id", id)),
+        Some(Source::Url(url)) => block.insert("url", url),
+        Some(Source::Data(data)) => block.insert("base64", BASE64.encode(data)),
+        Some(Source::FileId(id)) => block.insert("file_id", id),
         None => {}
     }
     if !media.mime_type.is_empty() {

@@ -118,6 +118,11 @@ fn task(task: Assignment, versions: &mut Versions, options: Options) -> v1::Work
         item_token: String::new(),
         emit_modes: stream_modes(task.modes),
         remaining_steps: task.remaining_steps,
+        error: task.error.map(|error| v1::HandledFailure {
+            node: error.node.to_string(),
+            r#type: error.failure.kind.to_string(),
+            message: error.failure.message.to_string(),
+        }),
     }
 }
 
