@@ -826,11 +826,12 @@ func newInterrupt(p *v1.Interrupt) *Interrupt {
 		return nil
 	}
 	m := &Interrupt{
-		ID:        p.GetId(),
-		Value:     jsonFrom(p.GetValue()),
-		Namespace: p.GetNamespace(),
-		TaskID:    p.GetTaskId(),
-		Node:      p.GetNode(),
+		ID:             p.GetId(),
+		Value:          jsonFrom(p.GetValue()),
+		Namespace:      p.GetNamespace(),
+		TaskID:         p.GetTaskId(),
+		Node:           p.GetNode(),
+		ResponseSchema: jsonFrom(p.GetResponseSchema()),
 	}
 	return m
 }
@@ -840,11 +841,12 @@ func (m *Interrupt) proto(e *encoder) *v1.Interrupt {
 		return nil
 	}
 	p := &v1.Interrupt{
-		Id:        m.ID,
-		Value:     e.json("value", m.Value),
-		Namespace: m.Namespace,
-		TaskId:    m.TaskID,
-		Node:      m.Node,
+		Id:             m.ID,
+		Value:          e.json("value", m.Value),
+		Namespace:      m.Namespace,
+		TaskId:         m.TaskID,
+		Node:           m.Node,
+		ResponseSchema: e.json("response_schema", m.ResponseSchema),
 	}
 	return p
 }
@@ -1460,6 +1462,27 @@ func (m *SetLatestAssistantVersionRequest) proto(e *encoder) *v1.SetLatestAssist
 	return p
 }
 
+func (m *StateSuperstep) proto(e *encoder) *v1.StateSuperstep {
+	if m == nil {
+		return nil
+	}
+	p := &v1.StateSuperstep{
+		Updates: listTo(m.Updates, func(m *StateUpdate) *v1.StateUpdate { return m.proto(e) }),
+	}
+	return p
+}
+
+func (m *StateUpdate) proto(e *encoder) *v1.StateUpdate {
+	if m == nil {
+		return nil
+	}
+	p := &v1.StateUpdate{
+		Values: e.json("values", m.Values),
+		AsNode: m.AsNode,
+	}
+	return p
+}
+
 func (m *StreamThreadRequest) proto(e *encoder) *v1.StreamThreadRequest {
 	if m == nil {
 		return nil
@@ -1639,6 +1662,7 @@ func (m *UpdateStateRequest) proto(e *encoder) *v1.UpdateStateRequest {
 		AsNode:               m.AsNode,
 		ExpectedCheckpointId: m.ExpectedCheckpointID,
 		GraphName:            m.GraphName,
+		Supersteps:           listTo(m.Supersteps, func(m *StateSuperstep) *v1.StateSuperstep { return m.proto(e) }),
 	}
 	return p
 }

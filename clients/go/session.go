@@ -386,7 +386,7 @@ func (s *session) execute(ctx context.Context, e *execution) (done *v1.Done) {
 	switch {
 	case errors.As(err, &question):
 		return &v1.Done{Outcome: &v1.Done_Interrupts{Interrupts: &v1.Interrupts{
-			Questions: []*v1.Question{{Index: question.index, Value: jsonTo(question.question)}},
+			Questions: []*v1.Question{question.question},
 		}}}
 	case err != nil:
 		return &v1.Done{Outcome: &v1.Done_Failure{Failure: failureOf(err)}}

@@ -87,6 +87,11 @@ func (t *TaskContext) Store() *Client { return t.worker.storeClient(t.item) }
 // Interrupt asks a question. If it was answered, the answer is decoded into a variable. Otherwise it returns an error that the handler must return: the task
 // ends, and is executed again from its start when there is an answer. Questions are told apart by their order, which must not change between executions.
 func (t *TaskContext) Interrupt(question any, answer any) error {
+	return t.InterruptSchema(question, nil, answer)
+}
+
+// InterruptSchema is Interrupt with the JSON Schema of the answer: the server refuses answers that do not match it.
+func (t *TaskContext) InterruptSchema(question any, schema any, answer any) error {
 	t.mutex.Lock()
 	defer t.mutex.Unlock()
 	index := t.questions
@@ -97,20 +102,21 @@ func (t *TaskContext) Interrupt(question any, answer any) error {
 		}
 		return jsonFrom(t.answers[index]).Decode(answer)
 	}
-	encoded, err := Encode(question)
-	if err != nil {
-		return err
+	if question == nil {
+		question = JSON("null")
 	}
-	return &interrupted{index: uint32(index), question: encoded}
+	var e encoder
+	p := &v1.Question{Index: uint32(index), Value: e.json("question", question), ResponseSchema: e.json("schema", schema)}
+	if e.err != nil {
+		return e.err
+	}
+	return &interrupted{question: p}
 }
 
-type interrupted struct {
-	index    uint32
-	question JSON
-}
+type interrupted struct{ question *v1.Question }
 
 func (i *interrupted) Error() string {
-	return "the task waits for the answer to: " + i.question.String()
+	return "the task waits for the answer to: " + i.question.GetValue().GetJson()
 }
 
 // wants reports whether somebody reads one of these modes.

@@ -633,6 +633,8 @@ type Interrupt struct {
 	TaskID string
 	// The node that asked.
 	Node string
+	// The JSON Schema of the answer. An answer that does not match it is FIELD_INVALID. Absent: any answer.
+	ResponseSchema JSON
 }
 
 // Item: an item.
@@ -1140,6 +1142,20 @@ type SetLatestAssistantVersionRequest struct {
 	Version uint32
 }
 
+// StateSuperstep: updates that are applied together, as if nodes had run in parallel.
+type StateSuperstep struct {
+	// The updates. If there are several, each needs an as_node. `__input__` and `__copy__` stand alone.
+	Updates []StateUpdate
+}
+
+// StateUpdate: an update of a thread's state.
+type StateUpdate struct {
+	// As UpdateStateRequest.values.
+	Values any
+	// As UpdateStateRequest.as_node.
+	AsNode string
+}
+
 // StreamThreadRequest: request of StreamThread.
 type StreamThreadRequest struct {
 	// The thread.
@@ -1279,6 +1295,9 @@ type UpdateStateRequest struct {
 	ExpectedCheckpointID string
 	// The graph, for a thread without runs. Empty: the graph of its latest run.
 	GraphName string
+	// Several updates in one call, instead of values and as_node: each superstep makes a checkpoint, from that of the one before. All are validated before the first
+	// is written. At most 1,000.
+	Supersteps []StateSuperstep
 }
 
 // UpdateThreadRequest: request of UpdateThread.

@@ -74,7 +74,8 @@ func deskWorker(t *testing.T, address string) {
 		}
 		var answer struct{ OK bool }
 		if state.Amount > 1000 {
-			if err := task.Interrupt(map[string]any{"question": "Approve?"}, &answer); err != nil {
+			schema := map[string]any{"type": "object", "required": []string{"ok"}}
+			if err := task.InterruptSchema(map[string]any{"question": "Approve?"}, schema, &answer); err != nil {
 				return nil, err
 			}
 		}
@@ -135,6 +136,9 @@ func TestGraphWithAWorkerInGo(t *testing.T) {
 	read(spec)
 	if end.State != runloom.RunStateAwaitingInput || end.Interrupts[0].Value.Map()["question"] != "Approve?" {
 		t.Fatalf("%+v", end)
+	}
+	if end.Interrupts[0].ResponseSchema.Map()["type"] != "object" {
+		t.Fatalf("%+v", end.Interrupts[0])
 	}
 	if !slices.Equal(text, []string{"One ", "moment."}) {
 		t.Fatalf("%q", text)

@@ -60,6 +60,7 @@ after(async () => {
 
 test("a graph with a worker: emits, messages, a retry, a question, a tool", { timeout: 60_000 }, async () => {
   let failures = 0;
+  const schema = { type: "object", required: ["ok"] };
   const worker = new Worker(server.address, { queue: "desk", documents: [desk], retry: fast })
     .node("look_up", async (_, task) => {
       await task.emit({ status: "looking" });
@@ -70,7 +71,7 @@ test("a graph with a worker: emits, messages, a retry, a question, a tool", { ti
     })
     .node<{ amount: number }>("approve", ({ amount }, task) => {
       if (++failures === 1) throw new Failure("Busy", "try again", { retryable: true });
-      const answer = amount > 1000 ? (task.interrupt({ question: "Approve?" }) as { ok: boolean }) : { ok: true };
+      const answer = amount > 1000 ? (task.interrupt({ question: "Approve?" }, { responseSchema: schema }) as { ok: boolean }) : { ok: true };
       return new Command({ update: { log: [`approved ${answer.ok}`] } });
     })
     .tool<{ words: string }>("search", async ({ words }, task) => {
@@ -92,6 +93,7 @@ test("a graph with a worker: emits, messages, a retry, a question, a tool", { ti
   };
   const asked = await read({ input: { amount: 2000 } });
   assert.deepEqual([asked.state, asked.interrupts[0]?.value], ["awaiting_input", { question: "Approve?" }]);
+  assert.deepEqual(asked.interrupts[0]?.responseSchema, schema);
   assert.equal(text.length, 1);
   assert.equal((await read({ command: { resume: { ok: true } } })).state, "succeeded");
   assert.deepEqual(custom, [{ status: "looking" }, { searching: "tea" }]);

@@ -490,9 +490,11 @@ type Interrupt struct {
 	// The task that asked.
 	TaskId string `protobuf:"bytes,4,opt,name=task_id,json=taskId,proto3" json:"task_id,omitempty"`
 	// The node that asked.
-	Node          string `protobuf:"bytes,5,opt,name=node,proto3" json:"node,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Node string `protobuf:"bytes,5,opt,name=node,proto3" json:"node,omitempty"`
+	// The JSON Schema of the answer. An answer that does not match it is FIELD_INVALID. Absent: any answer.
+	ResponseSchema *Json `protobuf:"bytes,6,opt,name=response_schema,json=responseSchema,proto3" json:"response_schema,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Interrupt) Reset() {
@@ -558,6 +560,13 @@ func (x *Interrupt) GetNode() string {
 		return x.Node
 	}
 	return ""
+}
+
+func (x *Interrupt) GetResponseSchema() *Json {
+	if x != nil {
+		return x.ResponseSchema
+	}
+	return nil
 }
 
 // The error of a node.
@@ -661,13 +670,14 @@ const file_runloom_v1_state_proto_rawDesc = "" +
 	"checkpoint\x18\x03 \x01(\v2\x19.runloom.v1.CheckpointRefR\n" +
 	"checkpoint\x12\x1d\n" +
 	"\n" +
-	"size_bytes\x18\x04 \x01(\x04R\tsizeBytes\"\x8e\x01\n" +
+	"size_bytes\x18\x04 \x01(\x04R\tsizeBytes\"\xc9\x01\n" +
 	"\tInterrupt\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12&\n" +
 	"\x05value\x18\x02 \x01(\v2\x10.runloom.v1.JsonR\x05value\x12\x1c\n" +
 	"\tnamespace\x18\x03 \x03(\tR\tnamespace\x12\x17\n" +
 	"\atask_id\x18\x04 \x01(\tR\x06taskId\x12\x12\n" +
-	"\x04node\x18\x05 \x01(\tR\x04node\"9\n" +
+	"\x04node\x18\x05 \x01(\tR\x04node\x129\n" +
+	"\x0fresponse_schema\x18\x06 \x01(\v2\x10.runloom.v1.JsonR\x0eresponseSchema\"9\n" +
 	"\tNodeError\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\tR\x04type\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage*\xa8\x01\n" +
@@ -721,11 +731,12 @@ var file_runloom_v1_state_proto_depIdxs = []int32{
 	9,  // 11: runloom.v1.Omission.reason:type_name -> runloom.v1.ErrorReason
 	3,  // 12: runloom.v1.Omission.checkpoint:type_name -> runloom.v1.CheckpointRef
 	8,  // 13: runloom.v1.Interrupt.value:type_name -> runloom.v1.Json
-	14, // [14:14] is the sub-list for method output_type
-	14, // [14:14] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	8,  // 14: runloom.v1.Interrupt.response_schema:type_name -> runloom.v1.Json
+	15, // [15:15] is the sub-list for method output_type
+	15, // [15:15] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_runloom_v1_state_proto_init() }

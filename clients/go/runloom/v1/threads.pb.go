@@ -1146,7 +1146,10 @@ type UpdateStateRequest struct {
 	// The latest checkpoint that the caller has seen; CHECKPOINT_CHANGED if the thread has a later one. Empty: not checked.
 	ExpectedCheckpointId string `protobuf:"bytes,6,opt,name=expected_checkpoint_id,json=expectedCheckpointId,proto3" json:"expected_checkpoint_id,omitempty"`
 	// The graph, for a thread without runs. Empty: the graph of its latest run.
-	GraphName     string `protobuf:"bytes,7,opt,name=graph_name,json=graphName,proto3" json:"graph_name,omitempty"`
+	GraphName string `protobuf:"bytes,7,opt,name=graph_name,json=graphName,proto3" json:"graph_name,omitempty"`
+	// Several updates in one call, instead of values and as_node: each superstep makes a checkpoint, from that of the one before. All are validated before the first
+	// is written. At most 1,000.
+	Supersteps    []*StateSuperstep `protobuf:"bytes,8,rep,name=supersteps,proto3" json:"supersteps,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1230,10 +1233,118 @@ func (x *UpdateStateRequest) GetGraphName() string {
 	return ""
 }
 
+func (x *UpdateStateRequest) GetSupersteps() []*StateSuperstep {
+	if x != nil {
+		return x.Supersteps
+	}
+	return nil
+}
+
+// Updates that are applied together, as if nodes had run in parallel.
+type StateSuperstep struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The updates. If there are several, each needs an as_node. `__input__` and `__copy__` stand alone.
+	Updates       []*StateUpdate `protobuf:"bytes,1,rep,name=updates,proto3" json:"updates,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StateSuperstep) Reset() {
+	*x = StateSuperstep{}
+	mi := &file_runloom_v1_threads_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StateSuperstep) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StateSuperstep) ProtoMessage() {}
+
+func (x *StateSuperstep) ProtoReflect() protoreflect.Message {
+	mi := &file_runloom_v1_threads_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StateSuperstep.ProtoReflect.Descriptor instead.
+func (*StateSuperstep) Descriptor() ([]byte, []int) {
+	return file_runloom_v1_threads_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *StateSuperstep) GetUpdates() []*StateUpdate {
+	if x != nil {
+		return x.Updates
+	}
+	return nil
+}
+
+// An update of a thread's state.
+type StateUpdate struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As UpdateStateRequest.values.
+	Values *Json `protobuf:"bytes,1,opt,name=values,proto3" json:"values,omitempty"`
+	// As UpdateStateRequest.as_node.
+	AsNode        string `protobuf:"bytes,2,opt,name=as_node,json=asNode,proto3" json:"as_node,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StateUpdate) Reset() {
+	*x = StateUpdate{}
+	mi := &file_runloom_v1_threads_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StateUpdate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StateUpdate) ProtoMessage() {}
+
+func (x *StateUpdate) ProtoReflect() protoreflect.Message {
+	mi := &file_runloom_v1_threads_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StateUpdate.ProtoReflect.Descriptor instead.
+func (*StateUpdate) Descriptor() ([]byte, []int) {
+	return file_runloom_v1_threads_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *StateUpdate) GetValues() *Json {
+	if x != nil {
+		return x.Values
+	}
+	return nil
+}
+
+func (x *StateUpdate) GetAsNode() string {
+	if x != nil {
+		return x.AsNode
+	}
+	return ""
+}
+
 // Response of UpdateState.
 type UpdateStateResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The new checkpoint.
+	// The new checkpoint; the last one of several supersteps.
 	Checkpoint    *CheckpointRef `protobuf:"bytes,1,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1241,7 +1352,7 @@ type UpdateStateResponse struct {
 
 func (x *UpdateStateResponse) Reset() {
 	*x = UpdateStateResponse{}
-	mi := &file_runloom_v1_threads_proto_msgTypes[16]
+	mi := &file_runloom_v1_threads_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1253,7 +1364,7 @@ func (x *UpdateStateResponse) String() string {
 func (*UpdateStateResponse) ProtoMessage() {}
 
 func (x *UpdateStateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_runloom_v1_threads_proto_msgTypes[16]
+	mi := &file_runloom_v1_threads_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1266,7 +1377,7 @@ func (x *UpdateStateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateStateResponse.ProtoReflect.Descriptor instead.
 func (*UpdateStateResponse) Descriptor() ([]byte, []int) {
-	return file_runloom_v1_threads_proto_rawDescGZIP(), []int{16}
+	return file_runloom_v1_threads_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *UpdateStateResponse) GetCheckpoint() *CheckpointRef {
@@ -1303,7 +1414,7 @@ type ListCheckpointsRequest struct {
 
 func (x *ListCheckpointsRequest) Reset() {
 	*x = ListCheckpointsRequest{}
-	mi := &file_runloom_v1_threads_proto_msgTypes[17]
+	mi := &file_runloom_v1_threads_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1315,7 +1426,7 @@ func (x *ListCheckpointsRequest) String() string {
 func (*ListCheckpointsRequest) ProtoMessage() {}
 
 func (x *ListCheckpointsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_runloom_v1_threads_proto_msgTypes[17]
+	mi := &file_runloom_v1_threads_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1328,7 +1439,7 @@ func (x *ListCheckpointsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCheckpointsRequest.ProtoReflect.Descriptor instead.
 func (*ListCheckpointsRequest) Descriptor() ([]byte, []int) {
-	return file_runloom_v1_threads_proto_rawDescGZIP(), []int{17}
+	return file_runloom_v1_threads_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ListCheckpointsRequest) GetThreadId() string {
@@ -1407,7 +1518,7 @@ type ListCheckpointsResponse struct {
 
 func (x *ListCheckpointsResponse) Reset() {
 	*x = ListCheckpointsResponse{}
-	mi := &file_runloom_v1_threads_proto_msgTypes[18]
+	mi := &file_runloom_v1_threads_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1419,7 +1530,7 @@ func (x *ListCheckpointsResponse) String() string {
 func (*ListCheckpointsResponse) ProtoMessage() {}
 
 func (x *ListCheckpointsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_runloom_v1_threads_proto_msgTypes[18]
+	mi := &file_runloom_v1_threads_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1432,7 +1543,7 @@ func (x *ListCheckpointsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCheckpointsResponse.ProtoReflect.Descriptor instead.
 func (*ListCheckpointsResponse) Descriptor() ([]byte, []int) {
-	return file_runloom_v1_threads_proto_rawDescGZIP(), []int{18}
+	return file_runloom_v1_threads_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ListCheckpointsResponse) GetCheckpoints() []*Checkpoint {
@@ -1471,7 +1582,7 @@ type StreamThreadRequest struct {
 
 func (x *StreamThreadRequest) Reset() {
 	*x = StreamThreadRequest{}
-	mi := &file_runloom_v1_threads_proto_msgTypes[19]
+	mi := &file_runloom_v1_threads_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1483,7 +1594,7 @@ func (x *StreamThreadRequest) String() string {
 func (*StreamThreadRequest) ProtoMessage() {}
 
 func (x *StreamThreadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_runloom_v1_threads_proto_msgTypes[19]
+	mi := &file_runloom_v1_threads_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1496,7 +1607,7 @@ func (x *StreamThreadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamThreadRequest.ProtoReflect.Descriptor instead.
 func (*StreamThreadRequest) Descriptor() ([]byte, []int) {
-	return file_runloom_v1_threads_proto_rawDescGZIP(), []int{19}
+	return file_runloom_v1_threads_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *StreamThreadRequest) GetThreadId() string {
@@ -1619,7 +1730,7 @@ const file_runloom_v1_threads_proto_rawDesc = "" +
 	"\n" +
 	"checkpoint\x18\x01 \x01(\v2\x16.runloom.v1.CheckpointR\n" +
 	"checkpoint\x12I\n" +
-	"\x14subgraph_checkpoints\x18\x02 \x03(\v2\x16.runloom.v1.CheckpointR\x13subgraphCheckpoints\"\x8c\x02\n" +
+	"\x14subgraph_checkpoints\x18\x02 \x03(\v2\x16.runloom.v1.CheckpointR\x13subgraphCheckpoints\"\xc8\x02\n" +
 	"\x12UpdateStateRequest\x12\x1b\n" +
 	"\tthread_id\x18\x01 \x01(\tR\bthreadId\x12#\n" +
 	"\rcheckpoint_id\x18\x02 \x01(\tR\fcheckpointId\x12\x1c\n" +
@@ -1628,7 +1739,15 @@ const file_runloom_v1_threads_proto_rawDesc = "" +
 	"\aas_node\x18\x05 \x01(\tR\x06asNode\x124\n" +
 	"\x16expected_checkpoint_id\x18\x06 \x01(\tR\x14expectedCheckpointId\x12\x1d\n" +
 	"\n" +
-	"graph_name\x18\a \x01(\tR\tgraphName\"P\n" +
+	"graph_name\x18\a \x01(\tR\tgraphName\x12:\n" +
+	"\n" +
+	"supersteps\x18\b \x03(\v2\x1a.runloom.v1.StateSuperstepR\n" +
+	"supersteps\"C\n" +
+	"\x0eStateSuperstep\x121\n" +
+	"\aupdates\x18\x01 \x03(\v2\x17.runloom.v1.StateUpdateR\aupdates\"P\n" +
+	"\vStateUpdate\x12(\n" +
+	"\x06values\x18\x01 \x01(\v2\x10.runloom.v1.JsonR\x06values\x12\x17\n" +
+	"\aas_node\x18\x02 \x01(\tR\x06asNode\"P\n" +
 	"\x13UpdateStateResponse\x129\n" +
 	"\n" +
 	"checkpoint\x18\x01 \x01(\v2\x19.runloom.v1.CheckpointRefR\n" +
@@ -1692,7 +1811,7 @@ func file_runloom_v1_threads_proto_rawDescGZIP() []byte {
 }
 
 var file_runloom_v1_threads_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_runloom_v1_threads_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_runloom_v1_threads_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_runloom_v1_threads_proto_goTypes = []any{
 	(ThreadStatus)(0),               // 0: runloom.v1.ThreadStatus
 	(IfExists)(0),                   // 1: runloom.v1.IfExists
@@ -1712,85 +1831,90 @@ var file_runloom_v1_threads_proto_goTypes = []any{
 	(*GetStateRequest)(nil),         // 15: runloom.v1.GetStateRequest
 	(*GetStateResponse)(nil),        // 16: runloom.v1.GetStateResponse
 	(*UpdateStateRequest)(nil),      // 17: runloom.v1.UpdateStateRequest
-	(*UpdateStateResponse)(nil),     // 18: runloom.v1.UpdateStateResponse
-	(*ListCheckpointsRequest)(nil),  // 19: runloom.v1.ListCheckpointsRequest
-	(*ListCheckpointsResponse)(nil), // 20: runloom.v1.ListCheckpointsResponse
-	(*StreamThreadRequest)(nil),     // 21: runloom.v1.StreamThreadRequest
-	(*Json)(nil),                    // 22: runloom.v1.Json
-	(*timestamppb.Timestamp)(nil),   // 23: google.protobuf.Timestamp
-	(*Interrupt)(nil),               // 24: runloom.v1.Interrupt
-	(*status.Status)(nil),           // 25: google.rpc.Status
-	(*Omission)(nil),                // 26: runloom.v1.Omission
-	(JsonEncoding)(0),               // 27: runloom.v1.JsonEncoding
-	(*fieldmaskpb.FieldMask)(nil),   // 28: google.protobuf.FieldMask
-	(*Checkpoint)(nil),              // 29: runloom.v1.Checkpoint
-	(*CheckpointRef)(nil),           // 30: runloom.v1.CheckpointRef
-	(StreamMode)(0),                 // 31: runloom.v1.StreamMode
-	(*EventFilter)(nil),             // 32: runloom.v1.EventFilter
-	(*StreamRunResponse)(nil),       // 33: runloom.v1.StreamRunResponse
+	(*StateSuperstep)(nil),          // 18: runloom.v1.StateSuperstep
+	(*StateUpdate)(nil),             // 19: runloom.v1.StateUpdate
+	(*UpdateStateResponse)(nil),     // 20: runloom.v1.UpdateStateResponse
+	(*ListCheckpointsRequest)(nil),  // 21: runloom.v1.ListCheckpointsRequest
+	(*ListCheckpointsResponse)(nil), // 22: runloom.v1.ListCheckpointsResponse
+	(*StreamThreadRequest)(nil),     // 23: runloom.v1.StreamThreadRequest
+	(*Json)(nil),                    // 24: runloom.v1.Json
+	(*timestamppb.Timestamp)(nil),   // 25: google.protobuf.Timestamp
+	(*Interrupt)(nil),               // 26: runloom.v1.Interrupt
+	(*status.Status)(nil),           // 27: google.rpc.Status
+	(*Omission)(nil),                // 28: runloom.v1.Omission
+	(JsonEncoding)(0),               // 29: runloom.v1.JsonEncoding
+	(*fieldmaskpb.FieldMask)(nil),   // 30: google.protobuf.FieldMask
+	(*Checkpoint)(nil),              // 31: runloom.v1.Checkpoint
+	(*CheckpointRef)(nil),           // 32: runloom.v1.CheckpointRef
+	(StreamMode)(0),                 // 33: runloom.v1.StreamMode
+	(*EventFilter)(nil),             // 34: runloom.v1.EventFilter
+	(*StreamRunResponse)(nil),       // 35: runloom.v1.StreamRunResponse
 }
 var file_runloom_v1_threads_proto_depIdxs = []int32{
 	0,  // 0: runloom.v1.Thread.status:type_name -> runloom.v1.ThreadStatus
-	22, // 1: runloom.v1.Thread.metadata:type_name -> runloom.v1.Json
-	23, // 2: runloom.v1.Thread.create_time:type_name -> google.protobuf.Timestamp
-	23, // 3: runloom.v1.Thread.update_time:type_name -> google.protobuf.Timestamp
-	23, // 4: runloom.v1.Thread.state_update_time:type_name -> google.protobuf.Timestamp
-	22, // 5: runloom.v1.Thread.values:type_name -> runloom.v1.Json
-	24, // 6: runloom.v1.Thread.interrupts:type_name -> runloom.v1.Interrupt
-	25, // 7: runloom.v1.Thread.error:type_name -> google.rpc.Status
-	26, // 8: runloom.v1.Thread.omitted:type_name -> runloom.v1.Omission
-	22, // 9: runloom.v1.CreateThreadRequest.metadata:type_name -> runloom.v1.Json
+	24, // 1: runloom.v1.Thread.metadata:type_name -> runloom.v1.Json
+	25, // 2: runloom.v1.Thread.create_time:type_name -> google.protobuf.Timestamp
+	25, // 3: runloom.v1.Thread.update_time:type_name -> google.protobuf.Timestamp
+	25, // 4: runloom.v1.Thread.state_update_time:type_name -> google.protobuf.Timestamp
+	24, // 5: runloom.v1.Thread.values:type_name -> runloom.v1.Json
+	26, // 6: runloom.v1.Thread.interrupts:type_name -> runloom.v1.Interrupt
+	27, // 7: runloom.v1.Thread.error:type_name -> google.rpc.Status
+	28, // 8: runloom.v1.Thread.omitted:type_name -> runloom.v1.Omission
+	24, // 9: runloom.v1.CreateThreadRequest.metadata:type_name -> runloom.v1.Json
 	1,  // 10: runloom.v1.CreateThreadRequest.if_exists:type_name -> runloom.v1.IfExists
-	27, // 11: runloom.v1.CreateThreadRequest.json_encoding:type_name -> runloom.v1.JsonEncoding
+	29, // 11: runloom.v1.CreateThreadRequest.json_encoding:type_name -> runloom.v1.JsonEncoding
 	2,  // 12: runloom.v1.CreateThreadResponse.thread:type_name -> runloom.v1.Thread
-	27, // 13: runloom.v1.GetThreadRequest.json_encoding:type_name -> runloom.v1.JsonEncoding
+	29, // 13: runloom.v1.GetThreadRequest.json_encoding:type_name -> runloom.v1.JsonEncoding
 	2,  // 14: runloom.v1.GetThreadResponse.thread:type_name -> runloom.v1.Thread
 	2,  // 15: runloom.v1.UpdateThreadRequest.thread:type_name -> runloom.v1.Thread
-	28, // 16: runloom.v1.UpdateThreadRequest.update_mask:type_name -> google.protobuf.FieldMask
-	27, // 17: runloom.v1.UpdateThreadRequest.json_encoding:type_name -> runloom.v1.JsonEncoding
+	30, // 16: runloom.v1.UpdateThreadRequest.update_mask:type_name -> google.protobuf.FieldMask
+	29, // 17: runloom.v1.UpdateThreadRequest.json_encoding:type_name -> runloom.v1.JsonEncoding
 	2,  // 18: runloom.v1.UpdateThreadResponse.thread:type_name -> runloom.v1.Thread
-	22, // 19: runloom.v1.ListThreadsRequest.metadata_filter:type_name -> runloom.v1.Json
+	24, // 19: runloom.v1.ListThreadsRequest.metadata_filter:type_name -> runloom.v1.Json
 	0,  // 20: runloom.v1.ListThreadsRequest.status:type_name -> runloom.v1.ThreadStatus
-	27, // 21: runloom.v1.ListThreadsRequest.json_encoding:type_name -> runloom.v1.JsonEncoding
+	29, // 21: runloom.v1.ListThreadsRequest.json_encoding:type_name -> runloom.v1.JsonEncoding
 	2,  // 22: runloom.v1.ListThreadsResponse.threads:type_name -> runloom.v1.Thread
-	27, // 23: runloom.v1.CopyThreadRequest.json_encoding:type_name -> runloom.v1.JsonEncoding
+	29, // 23: runloom.v1.CopyThreadRequest.json_encoding:type_name -> runloom.v1.JsonEncoding
 	2,  // 24: runloom.v1.CopyThreadResponse.thread:type_name -> runloom.v1.Thread
-	27, // 25: runloom.v1.GetStateRequest.json_encoding:type_name -> runloom.v1.JsonEncoding
-	29, // 26: runloom.v1.GetStateResponse.checkpoint:type_name -> runloom.v1.Checkpoint
-	29, // 27: runloom.v1.GetStateResponse.subgraph_checkpoints:type_name -> runloom.v1.Checkpoint
-	22, // 28: runloom.v1.UpdateStateRequest.values:type_name -> runloom.v1.Json
-	30, // 29: runloom.v1.UpdateStateResponse.checkpoint:type_name -> runloom.v1.CheckpointRef
-	22, // 30: runloom.v1.ListCheckpointsRequest.metadata_filter:type_name -> runloom.v1.Json
-	27, // 31: runloom.v1.ListCheckpointsRequest.json_encoding:type_name -> runloom.v1.JsonEncoding
-	29, // 32: runloom.v1.ListCheckpointsResponse.checkpoints:type_name -> runloom.v1.Checkpoint
-	31, // 33: runloom.v1.StreamThreadRequest.stream_modes:type_name -> runloom.v1.StreamMode
-	32, // 34: runloom.v1.StreamThreadRequest.event_filter:type_name -> runloom.v1.EventFilter
-	27, // 35: runloom.v1.StreamThreadRequest.json_encoding:type_name -> runloom.v1.JsonEncoding
-	3,  // 36: runloom.v1.Threads.CreateThread:input_type -> runloom.v1.CreateThreadRequest
-	5,  // 37: runloom.v1.Threads.GetThread:input_type -> runloom.v1.GetThreadRequest
-	7,  // 38: runloom.v1.Threads.UpdateThread:input_type -> runloom.v1.UpdateThreadRequest
-	9,  // 39: runloom.v1.Threads.DeleteThread:input_type -> runloom.v1.DeleteThreadRequest
-	11, // 40: runloom.v1.Threads.ListThreads:input_type -> runloom.v1.ListThreadsRequest
-	13, // 41: runloom.v1.Threads.CopyThread:input_type -> runloom.v1.CopyThreadRequest
-	15, // 42: runloom.v1.Threads.GetState:input_type -> runloom.v1.GetStateRequest
-	17, // 43: runloom.v1.Threads.UpdateState:input_type -> runloom.v1.UpdateStateRequest
-	19, // 44: runloom.v1.Threads.ListCheckpoints:input_type -> runloom.v1.ListCheckpointsRequest
-	21, // 45: runloom.v1.Threads.StreamThread:input_type -> runloom.v1.StreamThreadRequest
-	4,  // 46: runloom.v1.Threads.CreateThread:output_type -> runloom.v1.CreateThreadResponse
-	6,  // 47: runloom.v1.Threads.GetThread:output_type -> runloom.v1.GetThreadResponse
-	8,  // 48: runloom.v1.Threads.UpdateThread:output_type -> runloom.v1.UpdateThreadResponse
-	10, // 49: runloom.v1.Threads.DeleteThread:output_type -> runloom.v1.DeleteThreadResponse
-	12, // 50: runloom.v1.Threads.ListThreads:output_type -> runloom.v1.ListThreadsResponse
-	14, // 51: runloom.v1.Threads.CopyThread:output_type -> runloom.v1.CopyThreadResponse
-	16, // 52: runloom.v1.Threads.GetState:output_type -> runloom.v1.GetStateResponse
-	18, // 53: runloom.v1.Threads.UpdateState:output_type -> runloom.v1.UpdateStateResponse
-	20, // 54: runloom.v1.Threads.ListCheckpoints:output_type -> runloom.v1.ListCheckpointsResponse
-	33, // 55: runloom.v1.Threads.StreamThread:output_type -> runloom.v1.StreamRunResponse
-	46, // [46:56] is the sub-list for method output_type
-	36, // [36:46] is the sub-list for method input_type
-	36, // [36:36] is the sub-list for extension type_name
-	36, // [36:36] is the sub-list for extension extendee
-	0,  // [0:36] is the sub-list for field type_name
+	29, // 25: runloom.v1.GetStateRequest.json_encoding:type_name -> runloom.v1.JsonEncoding
+	31, // 26: runloom.v1.GetStateResponse.checkpoint:type_name -> runloom.v1.Checkpoint
+	31, // 27: runloom.v1.GetStateResponse.subgraph_checkpoints:type_name -> runloom.v1.Checkpoint
+	24, // 28: runloom.v1.UpdateStateRequest.values:type_name -> runloom.v1.Json
+	18, // 29: runloom.v1.UpdateStateRequest.supersteps:type_name -> runloom.v1.StateSuperstep
+	19, // 30: runloom.v1.StateSuperstep.updates:type_name -> runloom.v1.StateUpdate
+	24, // 31: runloom.v1.StateUpdate.values:type_name -> runloom.v1.Json
+	32, // 32: runloom.v1.UpdateStateResponse.checkpoint:type_name -> runloom.v1.CheckpointRef
+	24, // 33: runloom.v1.ListCheckpointsRequest.metadata_filter:type_name -> runloom.v1.Json
+	29, // 34: runloom.v1.ListCheckpointsRequest.json_encoding:type_name -> runloom.v1.JsonEncoding
+	31, // 35: runloom.v1.ListCheckpointsResponse.checkpoints:type_name -> runloom.v1.Checkpoint
+	33, // 36: runloom.v1.StreamThreadRequest.stream_modes:type_name -> runloom.v1.StreamMode
+	34, // 37: runloom.v1.StreamThreadRequest.event_filter:type_name -> runloom.v1.EventFilter
+	29, // 38: runloom.v1.StreamThreadRequest.json_encoding:type_name -> runloom.v1.JsonEncoding
+	3,  // 39: runloom.v1.Threads.CreateThread:input_type -> runloom.v1.CreateThreadRequest
+	5,  // 40: runloom.v1.Threads.GetThread:input_type -> runloom.v1.GetThreadRequest
+	7,  // 41: runloom.v1.Threads.UpdateThread:input_type -> runloom.v1.UpdateThreadRequest
+	9,  // 42: runloom.v1.Threads.DeleteThread:input_type -> runloom.v1.DeleteThreadRequest
+	11, // 43: runloom.v1.Threads.ListThreads:input_type -> runloom.v1.ListThreadsRequest
+	13, // 44: runloom.v1.Threads.CopyThread:input_type -> runloom.v1.CopyThreadRequest
+	15, // 45: runloom.v1.Threads.GetState:input_type -> runloom.v1.GetStateRequest
+	17, // 46: runloom.v1.Threads.UpdateState:input_type -> runloom.v1.UpdateStateRequest
+	21, // 47: runloom.v1.Threads.ListCheckpoints:input_type -> runloom.v1.ListCheckpointsRequest
+	23, // 48: runloom.v1.Threads.StreamThread:input_type -> runloom.v1.StreamThreadRequest
+	4,  // 49: runloom.v1.Threads.CreateThread:output_type -> runloom.v1.CreateThreadResponse
+	6,  // 50: runloom.v1.Threads.GetThread:output_type -> runloom.v1.GetThreadResponse
+	8,  // 51: runloom.v1.Threads.UpdateThread:output_type -> runloom.v1.UpdateThreadResponse
+	10, // 52: runloom.v1.Threads.DeleteThread:output_type -> runloom.v1.DeleteThreadResponse
+	12, // 53: runloom.v1.Threads.ListThreads:output_type -> runloom.v1.ListThreadsResponse
+	14, // 54: runloom.v1.Threads.CopyThread:output_type -> runloom.v1.CopyThreadResponse
+	16, // 55: runloom.v1.Threads.GetState:output_type -> runloom.v1.GetStateResponse
+	20, // 56: runloom.v1.Threads.UpdateState:output_type -> runloom.v1.UpdateStateResponse
+	22, // 57: runloom.v1.Threads.ListCheckpoints:output_type -> runloom.v1.ListCheckpointsResponse
+	35, // 58: runloom.v1.Threads.StreamThread:output_type -> runloom.v1.StreamRunResponse
+	49, // [49:59] is the sub-list for method output_type
+	39, // [39:49] is the sub-list for method input_type
+	39, // [39:39] is the sub-list for extension type_name
+	39, // [39:39] is the sub-list for extension extendee
+	0,  // [0:39] is the sub-list for field type_name
 }
 
 func init() { file_runloom_v1_threads_proto_init() }
@@ -1808,7 +1932,7 @@ func file_runloom_v1_threads_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_runloom_v1_threads_proto_rawDesc), len(file_runloom_v1_threads_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   20,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -55,7 +55,11 @@ function gotos(next: readonly Next[]): Goto[] {
 /** What a handler threw. */
 export function thrown(error: unknown): Outcome {
   if (error instanceof Interrupted) {
-    const question = create(QuestionSchema, { index: error.index, value: jsonOf(error.question, "question") });
+    const { responseSchema } = error;
+    const question = create(QuestionSchema, {
+      index: error.index, value: jsonOf(error.question, "question"),
+      ...(responseSchema === undefined ? {} : { responseSchema: jsonOf(responseSchema, "responseSchema") }),
+    });
     return { case: "interrupts", value: create(InterruptsSchema, { questions: [question] }) };
   }
   if (error instanceof Failure) {

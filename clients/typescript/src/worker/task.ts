@@ -80,12 +80,14 @@ export class TaskCancelled extends Error {
 export class Interrupted extends Error {
   readonly index: number;
   readonly question: unknown;
+  readonly responseSchema: unknown;
 
-  constructor(index: number, question: unknown) {
+  constructor(index: number, question: unknown, responseSchema?: unknown) {
     super(`the task waits for the answer to: ${JSON.stringify(question)}`);
     this.name = "Interrupted";
     this.index = index;
     this.question = question;
+    this.responseSchema = responseSchema;
   }
 }
 
@@ -152,12 +154,12 @@ export class TaskContext {
 
   /**
    * Asks a question and returns the answer. Without an answer it throws: the task ends, and is executed again from its start when there is one. Questions are
-   * told apart by their order, which must not change between executions.
+   * told apart by their order, which must not change between executions. The server refuses an answer that does not match `responseSchema`.
    */
-  interrupt(question: unknown): JsonValue {
+  interrupt(question: unknown, { responseSchema }: { responseSchema?: unknown } = {}): JsonValue {
     const index = this.#questions++;
     const answer = valueOf(this.#task.answers[index]);
-    if (answer === undefined) throw new Interrupted(index, question);
+    if (answer === undefined) throw new Interrupted(index, question, responseSchema);
     return answer;
   }
 

@@ -13,10 +13,11 @@ import java.util.Map;
  * @param namespace The namespace of the task, as in Checkpoint.namespace; empty for the graph itself.
  * @param taskId The task that asked.
  * @param node The node that asked.
+ * @param responseSchema The JSON Schema of the answer. An answer that does not match it is FIELD_INVALID. Absent: any answer.
  */
-public record Interrupt(String id, Object value, List<String> namespace, String taskId, String node) {
+public record Interrupt(String id, Object value, List<String> namespace, String taskId, String node, Object responseSchema) {
   static Interrupt from(dev.runloom.v1.Interrupt p) {
-    return new Interrupt(p.getId(), p.hasValue() ? Json.from(p.getValue()) : null, List.copyOf(p.getNamespaceList()), p.getTaskId(), p.getNode());
+    return new Interrupt(p.getId(), p.hasValue() ? Json.from(p.getValue()) : null, List.copyOf(p.getNamespaceList()), p.getTaskId(), p.getNode(), p.hasResponseSchema() ? Json.from(p.getResponseSchema()) : null);
   }
 
   dev.runloom.v1.Interrupt toProto() {
@@ -26,6 +27,7 @@ public record Interrupt(String id, Object value, List<String> namespace, String 
     if (namespace != null) for (var item : namespace) p.addNamespace(item);
     if (taskId != null) p.setTaskId(taskId);
     if (node != null) p.setNode(node);
+    if (responseSchema != null) p.setResponseSchema(Json.to("response_schema", responseSchema));
     return p.build();
   }
 
@@ -41,6 +43,7 @@ public record Interrupt(String id, Object value, List<String> namespace, String 
     private List<String> namespace;
     private String taskId;
     private String node;
+    private Object responseSchema;
 
     /** Its id, for Command.resume_by_id. It does not change until the question is answered.
      */
@@ -83,8 +86,15 @@ public record Interrupt(String id, Object value, List<String> namespace, String 
       return this;
     }
 
+    /** The JSON Schema of the answer. An answer that does not match it is FIELD_INVALID. Absent: any answer.
+     */
+    public Builder responseSchema(Object responseSchema) {
+      this.responseSchema = responseSchema;
+      return this;
+    }
+
     public Interrupt build() {
-      return new Interrupt(id, value, namespace, taskId, node);
+      return new Interrupt(id, value, namespace, taskId, node, responseSchema);
     }
   }
 }

@@ -17,8 +17,10 @@ import java.util.Map;
  * nodes.
  * @param expectedCheckpointId The latest checkpoint that the caller has seen; CHECKPOINT_CHANGED if the thread has a later one. Empty: not checked.
  * @param graphName The graph, for a thread without runs. Empty: the graph of its latest run.
+ * @param supersteps Several updates in one call, instead of values and as_node: each superstep makes a checkpoint, from that of the one before. All are validated before the first
+ * is written. At most 1,000.
  */
-public record UpdateStateRequest(String threadId, String checkpointId, List<String> namespace, Object values, String asNode, String expectedCheckpointId, String graphName) {
+public record UpdateStateRequest(String threadId, String checkpointId, List<String> namespace, Object values, String asNode, String expectedCheckpointId, String graphName, List<StateSuperstep> supersteps) {
 
   dev.runloom.v1.UpdateStateRequest toProto() {
     var p = dev.runloom.v1.UpdateStateRequest.newBuilder();
@@ -29,6 +31,7 @@ public record UpdateStateRequest(String threadId, String checkpointId, List<Stri
     if (asNode != null) p.setAsNode(asNode);
     if (expectedCheckpointId != null) p.setExpectedCheckpointId(expectedCheckpointId);
     if (graphName != null) p.setGraphName(graphName);
+    if (supersteps != null) for (var item : supersteps) p.addSupersteps(item.toProto());
     return p.build();
   }
 
@@ -46,6 +49,7 @@ public record UpdateStateRequest(String threadId, String checkpointId, List<Stri
     private String asNode;
     private String expectedCheckpointId;
     private String graphName;
+    private List<StateSuperstep> supersteps;
 
     /** The thread.
      */
@@ -104,8 +108,23 @@ public record UpdateStateRequest(String threadId, String checkpointId, List<Stri
       return this;
     }
 
+    /** Several updates in one call, instead of values and as_node: each superstep makes a checkpoint, from that of the one before. All are validated before the first
+     * is written. At most 1,000.
+     */
+    public Builder supersteps(List<StateSuperstep> supersteps) {
+      this.supersteps = supersteps;
+      return this;
+    }
+
+    /** Several updates in one call, instead of values and as_node: each superstep makes a checkpoint, from that of the one before. All are validated before the first
+     * is written. At most 1,000.
+     */
+    public Builder supersteps(StateSuperstep... supersteps) {
+      return supersteps(List.of(supersteps));
+    }
+
     public UpdateStateRequest build() {
-      return new UpdateStateRequest(threadId, checkpointId, namespace, values, asNode, expectedCheckpointId, graphName);
+      return new UpdateStateRequest(threadId, checkpointId, namespace, values, asNode, expectedCheckpointId, graphName, supersteps);
     }
   }
 }

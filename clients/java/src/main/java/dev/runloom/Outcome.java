@@ -48,6 +48,7 @@ final class Outcome {
   static Done.Builder thrown(Throwable error) {
     if (error instanceof TaskInterrupt asked) {
       var question = Question.newBuilder().setIndex(asked.index).setValue(Json.to("question", asked.question));
+      if (asked.responseSchema != null) question.setResponseSchema(Json.to("responseSchema", asked.responseSchema));
       return Done.newBuilder().setInterrupts(Interrupts.newBuilder().addQuestions(question));
     }
     var trace = new StringWriter();

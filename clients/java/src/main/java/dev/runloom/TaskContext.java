@@ -134,11 +134,16 @@ public final class TaskContext {
    * told apart by their order, which must not change between executions.
    */
   public Object interrupt(Object question) {
+    return interrupt(question, null);
+  }
+
+  /** Asks a question. The server refuses an answer that does not match the JSON Schema; null: any answer. */
+  public Object interrupt(Object question, Object responseSchema) {
     int index = questions++;
     if (index < task.getAnswersCount() && task.getAnswers(index).getEncodingCase() != dev.runloom.v1.Json.EncodingCase.ENCODING_NOT_SET) {
       return Json.from(task.getAnswers(index));
     }
-    throw new TaskInterrupt(index, question);
+    throw new TaskInterrupt(index, question, responseSchema);
   }
 
   /** Sends custom data to the readers of the run: mode custom. Waits while the connection is full. */

@@ -6,10 +6,12 @@ public final class TaskInterrupt extends RuntimeException {
 
   final transient int index;
   final transient Object question;
+  final transient Object responseSchema;
 
-  TaskInterrupt(int index, Object question) {
+  TaskInterrupt(int index, Object question, Object responseSchema) {
     super("the task waits for the answer to: " + Json.encode(question), null, false, false);
     this.index = index;
     this.question = question;
+    this.responseSchema = responseSchema;
   }
 }

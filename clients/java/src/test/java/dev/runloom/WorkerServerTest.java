@@ -63,6 +63,8 @@ class WorkerServerTest {
   private static TestServer server;
   private static Client client;
 
+  private static final Map<String, Object> SCHEMA = Map.of("type", "object", "required", List.of("ok"));
+
   record Order(double amount) {}
 
   record Answer(boolean ok) {}
@@ -107,7 +109,7 @@ class WorkerServerTest {
         })
         .node("approve", task -> {
           if (failures.incrementAndGet() == 1) throw new Failure("Busy", "try again", Retryable.YES, null);
-          boolean ok = task.input(Order.class).amount() <= 1000 || Json.decode(task.interrupt(Map.of("question", "Approve?")), Answer.class).ok();
+          boolean ok = task.input(Order.class).amount() <= 1000 || Json.decode(task.interrupt(Map.of("question", "Approve?"), SCHEMA), Answer.class).ok();
           return NodeUpdate.builder().update(Map.of("log", List.of("approved " + ok))).build();
         })
         .tool("search", task -> {
@@ -124,6 +126,7 @@ class WorkerServerTest {
       var asked = read(RunSpec.builder().threadId(thread).input(Map.of("amount", 2000)), custom, messages);
       assertEquals(RunState.AWAITING_INPUT, asked.state());
       assertEquals(Map.of("question", "Approve?"), asked.interrupts().get(0).value());
+      assertEquals(SCHEMA, asked.interrupts().get(0).responseSchema());
       assertEquals(1, messages.size());
       var end = read(RunSpec.builder().threadId(thread).command(c -> c.resume(Map.of("ok", true))), custom, messages);
       assertEquals(RunState.SUCCEEDED, end.state());
