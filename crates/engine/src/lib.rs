@@ -8,6 +8,7 @@ mod error;
 pub mod graph;
 mod ids;
 pub mod items;
+pub mod message;
 pub mod model;
 pub mod retriever;
 mod run;

@@ -68,6 +68,9 @@ pub struct Delta {
     pub blocks: Vec<Value>,
     /// Pieces of tool calls: true deltas, never what came before again.
     pub tool_calls: Vec<ToolCallDelta>,
+    /// Whether the text or the reasoning begins a new content block, though one of its kind came directly before. A change of
+    /// the kind begins one by itself.
+    pub new_block: bool,
     /// Tokens used; summed over the deltas of a message.
     pub usage: Option<Usage>,
     /// What the provider says about its answer: finish reason, model name.

@@ -509,6 +509,7 @@ async fn pieces_of_a_message_and_questions_by_number_go_through_a_node_that_hand
             reasoning: "".into(),
             blocks: Vec::new(),
             tool_calls: Vec::new(),
+            at: stream::BlockPlaces::default(),
             usage: None,
             response_metadata: None,
             last,

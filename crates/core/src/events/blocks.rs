@@ -224,6 +224,8 @@ fn call(id: Option<Arc<str>>, name: Option<Arc<str>>, args: &str) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use runloom_engine::stream::BlockPlaces;
+
     use super::*;
 
     fn piece(text: &str) -> Chunk {
@@ -234,6 +236,7 @@ mod tests {
             reasoning: "".into(),
             blocks: Vec::new(),
             tool_calls: Vec::new(),
+            at: BlockPlaces::default(),
             usage: None,
             response_metadata: None,
             last: text.is_empty(),

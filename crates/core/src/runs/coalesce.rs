@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use runloom_engine::stream::{Chunk, Part, Payload};
+use runloom_engine::stream::{BlockPlaces, Chunk, Part, Payload};
 
 use super::request::Recording;
 
@@ -92,7 +92,23 @@ fn same_message(held: &Part, new: &Part) -> bool {
         Some(Chunk::Delta { id, .. }) => Some(id),
         _ => None,
     };
-    is_same_mode(held, new) && id(held) == id(new)
+    is_same_mode(held, new) && id(held) == id(new) && piece(held).zip(piece(new)).is_some_and(|(a, b)| can_join(a, b))
+}
+
+/// Whether the pieces are of the same content blocks: a chunk names one block of text, one of reasoning, and the first of its
+/// whole blocks.
+fn can_join(a: &Chunk, b: &Chunk) -> bool {
+    match (a, b) {
+        (
+            Chunk::Delta { text, reasoning, blocks, at, .. },
+            Chunk::Delta { text: t2, reasoning: r2, blocks: b2, at: at2, .. },
+        ) => {
+            (text.is_empty() || t2.is_empty() || at.text.index == at2.text.index)
+                && (reasoning.is_empty() || r2.is_empty() || at.reasoning.index == at2.reasoning.index)
+                && (blocks.is_empty() || b2.is_empty())
+        }
+        _ => false,
+    }
 }
 
 fn append(held: &mut Part, new: &Part) {
@@ -106,12 +122,13 @@ fn append(held: &mut Part, new: &Part) {
 
 fn join(a: &Chunk, b: &Chunk) -> Option<Chunk> {
     let (
-        Chunk::Delta { id, name, text, reasoning, blocks, tool_calls, usage, response_metadata, .. },
+        Chunk::Delta { id, name, text, reasoning, blocks, tool_calls, at, usage, response_metadata, .. },
         Chunk::Delta {
             text: t2,
             reasoning: r2,
             blocks: b2,
             tool_calls: c2,
+            at: at2,
             usage: u2,
             response_metadata: m2,
             last,
@@ -132,6 +149,14 @@ fn join(a: &Chunk, b: &Chunk) -> Option<Chunk> {
         reasoning: format!("{reasoning}{r2}").into(),
         blocks: blocks.iter().chain(b2).cloned().collect(),
         tool_calls: tool_calls.iter().chain(c2).cloned().collect(),
+        at: BlockPlaces {
+            is_known: at.is_known && at2.is_known,
+            text: if text.is_empty() { at2.text } else { at.text },
+            reasoning: if reasoning.is_empty() { at2.reasoning } else { at.reasoning },
+            whole: if blocks.is_empty() { at2.whole } else { at.whole },
+            calls: at.calls.iter().chain(&at2.calls).copied().collect(),
+            finished: at.finished.iter().chain(&at2.finished).copied().collect(),
+        },
         usage,
         response_metadata: m2.clone().or_else(|| response_metadata.clone()),
         last: *last,

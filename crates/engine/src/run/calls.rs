@@ -10,115 +10,15 @@ use super::{
     scope::{RunScope, StepTag},
 };
 use crate::{
-    List, NodeError, NodeFailure, Object, Value,
-    model::{ChatModel, ChatRequest, Delta, ModelInfo, Usage},
-    stream::{Chunk, Event, EventData, EventKind, MessagePart, Mode, Payload},
+    List, NodeError, NodeFailure, Value,
+    message::{Message, langchain},
+    model::{ChatModel, ChatRequest, ModelInfo, Usage},
+    stream::{BlockTracker, Chunk, Event, EventData, EventKind, MessagePart, Mode, Payload},
     trace, value,
 };
 
 /// The tag of a call or a node whose messages mode `messages` leaves out.
 pub(super) const NO_STREAM: &str = "nostream";
-
-/// A message as it is put together from deltas.
-#[derive(Default)]
-struct Message {
-    text: String,
-    reasoning: String,
-    blocks: Vec<Value>,
-    calls: Vec<(Option<Arc<str>>, Option<Arc<str>>, String)>,
-    indexes: Vec<u32>,
-    usage: Option<Usage>,
-    response_metadata: Object,
-}
-
-impl Message {
-    fn add(&mut self, delta: &Delta) {
-        self.text.push_str(&delta.text);
-        self.reasoning.push_str(&delta.reasoning);
-        self.blocks.extend(delta.blocks.iter().cloned());
-        for piece in &delta.tool_calls {
-            let at = self.indexes.iter().position(|i| *i == piece.index).unwrap_or_else(|| {
-                self.indexes.push(piece.index);
-                self.calls.push((None, None, String::new()));
-                self.calls.len() - 1
-            });
-            let call = &mut self.calls[at];
-            call.0 = call.0.take().or_else(|| piece.id.clone());
-            call.1 = call.1.take().or_else(|| piece.name.clone());
-            call.2.push_str(&piece.args);
-        }
-        if let Some(usage) = delta.usage {
-            *self.usage.get_or_insert_default() += usage;
-        }
-        for (key, value) in delta.response_metadata.iter().flat_map(Object::iter) {
-            self.response_metadata.insert(key.clone(), value.clone());
-        }
-    }
-
-    /// The whole message, in LangChain's JSON.
-    fn finish(self, id: &str) -> Value {
-        let content = if self.reasoning.is_empty() && self.blocks.is_empty() {
-            Value::from(self.text)
-        } else {
-            let mut blocks = List::default();
-            if !self.reasoning.is_empty() {
-                blocks.push(value!({"type": "reasoning", "reasoning": self.reasoning}));
-            }
-            if !self.text.is_empty() {
-                blocks.push(value!({"type": "text", "text": self.text}));
-            }
-            blocks.extend(self.blocks);
-            Value::List(blocks)
-        };
-        let (mut calls, mut invalid) = (List::default(), List::default());
-        for (call_id, name, args) in self.calls {
-            let text = if args.trim().is_empty() { "{}" } else { &args };
-            let parsed = Value::parse(text).ok().filter(|v| v.as_object().is_some());
-            let mut call = Object::default();
-            call.insert("name", Value::from(name));
-            let valid = parsed.is_some();
-            call.insert("args", parsed.unwrap_or_else(|| Value::from(args)));
-            call.insert("id", Value::from(call_id));
-            if valid {
-                call.insert("type", "tool_call");
-                calls.push(Value::Object(call));
-            } else {
-                call.insert("error", "the arguments are not a JSON object");
-                call.insert("type", "invalid_tool_call");
-                invalid.push(Value::Object(call));
-            }
-        }
-        let mut o = Object::default();
-        o.insert("content", content);
-        o.insert("additional_kwargs", Value::object());
-        o.insert("response_metadata", Value::Object(self.response_metadata));
-        o.insert("type", "ai");
-        o.insert("name", Value::Null);
-        o.insert("id", id);
-        o.insert("tool_calls", Value::List(calls));
-        o.insert("invalid_tool_calls", Value::List(invalid));
-        o.insert("usage_metadata", self.usage.map(usage_metadata).unwrap_or_default());
-        Value::Object(o)
-    }
-}
-
-/// Usage in LangChain's form.
-pub(crate) fn usage_metadata(usage: Usage) -> Value {
-    let mut o = value!({
-        "input_tokens": usage.input_tokens,
-        "output_tokens": usage.output_tokens,
-        "total_tokens": usage.input_tokens + usage.output_tokens,
-    });
-    if let Value::Object(o) = &mut o {
-        if usage.cached_tokens > 0 {
-            o.insert("input_token_details", value!({"cache_read": usage.cached_tokens}));
-        }
-        if usage.reasoning_tokens > 0 {
-            o.insert("output_token_details", value!({"reasoning": usage.reasoning_tokens}));
-        }
-    }
-    o
-}
 
 impl Chunk {
     /// About how many bytes of JSON it has.
@@ -225,6 +125,7 @@ impl Context {
         let mut first = true;
         let mut stream = model.stream(request);
         let mut message = Message::default();
+        let mut blocks = BlockTracker::default();
         let mut is_complete = false;
         while let Some(delta) = stream.next().await {
             let delta = match delta {
@@ -245,7 +146,8 @@ impl Context {
                 metrics::histogram!("runloom_model_time_to_first_token_seconds", "provider" => provider, "model" => model)
                     .record(began.elapsed());
             }
-            message.add(&delta);
+            let at = blocks.place(&delta);
+            message.add(&delta, &at);
             account.used = message.usage;
             is_complete |= delta.last;
             if wants_tokens || wants_stream {
@@ -256,6 +158,7 @@ impl Context {
                     reasoning: delta.reasoning.into(),
                     blocks: delta.blocks,
                     tool_calls: delta.tool_calls,
+                    at,
                     usage: delta.usage,
                     response_metadata: delta.response_metadata,
                     last: delta.last,
@@ -290,7 +193,8 @@ impl Context {
             return Err(NodeError::new("ModelError", format!("{name}: the model's stream ended in the middle")));
         }
         let usage = message.usage;
-        let whole = message.finish(&id);
+        message.id = Some(id.clone());
+        let whole = langchain::encode(message);
         trace::answered(&tracing::Span::current(), &whole, usage);
         // A quiet message, or one that the filter leaves out, is not sent whole either: by the node's write, or by a graph
         // around this one.

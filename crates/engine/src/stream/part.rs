@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use super::{Event, TaskMeta};
+use super::{BlockPlaces, Event, TaskMeta};
 use crate::{
     CheckpointId, NodeFailure, Object, TaskId, Update, Value,
     checkpoint::CheckpointView,
@@ -210,6 +210,8 @@ pub struct MessagePart {
 }
 
 /// A piece of a message as a model streams it, or a whole message that a node wrote.
+// Nearly all chunks are pieces, and all are shared: the size of a whole message does not matter.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Chunk {
     /// A piece.
@@ -226,6 +228,8 @@ pub enum Chunk {
         blocks: Vec<Value>,
         /// Pieces of tool calls.
         tool_calls: Vec<ToolCallDelta>,
+        /// The content blocks that these start, extend and finish.
+        at: BlockPlaces,
         /// Tokens used, as far as this piece tells.
         usage: Option<Usage>,
         /// What the provider says.

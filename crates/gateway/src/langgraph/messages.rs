@@ -11,7 +11,7 @@ use runloom_engine::{
 pub fn chunk(chunk: &Chunk) -> Value {
     match chunk {
         Chunk::Whole(message) => message.clone(),
-        Chunk::Delta { id, name, text, reasoning, blocks, tool_calls, usage, response_metadata, last } => {
+        Chunk::Delta { id, name, text, reasoning, blocks, tool_calls, usage, response_metadata, last, .. } => {
             let mut o = base("AIMessageChunk", content(text, reasoning, blocks), id, name.as_deref());
             o.insert("response_metadata", response_metadata.clone().unwrap_or_default());
             o.insert("tool_calls", parsed(tool_calls));

@@ -19,6 +19,8 @@ use super::{
 pub(crate) struct Answer {
     /// What the frames since the last `take` add to the message.
     pub delta: Delta,
+    /// The provider began a content block, of which nothing has come yet.
+    pub begins_block: bool,
     /// True once the provider said that the answer is complete.
     pub is_complete: bool,
     /// True once nothing more is to be read.
@@ -54,6 +56,9 @@ impl Answer {
             && self.delta.reasoning.is_empty()
             && self.delta.tool_calls.is_empty()
             && self.delta.blocks.is_empty();
+        if !(self.delta.text.is_empty() && self.delta.reasoning.is_empty()) {
+            self.delta.new_block = std::mem::take(&mut self.begins_block);
+        }
         (!is_empty).then(|| std::mem::take(&mut self.delta))
     }
 

@@ -11,7 +11,7 @@ use runloom::{
 use runloom_engine::{
     Object, Value,
     model::ToolCallDelta,
-    stream::{Chunk, MessagePart},
+    stream::{BlockPlace, Chunk, MessagePart},
 };
 
 use crate::json::{encode, encode_object};
@@ -57,7 +57,18 @@ pub(crate) fn chunk(
 ) -> Result<MessageChunk, NotExact> {
     match chunk {
         Chunk::Whole(message) => whole(message, encoding),
-        Chunk::Delta { id, name, text, reasoning, blocks: new, tool_calls, usage: used, response_metadata, last } => {
+        Chunk::Delta {
+            id,
+            name,
+            text,
+            reasoning,
+            blocks: new,
+            tool_calls,
+            at: places,
+            usage: used,
+            response_metadata,
+            last,
+        } => {
             let mut chunk = MessageChunk { message_id: id.to_string(), last: *last, ..MessageChunk::default() };
             if first {
                 chunk.role = MessageRole::Ai.into();
@@ -67,15 +78,25 @@ pub(crate) fn chunk(
             let Some(encoding) = encoding else { return Ok(chunk) };
             if !reasoning.is_empty() {
                 let block = Reasoning { text: reasoning.to_string(), signature: String::new() };
-                chunk.content.push(ContentBlock { index: REASONING, block: Some(Block::Reasoning(block)) });
+                let BlockPlace { index, starts } = places.reasoning;
+                let index = if places.is_known { index } else { REASONING };
+                chunk.content.push(ContentBlock { index, start: starts, block: Some(Block::Reasoning(block)) });
             }
             if !text.is_empty() {
-                chunk.content.push(ContentBlock { index: TEXT, block: Some(Block::Text(text.to_string())) });
+                let BlockPlace { index, starts } = places.text;
+                let index = if places.is_known { index } else { TEXT };
+                chunk.content.push(ContentBlock { index, start: starts, block: Some(Block::Text(text.to_string())) });
             }
-            for (at, value) in (FIRST_BLOCK + blocks..).zip(new) {
-                chunk.content.push(ContentBlock { index: at, block: Some(block(value, encoding)?) });
+            let first = if places.is_known { places.whole } else { FIRST_BLOCK + blocks };
+            for (index, value) in (first..).zip(new) {
+                let block = Some(block(value, encoding)?);
+                chunk.content.push(ContentBlock { index, start: places.is_known, block });
             }
             chunk.tool_call_chunks = tool_calls.iter().map(tool_call).collect();
+            for (call, place) in chunk.tool_call_chunks.iter_mut().zip(&places.calls) {
+                (call.block_index, call.start) = (Some(place.index), place.starts);
+            }
+            chunk.finished_blocks.clone_from(&places.finished);
             if let Some(said) = response_metadata {
                 chunk.response_metadata = Some(encode_object(said, encoding)?);
             }
@@ -90,6 +111,7 @@ fn tool_call(delta: &ToolCallDelta) -> ToolCallChunk {
         id: delta.id.as_deref().unwrap_or_default().to_owned(),
         name: delta.name.as_deref().unwrap_or_default().to_owned(),
         args: delta.args.clone(),
+        ..ToolCallChunk::default()
     }
 }
 
@@ -119,11 +141,14 @@ fn whole(message: &Value, encoding: Option<JsonEncoding>) -> Result<MessageChunk
         Some(Value::String(text)) if text.is_empty() => {}
         Some(Value::List(blocks)) => {
             for (index, value) in (0..).zip(blocks.iter()) {
-                chunk.content.push(ContentBlock { index, block: Some(block(value, encoding)?) });
+                chunk.content.push(ContentBlock { index, start: true, block: Some(block(value, encoding)?) });
             }
         }
-        Some(value) => chunk.content.push(ContentBlock { index: 0, block: Some(block(value, encoding)?) }),
+        Some(value) => {
+            chunk.content.push(ContentBlock { index: 0, start: true, block: Some(block(value, encoding)?) });
+        }
     }
+    let blocks = chunk.content.len();
     for key in ["tool_calls", "invalid_tool_calls"] {
         for call in message.get(key).and_then(Value::as_list).into_iter().flat_map(|calls| calls.iter()) {
             let args = match call.get("args") {
@@ -136,9 +161,15 @@ fn whole(message: &Value, encoding: Option<JsonEncoding>) -> Result<MessageChunk
                 id: call.get_str("id").unwrap_or_default().to_owned(),
                 name: call.get_str("name").unwrap_or_default().to_owned(),
                 args,
+                block_index: u32::try_from(blocks + chunk.tool_call_chunks.len()).ok(),
+                start: true,
             });
         }
     }
+    // What is whole starts and ends here.
+    let has_block = |block: &ContentBlock| matches!(block.block, Some(Block::Text(_) | Block::Reasoning(_)));
+    let prose = chunk.content.iter().filter(|block| has_block(block)).map(|block| block.index);
+    chunk.finished_blocks = prose.chain(chunk.tool_call_chunks.iter().filter_map(|call| call.block_index)).collect();
     if let Some(said) = message.get("response_metadata").and_then(Value::as_object).filter(|o| !o.is_empty()) {
         chunk.response_metadata = Some(encode_object(said, encoding)?);
     }
@@ -243,7 +274,7 @@ fn usage_metadata(fields: &Object) -> Usage {
 
 #[cfg(test)]
 mod tests {
-    use runloom_engine::value;
+    use runloom_engine::{stream::BlockPlaces, value};
 
     use super::*;
 
@@ -261,7 +292,7 @@ mod tests {
                 "input_token_details": {"cache_read": 2, "cache_creation": 1}, "output_token_details": {"reasoning": 1}},
         }));
         assert_eq!((ai.message_id.as_str(), ai.role(), ai.name.as_str(), ai.last), ("m", MessageRole::Ai, "bot", true));
-        assert_eq!(ai.content, [ContentBlock { index: 0, block: Some(Block::Text("hi".into())) }]);
+        assert_eq!(ai.content, [ContentBlock { index: 0, start: true, block: Some(Block::Text("hi".into())) }]);
         let calls: Vec<_> = ai.tool_call_chunks.iter().map(|c| (c.index, &*c.id, &*c.name, &*c.args)).collect();
         assert_eq!(calls, [(0, "c", "add", "{\"a\":1}"), (1, "d", "sub", "{")]);
         let usage = ai.usage.unwrap();
@@ -319,6 +350,7 @@ mod tests {
             reasoning: "".into(),
             blocks: vec![value!({"type": "image", "url": "u"})],
             tool_calls: vec![],
+            at: BlockPlaces::default(),
             usage: None,
             response_metadata: None,
             last,

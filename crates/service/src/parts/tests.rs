@@ -57,6 +57,7 @@ fn token(text: &str, last: bool) -> Body {
         reasoning: "".into(),
         blocks: vec![],
         tool_calls: vec![],
+        at: stream::BlockPlaces::default(),
         usage: None,
         response_metadata: None,
         last,

@@ -253,7 +253,10 @@ fn key(index: Option<u64>) -> String {
 fn block_start(answer: &mut Answer, index: Option<u64>, block: Map<String, Json>) {
     let text = |name: &str| block.get(name).and_then(Json::as_str).map(str::to_owned);
     match text("type").as_deref() {
-        Some("text") => answer.delta.text = text("text").unwrap_or_default(),
+        Some("text") => {
+            answer.delta.text = text("text").unwrap_or_default();
+            answer.begins_block = true;
+        }
         Some("tool_use") => {
             let input = block.get("input").filter(|input| input.as_object().is_some_and(|o| !o.is_empty()));
             let args = input.map(Json::to_string).unwrap_or_default();
@@ -261,7 +264,10 @@ fn block_start(answer: &mut Answer, index: Option<u64>, block: Map<String, Json>
             let (id, name) = (text("id").map(Into::into), text("name").map(Into::into));
             answer.delta.tool_calls.push(ToolCallDelta { index, id, name, args });
         }
-        Some("thinking" | "redacted_thinking") => answer.thinking.push(block),
+        Some("thinking" | "redacted_thinking") => {
+            answer.thinking.push(block);
+            answer.begins_block = true;
+        }
         _ => {}
     }
 }
