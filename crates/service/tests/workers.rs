@@ -77,7 +77,7 @@ async fn a_node_runs_in_a_worker() {
         let chunk = MessageChunk {
             message_id: "m1".into(),
             model: "ChatTest".into(),
-            content: vec![v1::ContentBlock { index: 0, block: Some(Block::Text(text.into())) }],
+            content: vec![v1::ContentBlock { block: Some(Block::Text(text.into())), ..Default::default() }],
             last,
             ..MessageChunk::default()
         };

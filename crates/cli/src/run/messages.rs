@@ -120,7 +120,7 @@ mod tests {
 
     fn add(messages: &mut Messages, screen: &mut Screen, id: &str, text: &str, last: bool) {
         let part = StreamRunResponse { task_id: format!("task of {id}"), task_attempt: 1, ..Default::default() };
-        let block = ContentBlock { index: 0, block: Some(Block::Text(text.into())) };
+        let block = ContentBlock { block: Some(Block::Text(text.into())), ..ContentBlock::default() };
         let chunk = MessageChunk {
             message_id: id.into(),
             role: MessageRole::Ai.into(),

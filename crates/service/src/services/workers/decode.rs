@@ -8,7 +8,7 @@ use runloom_engine::{
     Goto, NodeFailure, Object, Update, Value,
     command::Send,
     model::{ToolCallDelta, Usage},
-    stream::{Chunk, EventData, Mode},
+    stream::{BlockPlaces, Chunk, EventData, Mode},
     value,
 };
 use runloom_workers::{Event, Failure, Outcome, Part, Question, Retryable, ToolOutcome};
@@ -229,6 +229,8 @@ fn chunk(path: &str, message: v1::MessageChunk) -> Result<Chunk> {
         reasoning: reasoning.into(),
         blocks,
         tool_calls: tool_calls.collect(),
+        // Workers do not number blocks.
+        at: BlockPlaces::default(),
         usage: message.usage.map(|usage| Usage {
             input_tokens: usage.input_tokens,
             output_tokens: usage.output_tokens,
