@@ -151,6 +151,7 @@ func newCheckpointTask(p *v1.CheckpointTask) *CheckpointTask {
 		Interrupts:         listFrom(p.GetInterrupts(), newInterrupt),
 		Result:             jsonFrom(p.GetResult()),
 		SubgraphCheckpoint: newCheckpointRef(p.GetSubgraphCheckpoint()),
+		WaitingFor:         p.GetWaitingFor(),
 	}
 	return m
 }
@@ -231,6 +232,32 @@ func (m *ContentBlock) proto(e *encoder) *v1.ContentBlock {
 		p.Block = &v1.ContentBlock_Other{Other: e.json("other", m.Other)}
 	}
 	return p
+}
+
+func newContentBlockEnd(p *v1.ContentBlockEnd) *ContentBlockEnd {
+	if p == nil {
+		return nil
+	}
+	m := &ContentBlockEnd{
+		MessageID:       p.GetMessageId(),
+		Index:           p.GetIndex(),
+		InvalidToolCall: p.GetInvalidToolCall(),
+	}
+	return m
+}
+
+func newContentBlockStart(p *v1.ContentBlockStart) *ContentBlockStart {
+	if p == nil {
+		return nil
+	}
+	m := &ContentBlockStart{
+		MessageID:  p.GetMessageId(),
+		Index:      p.GetIndex(),
+		Type:       p.GetType(),
+		ToolCallID: p.GetToolCallId(),
+		ToolName:   p.GetToolName(),
+	}
+	return m
 }
 
 func (m *CopyThreadRequest) proto(e *encoder) *v1.CopyThreadRequest {
@@ -1192,6 +1219,9 @@ func newPart(p *v1.StreamRunResponse) *Part {
 		TaskID:      p.GetTaskId(),
 		TaskAttempt: p.GetTaskAttempt(),
 		Omitted:     newOmission(p.GetOmitted()),
+		ThreadSeq:   p.GetThreadSeq(),
+		BlockStarts: listFrom(p.GetBlockStarts(), newContentBlockStart),
+		BlockEnds:   listFrom(p.GetBlockEnds(), newContentBlockEnd),
 	}
 	switch payload := p.Payload.(type) {
 	case *v1.StreamRunResponse_Metadata:

@@ -143,6 +143,8 @@ type CheckpointTask struct {
 	Result JSON
 	// If its node is a subgraph: the latest checkpoint of that subgraph. The id is set only with GetStateRequest.include_subgraphs.
 	SubgraphCheckpoint *CheckpointRef
+	// The queue of workers that it waits for; empty if it does not. Only in GetState, from the server that runs the task.
+	WaitingFor string
 }
 
 // Command: the answers, updates and targets that a run starts with.
@@ -177,6 +179,30 @@ type ContentBlock struct {
 	File *Media
 	// A block of another type, in LangChain's JSON.
 	Other JSON
+}
+
+// ContentBlockEnd: the end of a content block in a stream of a thread: nothing is added to it any more. A message that is cut off by a crash or a failure has none.
+type ContentBlockEnd struct {
+	// The message.
+	MessageID string
+	// The position of the block among the blocks of the message, from 0.
+	Index uint32
+	// Whether it is a tool call whose arguments are not a JSON object.
+	InvalidToolCall bool
+}
+
+// ContentBlockStart: the beginning of a content block in a stream of a thread. Blocks are numbered in the order in which they begin, tool calls among them; see ContentBlockEnd.
+type ContentBlockStart struct {
+	// The message.
+	MessageID string
+	// The position of the block among the blocks of the message, from 0.
+	Index uint32
+	// Its type in LangChain's JSON: `text`, `reasoning`, `tool_call_chunk`, or another.
+	Type string
+	// For a tool call: its id.
+	ToolCallID string
+	// For a tool call: the name of the tool.
+	ToolName string
 }
 
 // CopyThreadRequest: request of CopyThread.
@@ -350,7 +376,7 @@ type EmittedPart struct {
 	Namespace []string
 	// The mode.
 	Mode StreamMode
-	// VALUES, UPDATES, CUSTOM, TASKS or CHECKPOINTS: the part as LangGraph has it in this mode.
+	// VALUES, UPDATES, CUSTOM or TASKS: the part as LangGraph has it in this mode. Parts of other modes are left out.
 	Payload any
 }
 
@@ -914,6 +940,14 @@ type Part struct {
 	TaskAttempt uint32
 	// Set if the data of the payload could not be sent: the payload has its kind and not its data.
 	Omitted *Omission
+	// Only in StreamThread: how many events the thread has had, up to and including those of this part. A part has one event, several, or none. The number is the `seq`
+	// that LangGraph's event protocol gives the last of them: without gaps, the same for every reader, also after restarts and whatever becomes of other runs.
+	// 0 if it is not known: in Progress, and where the log of the run has been removed in part.
+	ThreadSeq uint64
+	// Only in StreamThread: the content blocks of a message that begin with this part, in order.
+	BlockStarts []ContentBlockStart
+	// Only in StreamThread: the content blocks of a message that are complete with this part, in order.
+	BlockEnds []ContentBlockEnd
 	// The payload: nil for one that this client does not know.
 	Payload Payload
 }

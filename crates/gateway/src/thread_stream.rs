@@ -46,7 +46,7 @@ pub(crate) async fn stream(api: Api, call: Call) -> Reply {
         let next = follow.next().await?;
         Some((next, follow))
     });
-    Ok(sse(events.boxed(), api.options.heartbeat))
+    Ok(sse(events.boxed(), &api))
 }
 
 #[derive(Clone, Copy, Default, PartialEq)]
@@ -78,6 +78,7 @@ impl Follow {
             }
             match self.reader.next().await? {
                 Ok((ThreadPart::Record(record), _)) => self.tell(&record).await,
+                Ok((ThreadPart::Numbered(of), _)) => self.tell(&of.record).await,
                 Ok((ThreadPart::Written(checkpoint), cursor)) => self.tell_state(checkpoint, cursor).await,
                 Err(error) => return Some(Err(error)),
             }
@@ -99,6 +100,7 @@ impl Follow {
                 Ok(found) => {
                     let spec = RunSpec::of(&found);
                     Dialect::new(records::modes(&spec), Vec::new(), records::configurable(&found, &spec))
+                        .without_subgraphs(records::hides_subgraphs(&spec))
                 }
                 Err(_) => Dialect::new(Vec::new(), Vec::new(), Object::default()),
             };

@@ -7,8 +7,14 @@ use std::{
 
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::{Message, encoding as wire};
-use runloom::v1::{ErrorReason, JsonEncoding, Omission, Progress, StreamRunResponse, stream_run_response::Payload};
-use runloom_core::{Body, Record};
+use runloom::v1::{
+    ContentBlockEnd, ContentBlockStart, ErrorReason, JsonEncoding, Omission, Progress, StreamRunResponse,
+    stream_run_response::Payload,
+};
+use runloom_core::{
+    Body, Record,
+    events::{EventBody, MessageEvent, RecordEvents},
+};
 use runloom_engine::{
     RunId, TaskId,
     stream::{self, Chunk},
@@ -54,6 +60,40 @@ enum Ready {
 }
 
 impl Part {
+    /// Adds the numbers of the record's events, and which content blocks begin and end with it.
+    pub fn add_events(&mut self, of: &RecordEvents) {
+        let mut head = StreamRunResponse { thread_seq: of.last(), ..Default::default() };
+        for event in &of.events {
+            let EventBody::Message { id, part } = &event.body else { continue };
+            let message_id = id.to_string();
+            match part {
+                MessageEvent::BlockStart { index, content } => {
+                    let text = |key: &str| content.get_str(key).unwrap_or_default().to_owned();
+                    let (kind, is_call) = (text("type"), content.get_str("type") == Some("tool_call_chunk"));
+                    let (tool_call_id, tool_name) =
+                        if is_call { (text("id"), text("name")) } else { Default::default() };
+                    let index = u32::try_from(*index).unwrap_or(u32::MAX);
+                    head.block_starts.push(ContentBlockStart {
+                        message_id,
+                        index,
+                        r#type: kind,
+                        tool_call_id,
+                        tool_name,
+                    });
+                }
+                MessageEvent::BlockFinish { index, content } => {
+                    let invalid_tool_call = content.get_str("type") == Some("invalid_tool_call");
+                    let index = u32::try_from(*index).unwrap_or(u32::MAX);
+                    head.block_ends.push(ContentBlockEnd { message_id, index, invalid_tool_call });
+                }
+                _ => {}
+            }
+        }
+        let mut place = BytesMut::from(&*self.place);
+        head.encode(&mut place).ok();
+        self.place = place.freeze();
+    }
+
     /// How long it is encoded.
     pub fn encoded_len(&self) -> usize {
         let cursor = self.cursor.len();

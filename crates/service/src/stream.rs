@@ -14,7 +14,9 @@ use runloom::{
     reason::{CURSOR, OLDEST_CURSOR},
     v1::JsonEncoding,
 };
-use runloom_core::{Body, Error, OpenStream, Reason, Record, RunReader, ThreadPart, ThreadReader};
+use runloom_core::{
+    Body, Error, OpenStream, Reason, Record, RunReader, ThreadPart, ThreadReader, events::RecordEvents,
+};
 use runloom_engine::{RunId, ThreadId};
 use tokio::{
     sync::OwnedSemaphorePermit,
@@ -31,6 +33,9 @@ use crate::{
     shared::{Shared, Sharing},
     status::{deadline, status_with},
 };
+
+/// The room in a part for the numbers of its events.
+const EVENTS_BYTES: u32 = 128;
 
 /// How a reader wants its parts.
 pub(crate) struct Wants {
@@ -56,6 +61,19 @@ pub(crate) struct Parts {
     closing: Pin<Box<WaitForCancellationFutureOwned>>,
     _permit: OwnedSemaphorePermit,
     _open: OpenStream,
+}
+
+/// What comes next from a source.
+struct Next {
+    record: Arc<Record>,
+    /// Its events with their numbers, in a stream of a thread.
+    events: Option<RecordEvents>,
+}
+
+impl Next {
+    fn plain(record: Arc<Record>) -> Self {
+        Self { record, events: None }
+    }
 }
 
 /// What is read.
@@ -100,14 +118,18 @@ impl ThreadSource {
 }
 
 impl Source {
-    fn poll_record(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Arc<Record>, Error>>> {
+    fn poll_record(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Next, Error>>> {
         match self {
-            Self::Run(source) => Pin::new(&mut source.reader).poll_next(cx),
+            Self::Run(source) => Pin::new(&mut source.reader).poll_next(cx).map_ok(Next::plain),
             Self::Thread(source) => loop {
                 match std::task::ready!(Pin::new(&mut source.reader).poll_next(cx)) {
                     // The end of a run is told again to who joins it there, but not to who goes on with the next run.
                     Some(Ok((ThreadPart::Record(record), _))) if source.has_seen(&record) => {}
-                    Some(Ok((ThreadPart::Record(record), _))) => return Poll::Ready(Some(Ok(record))),
+                    Some(Ok((ThreadPart::Record(record), _))) => return Poll::Ready(Some(Ok(Next::plain(record)))),
+                    Some(Ok((ThreadPart::Numbered(of), _))) if source.has_seen(&of.record) => {}
+                    Some(Ok((ThreadPart::Numbered(of), _))) => {
+                        return Poll::Ready(Some(Ok(Next { record: of.record.clone(), events: Some(of) })));
+                    }
                     Some(Ok((ThreadPart::Written(_), _))) => {}
                     Some(Err(error)) => return Poll::Ready(Some(Err(error))),
                     None => return Poll::Ready(None),
@@ -208,6 +230,7 @@ impl Parts {
         permit: OwnedSemaphorePermit,
     ) -> Self {
         let most = if wants.max_part_bytes == 0 { DEFAULT_BYTES } else { wants.max_part_bytes };
+        let most = if matches!(source, Source::Thread(_)) { most.saturating_sub(EVENTS_BYTES) } else { most };
         let sent = Instant::now();
         let alarm = call.deadline.map_or(sent + patience, |deadline| deadline.min(sent + patience));
         Self {
@@ -226,14 +249,19 @@ impl Parts {
         }
     }
 
-    fn part(&mut self, record: &Record) -> Part {
+    fn part(&mut self, next: &Next) -> Part {
+        let record = &*next.record;
         if self.shared.as_ref().is_none_or(|shared| shared.run() != record.run_id) {
             self.shared = Some(self.sharing.join(record.run_id));
         }
         let cursor = self.source.pass(record);
         self.is_done = self.source.ends_with(record);
         self.sent = Instant::now();
-        self.projector.part(record, cursor, self.shared.as_ref())
+        let mut part = self.projector.part(record, cursor, self.shared.as_ref());
+        if let Some(events) = &next.events {
+            part.add_events(events);
+        }
+        part
     }
 
     fn progress(&mut self) -> Part {
@@ -262,7 +290,7 @@ impl Stream for Parts {
             return Poll::Ready(Some(Ok(this.progress())));
         }
         match this.source.poll_record(cx) {
-            Poll::Ready(Some(Ok(record))) => return Poll::Ready(Some(Ok(this.part(&record)))),
+            Poll::Ready(Some(Ok(next))) => return Poll::Ready(Some(Ok(this.part(&next)))),
             Poll::Ready(Some(Err(error))) => {
                 let status = this.source.status(error);
                 return this.fail(status);

@@ -117,3 +117,42 @@ async fn who_follows_a_thread_is_no_reader_of_its_runs() {
     let parts = soon(until_ends(&mut following, 1)).await;
     assert_eq!(end(&parts).state(), RunState::Cancelled);
 }
+
+#[tokio::test]
+async fn parts_have_the_threads_numbers_and_say_where_blocks_begin_and_end() {
+    let test = start().await;
+    let thread = test.thread().await;
+    let mut stream = test.client.stream_thread(thread.as_str());
+    let first = soon(stream.next()).await.unwrap().unwrap();
+    assert_eq!(first.thread_seq, 0);
+    let modes = [StreamMode::Messages, StreamMode::Custom];
+    let spec = || run(json!([{ "say": ["a", "b"] }, { "emit": 1 }])).with_thread(&thread).with_modes(modes);
+    test.client.create_run(spec()).await.unwrap();
+    test.client.create_run(spec()).await.unwrap();
+    let parts = until_ends(&mut stream, 2).await;
+    // Running; a message's start, a block's start and its piece; a piece; the ends of both; the custom data; completed.
+    let seqs: Vec<u64> = parts.iter().map(|part| part.thread_seq).collect();
+    assert!(seqs.windows(2).all(|pair| pair[0] <= pair[1]), "{seqs:?}");
+    let half = seqs[seqs.len() / 2 - 1];
+    assert_eq!(seqs[seqs.len() - 1], 2 * half, "each run has as many: {seqs:?}");
+    let chunks: Vec<&StreamRunResponse> = parts.iter().filter(|part| kind(part) == "message").collect();
+    let begin = &chunks[0].block_starts[0];
+    assert_eq!((begin.index, begin.r#type.as_str()), (0, "text"));
+    let Some(Payload::MessageChunk(chunk)) = &chunks[0].payload else { panic!() };
+    assert_eq!(begin.message_id, chunk.message_id);
+    assert_eq!(chunks[0].thread_seq, 4, "{chunks:?}");
+    assert_eq!(chunks[1].thread_seq, 5);
+    let ends: Vec<_> = parts.iter().flat_map(|part| &part.block_ends).collect();
+    let starts: Vec<_> = parts.iter().flat_map(|part| &part.block_starts).collect();
+    let of = |id: &str, index: u32| ends.iter().filter(|end| end.message_id == id && end.index == index).count();
+    assert!(starts.iter().all(|start| of(&start.message_id, start.index) == 1), "{starts:?} {ends:?}");
+    assert_eq!(ends.len(), starts.len());
+    assert!(!ends[0].invalid_tool_call);
+
+    // A reader of fewer modes sees the same numbers.
+    let request = StreamThreadRequest { stream_modes: vec![StreamMode::Custom.into()], ..ask(&thread, &first.cursor) };
+    let mut some = test.client.stream_thread(request);
+    let got = until_ends(&mut some, 2).await;
+    let wanted = parts.iter().filter(|part| kind(part) != "message").map(|part| part.thread_seq);
+    assert_eq!(got[1..].iter().map(|part| part.thread_seq).collect::<Vec<_>>(), wanted.collect::<Vec<_>>());
+}

@@ -416,6 +416,152 @@ func (*ContentBlock_File) isContentBlock_Block() {}
 
 func (*ContentBlock_Other) isContentBlock_Block() {}
 
+// The beginning of a content block in a stream of a thread. Blocks are numbered in the order in which they begin, tool calls among them; see ContentBlockEnd.
+type ContentBlockStart struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The message.
+	MessageId string `protobuf:"bytes,1,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
+	// The position of the block among the blocks of the message, from 0.
+	Index uint32 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
+	// Its type in LangChain's JSON: `text`, `reasoning`, `tool_call_chunk`, or another.
+	Type string `protobuf:"bytes,3,opt,name=type,proto3" json:"type,omitempty"`
+	// For a tool call: its id.
+	ToolCallId string `protobuf:"bytes,4,opt,name=tool_call_id,json=toolCallId,proto3" json:"tool_call_id,omitempty"`
+	// For a tool call: the name of the tool.
+	ToolName      string `protobuf:"bytes,5,opt,name=tool_name,json=toolName,proto3" json:"tool_name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ContentBlockStart) Reset() {
+	*x = ContentBlockStart{}
+	mi := &file_runloom_v1_message_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ContentBlockStart) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ContentBlockStart) ProtoMessage() {}
+
+func (x *ContentBlockStart) ProtoReflect() protoreflect.Message {
+	mi := &file_runloom_v1_message_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ContentBlockStart.ProtoReflect.Descriptor instead.
+func (*ContentBlockStart) Descriptor() ([]byte, []int) {
+	return file_runloom_v1_message_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ContentBlockStart) GetMessageId() string {
+	if x != nil {
+		return x.MessageId
+	}
+	return ""
+}
+
+func (x *ContentBlockStart) GetIndex() uint32 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *ContentBlockStart) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *ContentBlockStart) GetToolCallId() string {
+	if x != nil {
+		return x.ToolCallId
+	}
+	return ""
+}
+
+func (x *ContentBlockStart) GetToolName() string {
+	if x != nil {
+		return x.ToolName
+	}
+	return ""
+}
+
+// The end of a content block in a stream of a thread: nothing is added to it any more. A message that is cut off by a crash or a failure has none.
+type ContentBlockEnd struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The message.
+	MessageId string `protobuf:"bytes,1,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
+	// The position of the block among the blocks of the message, from 0.
+	Index uint32 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
+	// Whether it is a tool call whose arguments are not a JSON object.
+	InvalidToolCall bool `protobuf:"varint,3,opt,name=invalid_tool_call,json=invalidToolCall,proto3" json:"invalid_tool_call,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *ContentBlockEnd) Reset() {
+	*x = ContentBlockEnd{}
+	mi := &file_runloom_v1_message_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ContentBlockEnd) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ContentBlockEnd) ProtoMessage() {}
+
+func (x *ContentBlockEnd) ProtoReflect() protoreflect.Message {
+	mi := &file_runloom_v1_message_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ContentBlockEnd.ProtoReflect.Descriptor instead.
+func (*ContentBlockEnd) Descriptor() ([]byte, []int) {
+	return file_runloom_v1_message_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ContentBlockEnd) GetMessageId() string {
+	if x != nil {
+		return x.MessageId
+	}
+	return ""
+}
+
+func (x *ContentBlockEnd) GetIndex() uint32 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *ContentBlockEnd) GetInvalidToolCall() bool {
+	if x != nil {
+		return x.InvalidToolCall
+	}
+	return false
+}
+
 // Reasoning of a model before its answer, if the provider returns it.
 type Reasoning struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -429,7 +575,7 @@ type Reasoning struct {
 
 func (x *Reasoning) Reset() {
 	*x = Reasoning{}
-	mi := &file_runloom_v1_message_proto_msgTypes[2]
+	mi := &file_runloom_v1_message_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -441,7 +587,7 @@ func (x *Reasoning) String() string {
 func (*Reasoning) ProtoMessage() {}
 
 func (x *Reasoning) ProtoReflect() protoreflect.Message {
-	mi := &file_runloom_v1_message_proto_msgTypes[2]
+	mi := &file_runloom_v1_message_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -454,7 +600,7 @@ func (x *Reasoning) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reasoning.ProtoReflect.Descriptor instead.
 func (*Reasoning) Descriptor() ([]byte, []int) {
-	return file_runloom_v1_message_proto_rawDescGZIP(), []int{2}
+	return file_runloom_v1_message_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Reasoning) GetText() string {
@@ -492,7 +638,7 @@ type Media struct {
 
 func (x *Media) Reset() {
 	*x = Media{}
-	mi := &file_runloom_v1_message_proto_msgTypes[3]
+	mi := &file_runloom_v1_message_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -504,7 +650,7 @@ func (x *Media) String() string {
 func (*Media) ProtoMessage() {}
 
 func (x *Media) ProtoReflect() protoreflect.Message {
-	mi := &file_runloom_v1_message_proto_msgTypes[3]
+	mi := &file_runloom_v1_message_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -517,7 +663,7 @@ func (x *Media) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Media.ProtoReflect.Descriptor instead.
 func (*Media) Descriptor() ([]byte, []int) {
-	return file_runloom_v1_message_proto_rawDescGZIP(), []int{3}
+	return file_runloom_v1_message_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Media) GetSource() isMedia_Source {
@@ -610,7 +756,7 @@ type ToolCallChunk struct {
 
 func (x *ToolCallChunk) Reset() {
 	*x = ToolCallChunk{}
-	mi := &file_runloom_v1_message_proto_msgTypes[4]
+	mi := &file_runloom_v1_message_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -622,7 +768,7 @@ func (x *ToolCallChunk) String() string {
 func (*ToolCallChunk) ProtoMessage() {}
 
 func (x *ToolCallChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_runloom_v1_message_proto_msgTypes[4]
+	mi := &file_runloom_v1_message_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -635,7 +781,7 @@ func (x *ToolCallChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolCallChunk.ProtoReflect.Descriptor instead.
 func (*ToolCallChunk) Descriptor() ([]byte, []int) {
-	return file_runloom_v1_message_proto_rawDescGZIP(), []int{4}
+	return file_runloom_v1_message_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ToolCallChunk) GetIndex() uint32 {
@@ -687,7 +833,7 @@ type Usage struct {
 
 func (x *Usage) Reset() {
 	*x = Usage{}
-	mi := &file_runloom_v1_message_proto_msgTypes[5]
+	mi := &file_runloom_v1_message_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -699,7 +845,7 @@ func (x *Usage) String() string {
 func (*Usage) ProtoMessage() {}
 
 func (x *Usage) ProtoReflect() protoreflect.Message {
-	mi := &file_runloom_v1_message_proto_msgTypes[5]
+	mi := &file_runloom_v1_message_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -712,7 +858,7 @@ func (x *Usage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Usage.ProtoReflect.Descriptor instead.
 func (*Usage) Descriptor() ([]byte, []int) {
-	return file_runloom_v1_message_proto_rawDescGZIP(), []int{5}
+	return file_runloom_v1_message_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Usage) GetInputTokens() uint64 {
@@ -790,7 +936,20 @@ const file_runloom_v1_message_proto_rawDesc = "" +
 	"\x05audio\x18\x05 \x01(\v2\x11.runloom.v1.MediaH\x00R\x05audio\x12'\n" +
 	"\x04file\x18\x06 \x01(\v2\x11.runloom.v1.MediaH\x00R\x04file\x12(\n" +
 	"\x05other\x18\a \x01(\v2\x10.runloom.v1.JsonH\x00R\x05otherB\a\n" +
-	"\x05block\"=\n" +
+	"\x05block\"\x9b\x01\n" +
+	"\x11ContentBlockStart\x12\x1d\n" +
+	"\n" +
+	"message_id\x18\x01 \x01(\tR\tmessageId\x12\x14\n" +
+	"\x05index\x18\x02 \x01(\rR\x05index\x12\x12\n" +
+	"\x04type\x18\x03 \x01(\tR\x04type\x12 \n" +
+	"\ftool_call_id\x18\x04 \x01(\tR\n" +
+	"toolCallId\x12\x1b\n" +
+	"\ttool_name\x18\x05 \x01(\tR\btoolName\"r\n" +
+	"\x0fContentBlockEnd\x12\x1d\n" +
+	"\n" +
+	"message_id\x18\x01 \x01(\tR\tmessageId\x12\x14\n" +
+	"\x05index\x18\x02 \x01(\rR\x05index\x12*\n" +
+	"\x11invalid_tool_call\x18\x03 \x01(\bR\x0finvalidToolCall\"=\n" +
 	"\tReasoning\x12\x12\n" +
 	"\x04text\x18\x01 \x01(\tR\x04text\x12\x1c\n" +
 	"\tsignature\x18\x02 \x01(\tR\tsignature\"\x8f\x01\n" +
@@ -835,29 +994,31 @@ func file_runloom_v1_message_proto_rawDescGZIP() []byte {
 }
 
 var file_runloom_v1_message_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_runloom_v1_message_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_runloom_v1_message_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_runloom_v1_message_proto_goTypes = []any{
-	(MessageRole)(0),      // 0: runloom.v1.MessageRole
-	(*MessageChunk)(nil),  // 1: runloom.v1.MessageChunk
-	(*ContentBlock)(nil),  // 2: runloom.v1.ContentBlock
-	(*Reasoning)(nil),     // 3: runloom.v1.Reasoning
-	(*Media)(nil),         // 4: runloom.v1.Media
-	(*ToolCallChunk)(nil), // 5: runloom.v1.ToolCallChunk
-	(*Usage)(nil),         // 6: runloom.v1.Usage
-	(*Json)(nil),          // 7: runloom.v1.Json
+	(MessageRole)(0),          // 0: runloom.v1.MessageRole
+	(*MessageChunk)(nil),      // 1: runloom.v1.MessageChunk
+	(*ContentBlock)(nil),      // 2: runloom.v1.ContentBlock
+	(*ContentBlockStart)(nil), // 3: runloom.v1.ContentBlockStart
+	(*ContentBlockEnd)(nil),   // 4: runloom.v1.ContentBlockEnd
+	(*Reasoning)(nil),         // 5: runloom.v1.Reasoning
+	(*Media)(nil),             // 6: runloom.v1.Media
+	(*ToolCallChunk)(nil),     // 7: runloom.v1.ToolCallChunk
+	(*Usage)(nil),             // 8: runloom.v1.Usage
+	(*Json)(nil),              // 9: runloom.v1.Json
 }
 var file_runloom_v1_message_proto_depIdxs = []int32{
 	0,  // 0: runloom.v1.MessageChunk.role:type_name -> runloom.v1.MessageRole
 	2,  // 1: runloom.v1.MessageChunk.content:type_name -> runloom.v1.ContentBlock
-	5,  // 2: runloom.v1.MessageChunk.tool_call_chunks:type_name -> runloom.v1.ToolCallChunk
-	6,  // 3: runloom.v1.MessageChunk.usage:type_name -> runloom.v1.Usage
-	7,  // 4: runloom.v1.MessageChunk.metadata:type_name -> runloom.v1.Json
-	7,  // 5: runloom.v1.MessageChunk.response_metadata:type_name -> runloom.v1.Json
-	3,  // 6: runloom.v1.ContentBlock.reasoning:type_name -> runloom.v1.Reasoning
-	4,  // 7: runloom.v1.ContentBlock.image:type_name -> runloom.v1.Media
-	4,  // 8: runloom.v1.ContentBlock.audio:type_name -> runloom.v1.Media
-	4,  // 9: runloom.v1.ContentBlock.file:type_name -> runloom.v1.Media
-	7,  // 10: runloom.v1.ContentBlock.other:type_name -> runloom.v1.Json
+	7,  // 2: runloom.v1.MessageChunk.tool_call_chunks:type_name -> runloom.v1.ToolCallChunk
+	8,  // 3: runloom.v1.MessageChunk.usage:type_name -> runloom.v1.Usage
+	9,  // 4: runloom.v1.MessageChunk.metadata:type_name -> runloom.v1.Json
+	9,  // 5: runloom.v1.MessageChunk.response_metadata:type_name -> runloom.v1.Json
+	5,  // 6: runloom.v1.ContentBlock.reasoning:type_name -> runloom.v1.Reasoning
+	6,  // 7: runloom.v1.ContentBlock.image:type_name -> runloom.v1.Media
+	6,  // 8: runloom.v1.ContentBlock.audio:type_name -> runloom.v1.Media
+	6,  // 9: runloom.v1.ContentBlock.file:type_name -> runloom.v1.Media
+	9,  // 10: runloom.v1.ContentBlock.other:type_name -> runloom.v1.Json
 	11, // [11:11] is the sub-list for method output_type
 	11, // [11:11] is the sub-list for method input_type
 	11, // [11:11] is the sub-list for extension type_name
@@ -879,7 +1040,7 @@ func file_runloom_v1_message_proto_init() {
 		(*ContentBlock_File)(nil),
 		(*ContentBlock_Other)(nil),
 	}
-	file_runloom_v1_message_proto_msgTypes[3].OneofWrappers = []any{
+	file_runloom_v1_message_proto_msgTypes[5].OneofWrappers = []any{
 		(*Media_Url)(nil),
 		(*Media_Data)(nil),
 		(*Media_FileId)(nil),
@@ -890,7 +1051,7 @@ func file_runloom_v1_message_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_runloom_v1_message_proto_rawDesc), len(file_runloom_v1_message_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   6,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -274,8 +274,10 @@ type CheckpointTask struct {
 	Result *Json `protobuf:"bytes,5,opt,name=result,proto3" json:"result,omitempty"`
 	// If its node is a subgraph: the latest checkpoint of that subgraph. The id is set only with GetStateRequest.include_subgraphs.
 	SubgraphCheckpoint *CheckpointRef `protobuf:"bytes,6,opt,name=subgraph_checkpoint,json=subgraphCheckpoint,proto3" json:"subgraph_checkpoint,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	// The queue of workers that it waits for; empty if it does not. Only in GetState, from the server that runs the task.
+	WaitingFor    string `protobuf:"bytes,7,opt,name=waiting_for,json=waitingFor,proto3" json:"waiting_for,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CheckpointTask) Reset() {
@@ -348,6 +350,13 @@ func (x *CheckpointTask) GetSubgraphCheckpoint() *CheckpointRef {
 		return x.SubgraphCheckpoint
 	}
 	return nil
+}
+
+func (x *CheckpointTask) GetWaitingFor() string {
+	if x != nil {
+		return x.WaitingFor
+	}
+	return ""
 }
 
 // A reference to a checkpoint of a thread.
@@ -650,7 +659,7 @@ const file_runloom_v1_state_proto_rawDesc = "" +
 	"interrupts\x18\r \x03(\v2\x15.runloom.v1.InterruptR\n" +
 	"interrupts\x12,\n" +
 	"\bmetadata\x18\x0e \x01(\v2\x10.runloom.v1.JsonR\bmetadata\x12.\n" +
-	"\aomitted\x18\x0f \x01(\v2\x14.runloom.v1.OmissionR\aomitted\"\x97\x02\n" +
+	"\aomitted\x18\x0f \x01(\v2\x14.runloom.v1.OmissionR\aomitted\"\xb8\x02\n" +
 	"\x0eCheckpointTask\x12\x17\n" +
 	"\atask_id\x18\x01 \x01(\tR\x06taskId\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x12+\n" +
@@ -659,7 +668,9 @@ const file_runloom_v1_state_proto_rawDesc = "" +
 	"interrupts\x18\x04 \x03(\v2\x15.runloom.v1.InterruptR\n" +
 	"interrupts\x12(\n" +
 	"\x06result\x18\x05 \x01(\v2\x10.runloom.v1.JsonR\x06result\x12J\n" +
-	"\x13subgraph_checkpoint\x18\x06 \x01(\v2\x19.runloom.v1.CheckpointRefR\x12subgraphCheckpoint\"R\n" +
+	"\x13subgraph_checkpoint\x18\x06 \x01(\v2\x19.runloom.v1.CheckpointRefR\x12subgraphCheckpoint\x12\x1f\n" +
+	"\vwaiting_for\x18\a \x01(\tR\n" +
+	"waitingFor\"R\n" +
 	"\rCheckpointRef\x12#\n" +
 	"\rcheckpoint_id\x18\x01 \x01(\tR\fcheckpointId\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x03(\tR\tnamespace\"\xaf\x01\n" +

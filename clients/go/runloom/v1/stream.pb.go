@@ -369,6 +369,14 @@ type StreamRunResponse struct {
 	TaskAttempt uint32 `protobuf:"varint,9,opt,name=task_attempt,json=taskAttempt,proto3" json:"task_attempt,omitempty"`
 	// Set if the data of the payload could not be sent: the payload has its kind and not its data.
 	Omitted *Omission `protobuf:"bytes,10,opt,name=omitted,proto3" json:"omitted,omitempty"`
+	// Only in StreamThread: how many events the thread has had, up to and including those of this part. A part has one event, several, or none. The number is the `seq`
+	// that LangGraph's event protocol gives the last of them: without gaps, the same for every reader, also after restarts and whatever becomes of other runs.
+	// 0 if it is not known: in Progress, and where the log of the run has been removed in part.
+	ThreadSeq uint64 `protobuf:"varint,11,opt,name=thread_seq,json=threadSeq,proto3" json:"thread_seq,omitempty"`
+	// Only in StreamThread: the content blocks of a message that begin with this part, in order.
+	BlockStarts []*ContentBlockStart `protobuf:"bytes,12,rep,name=block_starts,json=blockStarts,proto3" json:"block_starts,omitempty"`
+	// Only in StreamThread: the content blocks of a message that are complete with this part, in order.
+	BlockEnds []*ContentBlockEnd `protobuf:"bytes,13,rep,name=block_ends,json=blockEnds,proto3" json:"block_ends,omitempty"`
 	// Exactly one is set.
 	//
 	// Types that are valid to be assigned to Payload:
@@ -484,6 +492,27 @@ func (x *StreamRunResponse) GetTaskAttempt() uint32 {
 func (x *StreamRunResponse) GetOmitted() *Omission {
 	if x != nil {
 		return x.Omitted
+	}
+	return nil
+}
+
+func (x *StreamRunResponse) GetThreadSeq() uint64 {
+	if x != nil {
+		return x.ThreadSeq
+	}
+	return 0
+}
+
+func (x *StreamRunResponse) GetBlockStarts() []*ContentBlockStart {
+	if x != nil {
+		return x.BlockStarts
+	}
+	return nil
+}
+
+func (x *StreamRunResponse) GetBlockEnds() []*ContentBlockEnd {
+	if x != nil {
+		return x.BlockEnds
 	}
 	return nil
 }
@@ -1257,7 +1286,7 @@ var File_runloom_v1_stream_proto protoreflect.FileDescriptor
 const file_runloom_v1_stream_proto_rawDesc = "" +
 	"\n" +
 	"\x17runloom/v1/stream.proto\x12\n" +
-	"runloom.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x16runloom/v1/event.proto\x1a\x15runloom/v1/json.proto\x1a\x18runloom/v1/message.proto\x1a\x16runloom/v1/state.proto\"\xc0\x06\n" +
+	"runloom.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x16runloom/v1/event.proto\x1a\x15runloom/v1/json.proto\x1a\x18runloom/v1/message.proto\x1a\x16runloom/v1/state.proto\"\xdd\a\n" +
 	"\x11StreamRunResponse\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12\x16\n" +
 	"\x06cursor\x18\x02 \x01(\tR\x06cursor\x127\n" +
@@ -1269,7 +1298,12 @@ const file_runloom_v1_stream_proto_rawDesc = "" +
 	"\atask_id\x18\b \x01(\tR\x06taskId\x12!\n" +
 	"\ftask_attempt\x18\t \x01(\rR\vtaskAttempt\x12.\n" +
 	"\aomitted\x18\n" +
-	" \x01(\v2\x14.runloom.v1.OmissionR\aomitted\x122\n" +
+	" \x01(\v2\x14.runloom.v1.OmissionR\aomitted\x12\x1d\n" +
+	"\n" +
+	"thread_seq\x18\v \x01(\x04R\tthreadSeq\x12@\n" +
+	"\fblock_starts\x18\f \x03(\v2\x1d.runloom.v1.ContentBlockStartR\vblockStarts\x12:\n" +
+	"\n" +
+	"block_ends\x18\r \x03(\v2\x1b.runloom.v1.ContentBlockEndR\tblockEnds\x122\n" +
 	"\bmetadata\x18\x14 \x01(\v2\x14.runloom.v1.MetadataH\x00R\bmetadata\x12)\n" +
 	"\x05event\x18\x15 \x01(\v2\x11.runloom.v1.EventH\x00R\x05event\x12,\n" +
 	"\x06update\x18\x16 \x01(\v2\x12.runloom.v1.UpdateH\x00R\x06update\x12)\n" +
@@ -1404,52 +1438,56 @@ var file_runloom_v1_stream_proto_goTypes = []any{
 	(*Cancellation)(nil),          // 13: runloom.v1.Cancellation
 	(*timestamppb.Timestamp)(nil), // 14: google.protobuf.Timestamp
 	(*Omission)(nil),              // 15: runloom.v1.Omission
-	(*Event)(nil),                 // 16: runloom.v1.Event
-	(*MessageChunk)(nil),          // 17: runloom.v1.MessageChunk
-	(*Checkpoint)(nil),            // 18: runloom.v1.Checkpoint
-	(*Json)(nil),                  // 19: runloom.v1.Json
-	(*Interrupt)(nil),             // 20: runloom.v1.Interrupt
-	(*NodeError)(nil),             // 21: runloom.v1.NodeError
-	(*status.Status)(nil),         // 22: google.rpc.Status
-	(*Usage)(nil),                 // 23: runloom.v1.Usage
+	(*ContentBlockStart)(nil),     // 16: runloom.v1.ContentBlockStart
+	(*ContentBlockEnd)(nil),       // 17: runloom.v1.ContentBlockEnd
+	(*Event)(nil),                 // 18: runloom.v1.Event
+	(*MessageChunk)(nil),          // 19: runloom.v1.MessageChunk
+	(*Checkpoint)(nil),            // 20: runloom.v1.Checkpoint
+	(*Json)(nil),                  // 21: runloom.v1.Json
+	(*Interrupt)(nil),             // 22: runloom.v1.Interrupt
+	(*NodeError)(nil),             // 23: runloom.v1.NodeError
+	(*status.Status)(nil),         // 24: google.rpc.Status
+	(*Usage)(nil),                 // 25: runloom.v1.Usage
 }
 var file_runloom_v1_stream_proto_depIdxs = []int32{
 	14, // 0: runloom.v1.StreamRunResponse.emit_time:type_name -> google.protobuf.Timestamp
 	15, // 1: runloom.v1.StreamRunResponse.omitted:type_name -> runloom.v1.Omission
-	6,  // 2: runloom.v1.StreamRunResponse.metadata:type_name -> runloom.v1.Metadata
-	16, // 3: runloom.v1.StreamRunResponse.event:type_name -> runloom.v1.Event
-	7,  // 4: runloom.v1.StreamRunResponse.update:type_name -> runloom.v1.Update
-	8,  // 5: runloom.v1.StreamRunResponse.value:type_name -> runloom.v1.Value
-	17, // 6: runloom.v1.StreamRunResponse.message_chunk:type_name -> runloom.v1.MessageChunk
-	9,  // 7: runloom.v1.StreamRunResponse.custom:type_name -> runloom.v1.Custom
-	10, // 8: runloom.v1.StreamRunResponse.task:type_name -> runloom.v1.Task
-	18, // 9: runloom.v1.StreamRunResponse.checkpoint:type_name -> runloom.v1.Checkpoint
-	11, // 10: runloom.v1.StreamRunResponse.progress:type_name -> runloom.v1.Progress
-	12, // 11: runloom.v1.StreamRunResponse.end:type_name -> runloom.v1.End
-	4,  // 12: runloom.v1.Metadata.state:type_name -> runloom.v1.RunState
-	0,  // 13: runloom.v1.Metadata.stream_modes:type_name -> runloom.v1.StreamMode
-	19, // 14: runloom.v1.Update.update:type_name -> runloom.v1.Json
-	20, // 15: runloom.v1.Update.interrupts:type_name -> runloom.v1.Interrupt
-	19, // 16: runloom.v1.Value.state:type_name -> runloom.v1.Json
-	20, // 17: runloom.v1.Value.interrupts:type_name -> runloom.v1.Interrupt
-	19, // 18: runloom.v1.Custom.payload:type_name -> runloom.v1.Json
-	1,  // 19: runloom.v1.Task.phase:type_name -> runloom.v1.TaskPhase
-	19, // 20: runloom.v1.Task.input:type_name -> runloom.v1.Json
-	19, // 21: runloom.v1.Task.result:type_name -> runloom.v1.Json
-	21, // 22: runloom.v1.Task.error:type_name -> runloom.v1.NodeError
-	20, // 23: runloom.v1.Task.interrupts:type_name -> runloom.v1.Interrupt
-	4,  // 24: runloom.v1.End.state:type_name -> runloom.v1.RunState
-	22, // 25: runloom.v1.End.error:type_name -> google.rpc.Status
-	23, // 26: runloom.v1.End.usage:type_name -> runloom.v1.Usage
-	20, // 27: runloom.v1.End.interrupts:type_name -> runloom.v1.Interrupt
-	13, // 28: runloom.v1.End.cancellation:type_name -> runloom.v1.Cancellation
-	2,  // 29: runloom.v1.Cancellation.cause:type_name -> runloom.v1.CancelCause
-	3,  // 30: runloom.v1.Cancellation.mode:type_name -> runloom.v1.CancelMode
-	31, // [31:31] is the sub-list for method output_type
-	31, // [31:31] is the sub-list for method input_type
-	31, // [31:31] is the sub-list for extension type_name
-	31, // [31:31] is the sub-list for extension extendee
-	0,  // [0:31] is the sub-list for field type_name
+	16, // 2: runloom.v1.StreamRunResponse.block_starts:type_name -> runloom.v1.ContentBlockStart
+	17, // 3: runloom.v1.StreamRunResponse.block_ends:type_name -> runloom.v1.ContentBlockEnd
+	6,  // 4: runloom.v1.StreamRunResponse.metadata:type_name -> runloom.v1.Metadata
+	18, // 5: runloom.v1.StreamRunResponse.event:type_name -> runloom.v1.Event
+	7,  // 6: runloom.v1.StreamRunResponse.update:type_name -> runloom.v1.Update
+	8,  // 7: runloom.v1.StreamRunResponse.value:type_name -> runloom.v1.Value
+	19, // 8: runloom.v1.StreamRunResponse.message_chunk:type_name -> runloom.v1.MessageChunk
+	9,  // 9: runloom.v1.StreamRunResponse.custom:type_name -> runloom.v1.Custom
+	10, // 10: runloom.v1.StreamRunResponse.task:type_name -> runloom.v1.Task
+	20, // 11: runloom.v1.StreamRunResponse.checkpoint:type_name -> runloom.v1.Checkpoint
+	11, // 12: runloom.v1.StreamRunResponse.progress:type_name -> runloom.v1.Progress
+	12, // 13: runloom.v1.StreamRunResponse.end:type_name -> runloom.v1.End
+	4,  // 14: runloom.v1.Metadata.state:type_name -> runloom.v1.RunState
+	0,  // 15: runloom.v1.Metadata.stream_modes:type_name -> runloom.v1.StreamMode
+	21, // 16: runloom.v1.Update.update:type_name -> runloom.v1.Json
+	22, // 17: runloom.v1.Update.interrupts:type_name -> runloom.v1.Interrupt
+	21, // 18: runloom.v1.Value.state:type_name -> runloom.v1.Json
+	22, // 19: runloom.v1.Value.interrupts:type_name -> runloom.v1.Interrupt
+	21, // 20: runloom.v1.Custom.payload:type_name -> runloom.v1.Json
+	1,  // 21: runloom.v1.Task.phase:type_name -> runloom.v1.TaskPhase
+	21, // 22: runloom.v1.Task.input:type_name -> runloom.v1.Json
+	21, // 23: runloom.v1.Task.result:type_name -> runloom.v1.Json
+	23, // 24: runloom.v1.Task.error:type_name -> runloom.v1.NodeError
+	22, // 25: runloom.v1.Task.interrupts:type_name -> runloom.v1.Interrupt
+	4,  // 26: runloom.v1.End.state:type_name -> runloom.v1.RunState
+	24, // 27: runloom.v1.End.error:type_name -> google.rpc.Status
+	25, // 28: runloom.v1.End.usage:type_name -> runloom.v1.Usage
+	22, // 29: runloom.v1.End.interrupts:type_name -> runloom.v1.Interrupt
+	13, // 30: runloom.v1.End.cancellation:type_name -> runloom.v1.Cancellation
+	2,  // 31: runloom.v1.Cancellation.cause:type_name -> runloom.v1.CancelCause
+	3,  // 32: runloom.v1.Cancellation.mode:type_name -> runloom.v1.CancelMode
+	33, // [33:33] is the sub-list for method output_type
+	33, // [33:33] is the sub-list for method input_type
+	33, // [33:33] is the sub-list for extension type_name
+	33, // [33:33] is the sub-list for extension extendee
+	0,  // [0:33] is the sub-list for field type_name
 }
 
 func init() { file_runloom_v1_stream_proto_init() }

@@ -490,7 +490,7 @@ type isAttachResponse_Message interface {
 }
 
 type AttachResponse_Welcome struct {
-	// The answer to Hello, and again when the servers change.
+	// The answer to Hello; again when the servers change, and after 10 s without another message.
 	Welcome *Welcome `protobuf:"bytes,1,opt,name=welcome,proto3,oneof"`
 }
 
@@ -1160,7 +1160,7 @@ type EmittedPart struct {
 	Namespace []string `protobuf:"bytes,1,rep,name=namespace,proto3" json:"namespace,omitempty"`
 	// The mode.
 	Mode StreamMode `protobuf:"varint,2,opt,name=mode,proto3,enum=runloom.v1.StreamMode" json:"mode,omitempty"`
-	// VALUES, UPDATES, CUSTOM, TASKS or CHECKPOINTS: the part as LangGraph has it in this mode.
+	// VALUES, UPDATES, CUSTOM or TASKS: the part as LangGraph has it in this mode. Parts of other modes are left out.
 	Payload       *Json `protobuf:"bytes,3,opt,name=payload,proto3" json:"payload,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1217,7 +1217,8 @@ func (x *EmittedPart) GetPayload() *Json {
 	return nil
 }
 
-// The outcome of a task. Sent once per task; sent again on a new connection until Stored or Refused arrives.
+// The outcome of a task. Sent once per task; sent again on a new connection, before the first Ready, until Stored or Refused arrives. It counts if no other
+// worker has taken the task in the meantime.
 type Done struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The task.
@@ -1445,7 +1446,7 @@ func (x *NodeUpdate) GetToParent() bool {
 	return false
 }
 
-// Questions of a task.
+// Questions of a task. They are asked one after the other: the run stops at the first that has no answer.
 type Interrupts struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The questions, at least one.
@@ -1992,10 +1993,12 @@ type WorkerTask struct {
 	ItemToken string `protobuf:"bytes,23,opt,name=item_token,json=itemToken,proto3" json:"item_token,omitempty"`
 	// The stream modes that somebody reads or the run records: others need not be emitted.
 	EmitModes []StreamMode `protobuf:"varint,24,rep,packed,name=emit_modes,json=emitModes,proto3,enum=runloom.v1.StreamMode" json:"emit_modes,omitempty"`
-	// The remaining steps of the run before its recursion limit.
+	// How many steps may follow this one before the run's recursion limit, as LangGraph's RemainingSteps.
 	RemainingSteps uint32 `protobuf:"varint,25,opt,name=remaining_steps,json=remainingSteps,proto3" json:"remaining_steps,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// The error that it handles, if its node is an error handler (`on_error`). Absent otherwise.
+	Error         *HandledFailure `protobuf:"bytes,26,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *WorkerTask) Reset() {
@@ -2216,6 +2219,13 @@ func (x *WorkerTask) GetRemainingSteps() uint32 {
 	return 0
 }
 
+func (x *WorkerTask) GetError() *HandledFailure {
+	if x != nil {
+		return x.Error
+	}
+	return nil
+}
+
 type isWorkerTask_Input interface {
 	isWorkerTask_Input()
 }
@@ -2241,6 +2251,70 @@ func (*WorkerTask_ToolCall) isWorkerTask_Input() {}
 
 func (*WorkerTask_Reduction) isWorkerTask_Input() {}
 
+// The failure of a node, for its error handler.
+type HandledFailure struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The node that failed.
+	Node string `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	// Its type. Example: `ValueError`.
+	Type string `protobuf:"bytes,2,opt,name=type,proto3" json:"type,omitempty"`
+	// The message.
+	Message       string `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HandledFailure) Reset() {
+	*x = HandledFailure{}
+	mi := &file_runloom_v1_workers_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HandledFailure) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HandledFailure) ProtoMessage() {}
+
+func (x *HandledFailure) ProtoReflect() protoreflect.Message {
+	mi := &file_runloom_v1_workers_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HandledFailure.ProtoReflect.Descriptor instead.
+func (*HandledFailure) Descriptor() ([]byte, []int) {
+	return file_runloom_v1_workers_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *HandledFailure) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *HandledFailure) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *HandledFailure) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
 // A value of a channel, whole or as what changed.
 type ChannelValue struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2262,7 +2336,7 @@ type ChannelValue struct {
 
 func (x *ChannelValue) Reset() {
 	*x = ChannelValue{}
-	mi := &file_runloom_v1_workers_proto_msgTypes[21]
+	mi := &file_runloom_v1_workers_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2274,7 +2348,7 @@ func (x *ChannelValue) String() string {
 func (*ChannelValue) ProtoMessage() {}
 
 func (x *ChannelValue) ProtoReflect() protoreflect.Message {
-	mi := &file_runloom_v1_workers_proto_msgTypes[21]
+	mi := &file_runloom_v1_workers_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2287,7 +2361,7 @@ func (x *ChannelValue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChannelValue.ProtoReflect.Descriptor instead.
 func (*ChannelValue) Descriptor() ([]byte, []int) {
-	return file_runloom_v1_workers_proto_rawDescGZIP(), []int{21}
+	return file_runloom_v1_workers_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ChannelValue) GetChannel() string {
@@ -2372,7 +2446,7 @@ type Unchanged struct {
 
 func (x *Unchanged) Reset() {
 	*x = Unchanged{}
-	mi := &file_runloom_v1_workers_proto_msgTypes[22]
+	mi := &file_runloom_v1_workers_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2384,7 +2458,7 @@ func (x *Unchanged) String() string {
 func (*Unchanged) ProtoMessage() {}
 
 func (x *Unchanged) ProtoReflect() protoreflect.Message {
-	mi := &file_runloom_v1_workers_proto_msgTypes[22]
+	mi := &file_runloom_v1_workers_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2397,7 +2471,7 @@ func (x *Unchanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Unchanged.ProtoReflect.Descriptor instead.
 func (*Unchanged) Descriptor() ([]byte, []int) {
-	return file_runloom_v1_workers_proto_rawDescGZIP(), []int{22}
+	return file_runloom_v1_workers_proto_rawDescGZIP(), []int{23}
 }
 
 // A list as its difference from an earlier version.
@@ -2415,7 +2489,7 @@ type Appended struct {
 
 func (x *Appended) Reset() {
 	*x = Appended{}
-	mi := &file_runloom_v1_workers_proto_msgTypes[23]
+	mi := &file_runloom_v1_workers_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2427,7 +2501,7 @@ func (x *Appended) String() string {
 func (*Appended) ProtoMessage() {}
 
 func (x *Appended) ProtoReflect() protoreflect.Message {
-	mi := &file_runloom_v1_workers_proto_msgTypes[23]
+	mi := &file_runloom_v1_workers_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2440,7 +2514,7 @@ func (x *Appended) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Appended.ProtoReflect.Descriptor instead.
 func (*Appended) Descriptor() ([]byte, []int) {
-	return file_runloom_v1_workers_proto_rawDescGZIP(), []int{23}
+	return file_runloom_v1_workers_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Appended) GetBase() string {
@@ -2479,7 +2553,7 @@ type WorkerToolCall struct {
 
 func (x *WorkerToolCall) Reset() {
 	*x = WorkerToolCall{}
-	mi := &file_runloom_v1_workers_proto_msgTypes[24]
+	mi := &file_runloom_v1_workers_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2491,7 +2565,7 @@ func (x *WorkerToolCall) String() string {
 func (*WorkerToolCall) ProtoMessage() {}
 
 func (x *WorkerToolCall) ProtoReflect() protoreflect.Message {
-	mi := &file_runloom_v1_workers_proto_msgTypes[24]
+	mi := &file_runloom_v1_workers_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2504,7 +2578,7 @@ func (x *WorkerToolCall) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkerToolCall.ProtoReflect.Descriptor instead.
 func (*WorkerToolCall) Descriptor() ([]byte, []int) {
-	return file_runloom_v1_workers_proto_rawDescGZIP(), []int{24}
+	return file_runloom_v1_workers_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *WorkerToolCall) GetId() string {
@@ -2543,7 +2617,7 @@ type Reduction struct {
 
 func (x *Reduction) Reset() {
 	*x = Reduction{}
-	mi := &file_runloom_v1_workers_proto_msgTypes[25]
+	mi := &file_runloom_v1_workers_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2555,7 +2629,7 @@ func (x *Reduction) String() string {
 func (*Reduction) ProtoMessage() {}
 
 func (x *Reduction) ProtoReflect() protoreflect.Message {
-	mi := &file_runloom_v1_workers_proto_msgTypes[25]
+	mi := &file_runloom_v1_workers_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2568,7 +2642,7 @@ func (x *Reduction) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reduction.ProtoReflect.Descriptor instead.
 func (*Reduction) Descriptor() ([]byte, []int) {
-	return file_runloom_v1_workers_proto_rawDescGZIP(), []int{25}
+	return file_runloom_v1_workers_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Reduction) GetChannel() string {
@@ -2605,7 +2679,7 @@ type CancelTask struct {
 
 func (x *CancelTask) Reset() {
 	*x = CancelTask{}
-	mi := &file_runloom_v1_workers_proto_msgTypes[26]
+	mi := &file_runloom_v1_workers_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2617,7 +2691,7 @@ func (x *CancelTask) String() string {
 func (*CancelTask) ProtoMessage() {}
 
 func (x *CancelTask) ProtoReflect() protoreflect.Message {
-	mi := &file_runloom_v1_workers_proto_msgTypes[26]
+	mi := &file_runloom_v1_workers_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2630,7 +2704,7 @@ func (x *CancelTask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelTask.ProtoReflect.Descriptor instead.
 func (*CancelTask) Descriptor() ([]byte, []int) {
-	return file_runloom_v1_workers_proto_rawDescGZIP(), []int{26}
+	return file_runloom_v1_workers_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *CancelTask) GetToken() []byte {
@@ -2647,7 +2721,8 @@ func (x *CancelTask) GetReason() CancelTaskReason {
 	return CancelTaskReason_CANCEL_TASK_REASON_UNSPECIFIED
 }
 
-// The outcome of a task is durable: the worker can forget it.
+// The outcome of a task is durable: the worker can forget it. With durability EXIT it is sent when the run stops. The outcome of a failure, and of questions that
+// were answered at once, is forgotten without being stored: the task is executed again.
 type Stored struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The task.
@@ -2658,7 +2733,7 @@ type Stored struct {
 
 func (x *Stored) Reset() {
 	*x = Stored{}
-	mi := &file_runloom_v1_workers_proto_msgTypes[27]
+	mi := &file_runloom_v1_workers_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2670,7 +2745,7 @@ func (x *Stored) String() string {
 func (*Stored) ProtoMessage() {}
 
 func (x *Stored) ProtoReflect() protoreflect.Message {
-	mi := &file_runloom_v1_workers_proto_msgTypes[27]
+	mi := &file_runloom_v1_workers_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2683,7 +2758,7 @@ func (x *Stored) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stored.ProtoReflect.Descriptor instead.
 func (*Stored) Descriptor() ([]byte, []int) {
-	return file_runloom_v1_workers_proto_rawDescGZIP(), []int{27}
+	return file_runloom_v1_workers_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Stored) GetToken() []byte {
@@ -2706,7 +2781,7 @@ type Refused struct {
 
 func (x *Refused) Reset() {
 	*x = Refused{}
-	mi := &file_runloom_v1_workers_proto_msgTypes[28]
+	mi := &file_runloom_v1_workers_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2718,7 +2793,7 @@ func (x *Refused) String() string {
 func (*Refused) ProtoMessage() {}
 
 func (x *Refused) ProtoReflect() protoreflect.Message {
-	mi := &file_runloom_v1_workers_proto_msgTypes[28]
+	mi := &file_runloom_v1_workers_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2731,7 +2806,7 @@ func (x *Refused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refused.ProtoReflect.Descriptor instead.
 func (*Refused) Descriptor() ([]byte, []int) {
-	return file_runloom_v1_workers_proto_rawDescGZIP(), []int{28}
+	return file_runloom_v1_workers_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Refused) GetToken() []byte {
@@ -2748,7 +2823,7 @@ func (x *Refused) GetMessage() string {
 	return ""
 }
 
-// Whole values for a Missing. The task starts when they have arrived.
+// Whole values for a Missing, of the versions that the task names. The task starts when they have arrived.
 type ChannelValues struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The task.
@@ -2761,7 +2836,7 @@ type ChannelValues struct {
 
 func (x *ChannelValues) Reset() {
 	*x = ChannelValues{}
-	mi := &file_runloom_v1_workers_proto_msgTypes[29]
+	mi := &file_runloom_v1_workers_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2773,7 +2848,7 @@ func (x *ChannelValues) String() string {
 func (*ChannelValues) ProtoMessage() {}
 
 func (x *ChannelValues) ProtoReflect() protoreflect.Message {
-	mi := &file_runloom_v1_workers_proto_msgTypes[29]
+	mi := &file_runloom_v1_workers_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2786,7 +2861,7 @@ func (x *ChannelValues) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChannelValues.ProtoReflect.Descriptor instead.
 func (*ChannelValues) Descriptor() ([]byte, []int) {
-	return file_runloom_v1_workers_proto_rawDescGZIP(), []int{29}
+	return file_runloom_v1_workers_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ChannelValues) GetToken() []byte {
@@ -2838,7 +2913,7 @@ type Worker struct {
 
 func (x *Worker) Reset() {
 	*x = Worker{}
-	mi := &file_runloom_v1_workers_proto_msgTypes[30]
+	mi := &file_runloom_v1_workers_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2850,7 +2925,7 @@ func (x *Worker) String() string {
 func (*Worker) ProtoMessage() {}
 
 func (x *Worker) ProtoReflect() protoreflect.Message {
-	mi := &file_runloom_v1_workers_proto_msgTypes[30]
+	mi := &file_runloom_v1_workers_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2863,7 +2938,7 @@ func (x *Worker) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Worker.ProtoReflect.Descriptor instead.
 func (*Worker) Descriptor() ([]byte, []int) {
-	return file_runloom_v1_workers_proto_rawDescGZIP(), []int{30}
+	return file_runloom_v1_workers_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Worker) GetWorkerId() string {
@@ -2984,7 +3059,7 @@ type RunningTask struct {
 
 func (x *RunningTask) Reset() {
 	*x = RunningTask{}
-	mi := &file_runloom_v1_workers_proto_msgTypes[31]
+	mi := &file_runloom_v1_workers_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2996,7 +3071,7 @@ func (x *RunningTask) String() string {
 func (*RunningTask) ProtoMessage() {}
 
 func (x *RunningTask) ProtoReflect() protoreflect.Message {
-	mi := &file_runloom_v1_workers_proto_msgTypes[31]
+	mi := &file_runloom_v1_workers_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3009,7 +3084,7 @@ func (x *RunningTask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunningTask.ProtoReflect.Descriptor instead.
 func (*RunningTask) Descriptor() ([]byte, []int) {
-	return file_runloom_v1_workers_proto_rawDescGZIP(), []int{31}
+	return file_runloom_v1_workers_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *RunningTask) GetTaskId() string {
@@ -3096,7 +3171,7 @@ type WorkerQueue struct {
 
 func (x *WorkerQueue) Reset() {
 	*x = WorkerQueue{}
-	mi := &file_runloom_v1_workers_proto_msgTypes[32]
+	mi := &file_runloom_v1_workers_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3108,7 +3183,7 @@ func (x *WorkerQueue) String() string {
 func (*WorkerQueue) ProtoMessage() {}
 
 func (x *WorkerQueue) ProtoReflect() protoreflect.Message {
-	mi := &file_runloom_v1_workers_proto_msgTypes[32]
+	mi := &file_runloom_v1_workers_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3121,7 +3196,7 @@ func (x *WorkerQueue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkerQueue.ProtoReflect.Descriptor instead.
 func (*WorkerQueue) Descriptor() ([]byte, []int) {
-	return file_runloom_v1_workers_proto_rawDescGZIP(), []int{32}
+	return file_runloom_v1_workers_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *WorkerQueue) GetName() string {
@@ -3181,7 +3256,7 @@ type ListWorkersRequest struct {
 
 func (x *ListWorkersRequest) Reset() {
 	*x = ListWorkersRequest{}
-	mi := &file_runloom_v1_workers_proto_msgTypes[33]
+	mi := &file_runloom_v1_workers_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3193,7 +3268,7 @@ func (x *ListWorkersRequest) String() string {
 func (*ListWorkersRequest) ProtoMessage() {}
 
 func (x *ListWorkersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_runloom_v1_workers_proto_msgTypes[33]
+	mi := &file_runloom_v1_workers_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3206,7 +3281,7 @@ func (x *ListWorkersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWorkersRequest.ProtoReflect.Descriptor instead.
 func (*ListWorkersRequest) Descriptor() ([]byte, []int) {
-	return file_runloom_v1_workers_proto_rawDescGZIP(), []int{33}
+	return file_runloom_v1_workers_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ListWorkersRequest) GetQueue() string {
@@ -3245,7 +3320,7 @@ type ListWorkersResponse struct {
 
 func (x *ListWorkersResponse) Reset() {
 	*x = ListWorkersResponse{}
-	mi := &file_runloom_v1_workers_proto_msgTypes[34]
+	mi := &file_runloom_v1_workers_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3257,7 +3332,7 @@ func (x *ListWorkersResponse) String() string {
 func (*ListWorkersResponse) ProtoMessage() {}
 
 func (x *ListWorkersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_runloom_v1_workers_proto_msgTypes[34]
+	mi := &file_runloom_v1_workers_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3270,7 +3345,7 @@ func (x *ListWorkersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWorkersResponse.ProtoReflect.Descriptor instead.
 func (*ListWorkersResponse) Descriptor() ([]byte, []int) {
-	return file_runloom_v1_workers_proto_rawDescGZIP(), []int{34}
+	return file_runloom_v1_workers_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ListWorkersResponse) GetWorkers() []*Worker {
@@ -3305,7 +3380,7 @@ type GetWorkerRequest struct {
 
 func (x *GetWorkerRequest) Reset() {
 	*x = GetWorkerRequest{}
-	mi := &file_runloom_v1_workers_proto_msgTypes[35]
+	mi := &file_runloom_v1_workers_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3317,7 +3392,7 @@ func (x *GetWorkerRequest) String() string {
 func (*GetWorkerRequest) ProtoMessage() {}
 
 func (x *GetWorkerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_runloom_v1_workers_proto_msgTypes[35]
+	mi := &file_runloom_v1_workers_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3330,7 +3405,7 @@ func (x *GetWorkerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetWorkerRequest.ProtoReflect.Descriptor instead.
 func (*GetWorkerRequest) Descriptor() ([]byte, []int) {
-	return file_runloom_v1_workers_proto_rawDescGZIP(), []int{35}
+	return file_runloom_v1_workers_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *GetWorkerRequest) GetWorkerId() string {
@@ -3351,7 +3426,7 @@ type GetWorkerResponse struct {
 
 func (x *GetWorkerResponse) Reset() {
 	*x = GetWorkerResponse{}
-	mi := &file_runloom_v1_workers_proto_msgTypes[36]
+	mi := &file_runloom_v1_workers_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3363,7 +3438,7 @@ func (x *GetWorkerResponse) String() string {
 func (*GetWorkerResponse) ProtoMessage() {}
 
 func (x *GetWorkerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_runloom_v1_workers_proto_msgTypes[36]
+	mi := &file_runloom_v1_workers_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3376,7 +3451,7 @@ func (x *GetWorkerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetWorkerResponse.ProtoReflect.Descriptor instead.
 func (*GetWorkerResponse) Descriptor() ([]byte, []int) {
-	return file_runloom_v1_workers_proto_rawDescGZIP(), []int{36}
+	return file_runloom_v1_workers_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *GetWorkerResponse) GetWorker() *Worker {
@@ -3509,7 +3584,7 @@ const file_runloom_v1_workers_proto_rawDesc = "" +
 	"\x0eserver_timeout\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\rserverTimeout\x12$\n" +
 	"\x0emax_done_bytes\x18\x04 \x01(\x04R\fmaxDoneBytes\x12$\n" +
 	"\x0emax_emit_bytes\x18\x05 \x01(\x04R\fmaxEmitBytes\x12F\n" +
-	"\x11heartbeat_timeout\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x10heartbeatTimeout\"\xaf\b\n" +
+	"\x11heartbeat_timeout\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x10heartbeatTimeout\"\xe1\b\n" +
 	"\n" +
 	"WorkerTask\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\fR\x05token\x12\x18\n" +
@@ -3542,11 +3617,16 @@ const file_runloom_v1_workers_proto_rawDesc = "" +
 	"item_token\x18\x17 \x01(\tR\titemToken\x125\n" +
 	"\n" +
 	"emit_modes\x18\x18 \x03(\x0e2\x16.runloom.v1.StreamModeR\temitModes\x12'\n" +
-	"\x0fremaining_steps\x18\x19 \x01(\rR\x0eremainingSteps\x1a?\n" +
+	"\x0fremaining_steps\x18\x19 \x01(\rR\x0eremainingSteps\x120\n" +
+	"\x05error\x18\x1a \x01(\v2\x1a.runloom.v1.HandledFailureR\x05error\x1a?\n" +
 	"\x11TraceContextEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\a\n" +
-	"\x05input\"\xe0\x01\n" +
+	"\x05input\"R\n" +
+	"\x0eHandledFailure\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
+	"\x04type\x18\x02 \x01(\tR\x04type\x12\x18\n" +
+	"\amessage\x18\x03 \x01(\tR\amessage\"\xe0\x01\n" +
 	"\fChannelValue\x12\x18\n" +
 	"\achannel\x18\x01 \x01(\tR\achannel\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12(\n" +
@@ -3666,7 +3746,7 @@ func file_runloom_v1_workers_proto_rawDescGZIP() []byte {
 }
 
 var file_runloom_v1_workers_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_runloom_v1_workers_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
+var file_runloom_v1_workers_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
 var file_runloom_v1_workers_proto_goTypes = []any{
 	(HandlerKind)(0),              // 0: runloom.v1.HandlerKind
 	(Retryable)(0),                // 1: runloom.v1.Retryable
@@ -3692,32 +3772,33 @@ var file_runloom_v1_workers_proto_goTypes = []any{
 	(*Missing)(nil),               // 21: runloom.v1.Missing
 	(*Welcome)(nil),               // 22: runloom.v1.Welcome
 	(*WorkerTask)(nil),            // 23: runloom.v1.WorkerTask
-	(*ChannelValue)(nil),          // 24: runloom.v1.ChannelValue
-	(*Unchanged)(nil),             // 25: runloom.v1.Unchanged
-	(*Appended)(nil),              // 26: runloom.v1.Appended
-	(*WorkerToolCall)(nil),        // 27: runloom.v1.WorkerToolCall
-	(*Reduction)(nil),             // 28: runloom.v1.Reduction
-	(*CancelTask)(nil),            // 29: runloom.v1.CancelTask
-	(*Stored)(nil),                // 30: runloom.v1.Stored
-	(*Refused)(nil),               // 31: runloom.v1.Refused
-	(*ChannelValues)(nil),         // 32: runloom.v1.ChannelValues
-	(*Worker)(nil),                // 33: runloom.v1.Worker
-	(*RunningTask)(nil),           // 34: runloom.v1.RunningTask
-	(*WorkerQueue)(nil),           // 35: runloom.v1.WorkerQueue
-	(*ListWorkersRequest)(nil),    // 36: runloom.v1.ListWorkersRequest
-	(*ListWorkersResponse)(nil),   // 37: runloom.v1.ListWorkersResponse
-	(*GetWorkerRequest)(nil),      // 38: runloom.v1.GetWorkerRequest
-	(*GetWorkerResponse)(nil),     // 39: runloom.v1.GetWorkerResponse
-	nil,                           // 40: runloom.v1.WorkerTask.TraceContextEntry
-	(*durationpb.Duration)(nil),   // 41: google.protobuf.Duration
-	(JsonEncoding)(0),             // 42: runloom.v1.JsonEncoding
-	(*Json)(nil),                  // 43: runloom.v1.Json
-	(*MessageChunk)(nil),          // 44: runloom.v1.MessageChunk
-	(EventKind)(0),                // 45: runloom.v1.EventKind
-	(*EventData)(nil),             // 46: runloom.v1.EventData
-	(StreamMode)(0),               // 47: runloom.v1.StreamMode
-	(*Goto)(nil),                  // 48: runloom.v1.Goto
-	(*timestamppb.Timestamp)(nil), // 49: google.protobuf.Timestamp
+	(*HandledFailure)(nil),        // 24: runloom.v1.HandledFailure
+	(*ChannelValue)(nil),          // 25: runloom.v1.ChannelValue
+	(*Unchanged)(nil),             // 26: runloom.v1.Unchanged
+	(*Appended)(nil),              // 27: runloom.v1.Appended
+	(*WorkerToolCall)(nil),        // 28: runloom.v1.WorkerToolCall
+	(*Reduction)(nil),             // 29: runloom.v1.Reduction
+	(*CancelTask)(nil),            // 30: runloom.v1.CancelTask
+	(*Stored)(nil),                // 31: runloom.v1.Stored
+	(*Refused)(nil),               // 32: runloom.v1.Refused
+	(*ChannelValues)(nil),         // 33: runloom.v1.ChannelValues
+	(*Worker)(nil),                // 34: runloom.v1.Worker
+	(*RunningTask)(nil),           // 35: runloom.v1.RunningTask
+	(*WorkerQueue)(nil),           // 36: runloom.v1.WorkerQueue
+	(*ListWorkersRequest)(nil),    // 37: runloom.v1.ListWorkersRequest
+	(*ListWorkersResponse)(nil),   // 38: runloom.v1.ListWorkersResponse
+	(*GetWorkerRequest)(nil),      // 39: runloom.v1.GetWorkerRequest
+	(*GetWorkerResponse)(nil),     // 40: runloom.v1.GetWorkerResponse
+	nil,                           // 41: runloom.v1.WorkerTask.TraceContextEntry
+	(*durationpb.Duration)(nil),   // 42: google.protobuf.Duration
+	(JsonEncoding)(0),             // 43: runloom.v1.JsonEncoding
+	(*Json)(nil),                  // 44: runloom.v1.Json
+	(*MessageChunk)(nil),          // 45: runloom.v1.MessageChunk
+	(EventKind)(0),                // 46: runloom.v1.EventKind
+	(*EventData)(nil),             // 47: runloom.v1.EventData
+	(StreamMode)(0),               // 48: runloom.v1.StreamMode
+	(*Goto)(nil),                  // 49: runloom.v1.Goto
+	(*timestamppb.Timestamp)(nil), // 50: google.protobuf.Timestamp
 }
 var file_runloom_v1_workers_proto_depIdxs = []int32{
 	5,  // 0: runloom.v1.AttachRequest.hello:type_name -> runloom.v1.Hello
@@ -3729,87 +3810,88 @@ var file_runloom_v1_workers_proto_depIdxs = []int32{
 	21, // 6: runloom.v1.AttachRequest.missing:type_name -> runloom.v1.Missing
 	22, // 7: runloom.v1.AttachResponse.welcome:type_name -> runloom.v1.Welcome
 	23, // 8: runloom.v1.AttachResponse.task:type_name -> runloom.v1.WorkerTask
-	29, // 9: runloom.v1.AttachResponse.cancel:type_name -> runloom.v1.CancelTask
-	30, // 10: runloom.v1.AttachResponse.stored:type_name -> runloom.v1.Stored
-	31, // 11: runloom.v1.AttachResponse.refused:type_name -> runloom.v1.Refused
-	32, // 12: runloom.v1.AttachResponse.values:type_name -> runloom.v1.ChannelValues
+	30, // 9: runloom.v1.AttachResponse.cancel:type_name -> runloom.v1.CancelTask
+	31, // 10: runloom.v1.AttachResponse.stored:type_name -> runloom.v1.Stored
+	32, // 11: runloom.v1.AttachResponse.refused:type_name -> runloom.v1.Refused
+	33, // 12: runloom.v1.AttachResponse.values:type_name -> runloom.v1.ChannelValues
 	6,  // 13: runloom.v1.Hello.handlers:type_name -> runloom.v1.Handler
-	41, // 14: runloom.v1.Hello.heartbeat_timeout:type_name -> google.protobuf.Duration
-	42, // 15: runloom.v1.Hello.json_encoding:type_name -> runloom.v1.JsonEncoding
+	42, // 14: runloom.v1.Hello.heartbeat_timeout:type_name -> google.protobuf.Duration
+	43, // 15: runloom.v1.Hello.json_encoding:type_name -> runloom.v1.JsonEncoding
 	0,  // 16: runloom.v1.Handler.kind:type_name -> runloom.v1.HandlerKind
-	43, // 17: runloom.v1.Handler.input_schema:type_name -> runloom.v1.Json
-	43, // 18: runloom.v1.Handler.output_schema:type_name -> runloom.v1.Json
-	43, // 19: runloom.v1.Heartbeat.details:type_name -> runloom.v1.Json
-	43, // 20: runloom.v1.Emit.custom:type_name -> runloom.v1.Json
+	44, // 17: runloom.v1.Handler.input_schema:type_name -> runloom.v1.Json
+	44, // 18: runloom.v1.Handler.output_schema:type_name -> runloom.v1.Json
+	44, // 19: runloom.v1.Heartbeat.details:type_name -> runloom.v1.Json
+	44, // 20: runloom.v1.Emit.custom:type_name -> runloom.v1.Json
 	10, // 21: runloom.v1.Emit.chunk:type_name -> runloom.v1.EmittedChunk
 	11, // 22: runloom.v1.Emit.event:type_name -> runloom.v1.EmittedEvent
 	12, // 23: runloom.v1.Emit.nested:type_name -> runloom.v1.EmittedPart
-	44, // 24: runloom.v1.EmittedChunk.chunk:type_name -> runloom.v1.MessageChunk
-	45, // 25: runloom.v1.EmittedEvent.kind:type_name -> runloom.v1.EventKind
-	43, // 26: runloom.v1.EmittedEvent.metadata:type_name -> runloom.v1.Json
-	46, // 27: runloom.v1.EmittedEvent.data:type_name -> runloom.v1.EventData
-	47, // 28: runloom.v1.EmittedPart.mode:type_name -> runloom.v1.StreamMode
-	43, // 29: runloom.v1.EmittedPart.payload:type_name -> runloom.v1.Json
+	45, // 24: runloom.v1.EmittedChunk.chunk:type_name -> runloom.v1.MessageChunk
+	46, // 25: runloom.v1.EmittedEvent.kind:type_name -> runloom.v1.EventKind
+	44, // 26: runloom.v1.EmittedEvent.metadata:type_name -> runloom.v1.Json
+	47, // 27: runloom.v1.EmittedEvent.data:type_name -> runloom.v1.EventData
+	48, // 28: runloom.v1.EmittedPart.mode:type_name -> runloom.v1.StreamMode
+	44, // 29: runloom.v1.EmittedPart.payload:type_name -> runloom.v1.Json
 	14, // 30: runloom.v1.Done.update:type_name -> runloom.v1.NodeUpdate
 	15, // 31: runloom.v1.Done.interrupts:type_name -> runloom.v1.Interrupts
 	17, // 32: runloom.v1.Done.failure:type_name -> runloom.v1.WorkerFailure
 	18, // 33: runloom.v1.Done.tool_result:type_name -> runloom.v1.ToolResult
 	19, // 34: runloom.v1.Done.route:type_name -> runloom.v1.Route
-	43, // 35: runloom.v1.Done.value:type_name -> runloom.v1.Json
-	43, // 36: runloom.v1.NodeUpdate.update:type_name -> runloom.v1.Json
-	48, // 37: runloom.v1.NodeUpdate.goto:type_name -> runloom.v1.Goto
+	44, // 35: runloom.v1.Done.value:type_name -> runloom.v1.Json
+	44, // 36: runloom.v1.NodeUpdate.update:type_name -> runloom.v1.Json
+	49, // 37: runloom.v1.NodeUpdate.goto:type_name -> runloom.v1.Goto
 	16, // 38: runloom.v1.Interrupts.questions:type_name -> runloom.v1.Question
-	43, // 39: runloom.v1.Question.value:type_name -> runloom.v1.Json
-	43, // 40: runloom.v1.Question.response_schema:type_name -> runloom.v1.Json
+	44, // 39: runloom.v1.Question.value:type_name -> runloom.v1.Json
+	44, // 40: runloom.v1.Question.response_schema:type_name -> runloom.v1.Json
 	1,  // 41: runloom.v1.WorkerFailure.retryable:type_name -> runloom.v1.Retryable
-	41, // 42: runloom.v1.WorkerFailure.retry_delay:type_name -> google.protobuf.Duration
-	43, // 43: runloom.v1.ToolResult.content:type_name -> runloom.v1.Json
-	43, // 44: runloom.v1.ToolResult.artifact:type_name -> runloom.v1.Json
+	42, // 42: runloom.v1.WorkerFailure.retry_delay:type_name -> google.protobuf.Duration
+	44, // 43: runloom.v1.ToolResult.content:type_name -> runloom.v1.Json
+	44, // 44: runloom.v1.ToolResult.artifact:type_name -> runloom.v1.Json
 	14, // 45: runloom.v1.ToolResult.command:type_name -> runloom.v1.NodeUpdate
-	48, // 46: runloom.v1.Route.goto:type_name -> runloom.v1.Goto
-	41, // 47: runloom.v1.Welcome.server_timeout:type_name -> google.protobuf.Duration
-	41, // 48: runloom.v1.Welcome.heartbeat_timeout:type_name -> google.protobuf.Duration
+	49, // 46: runloom.v1.Route.goto:type_name -> runloom.v1.Goto
+	42, // 47: runloom.v1.Welcome.server_timeout:type_name -> google.protobuf.Duration
+	42, // 48: runloom.v1.Welcome.heartbeat_timeout:type_name -> google.protobuf.Duration
 	0,  // 49: runloom.v1.WorkerTask.kind:type_name -> runloom.v1.HandlerKind
-	24, // 50: runloom.v1.WorkerTask.state:type_name -> runloom.v1.ChannelValue
-	43, // 51: runloom.v1.WorkerTask.send_input:type_name -> runloom.v1.Json
-	27, // 52: runloom.v1.WorkerTask.tool_call:type_name -> runloom.v1.WorkerToolCall
-	28, // 53: runloom.v1.WorkerTask.reduction:type_name -> runloom.v1.Reduction
-	43, // 54: runloom.v1.WorkerTask.config:type_name -> runloom.v1.Json
-	43, // 55: runloom.v1.WorkerTask.context:type_name -> runloom.v1.Json
-	43, // 56: runloom.v1.WorkerTask.answers:type_name -> runloom.v1.Json
-	43, // 57: runloom.v1.WorkerTask.heartbeat_details:type_name -> runloom.v1.Json
-	41, // 58: runloom.v1.WorkerTask.time_limit:type_name -> google.protobuf.Duration
-	40, // 59: runloom.v1.WorkerTask.trace_context:type_name -> runloom.v1.WorkerTask.TraceContextEntry
-	47, // 60: runloom.v1.WorkerTask.emit_modes:type_name -> runloom.v1.StreamMode
-	43, // 61: runloom.v1.ChannelValue.whole:type_name -> runloom.v1.Json
-	25, // 62: runloom.v1.ChannelValue.unchanged:type_name -> runloom.v1.Unchanged
-	26, // 63: runloom.v1.ChannelValue.appended:type_name -> runloom.v1.Appended
-	43, // 64: runloom.v1.Appended.items:type_name -> runloom.v1.Json
-	43, // 65: runloom.v1.WorkerToolCall.args:type_name -> runloom.v1.Json
-	43, // 66: runloom.v1.Reduction.left:type_name -> runloom.v1.Json
-	43, // 67: runloom.v1.Reduction.writes:type_name -> runloom.v1.Json
-	2,  // 68: runloom.v1.CancelTask.reason:type_name -> runloom.v1.CancelTaskReason
-	24, // 69: runloom.v1.ChannelValues.values:type_name -> runloom.v1.ChannelValue
-	6,  // 70: runloom.v1.Worker.handlers:type_name -> runloom.v1.Handler
-	49, // 71: runloom.v1.Worker.attach_time:type_name -> google.protobuf.Timestamp
-	34, // 72: runloom.v1.Worker.tasks:type_name -> runloom.v1.RunningTask
-	49, // 73: runloom.v1.RunningTask.start_time:type_name -> google.protobuf.Timestamp
-	49, // 74: runloom.v1.RunningTask.heartbeat_time:type_name -> google.protobuf.Timestamp
-	41, // 75: runloom.v1.WorkerQueue.oldest_wait:type_name -> google.protobuf.Duration
-	33, // 76: runloom.v1.ListWorkersResponse.workers:type_name -> runloom.v1.Worker
-	35, // 77: runloom.v1.ListWorkersResponse.queues:type_name -> runloom.v1.WorkerQueue
-	33, // 78: runloom.v1.GetWorkerResponse.worker:type_name -> runloom.v1.Worker
-	3,  // 79: runloom.v1.Workers.Attach:input_type -> runloom.v1.AttachRequest
-	36, // 80: runloom.v1.Workers.ListWorkers:input_type -> runloom.v1.ListWorkersRequest
-	38, // 81: runloom.v1.Workers.GetWorker:input_type -> runloom.v1.GetWorkerRequest
-	4,  // 82: runloom.v1.Workers.Attach:output_type -> runloom.v1.AttachResponse
-	37, // 83: runloom.v1.Workers.ListWorkers:output_type -> runloom.v1.ListWorkersResponse
-	39, // 84: runloom.v1.Workers.GetWorker:output_type -> runloom.v1.GetWorkerResponse
-	82, // [82:85] is the sub-list for method output_type
-	79, // [79:82] is the sub-list for method input_type
-	79, // [79:79] is the sub-list for extension type_name
-	79, // [79:79] is the sub-list for extension extendee
-	0,  // [0:79] is the sub-list for field type_name
+	25, // 50: runloom.v1.WorkerTask.state:type_name -> runloom.v1.ChannelValue
+	44, // 51: runloom.v1.WorkerTask.send_input:type_name -> runloom.v1.Json
+	28, // 52: runloom.v1.WorkerTask.tool_call:type_name -> runloom.v1.WorkerToolCall
+	29, // 53: runloom.v1.WorkerTask.reduction:type_name -> runloom.v1.Reduction
+	44, // 54: runloom.v1.WorkerTask.config:type_name -> runloom.v1.Json
+	44, // 55: runloom.v1.WorkerTask.context:type_name -> runloom.v1.Json
+	44, // 56: runloom.v1.WorkerTask.answers:type_name -> runloom.v1.Json
+	44, // 57: runloom.v1.WorkerTask.heartbeat_details:type_name -> runloom.v1.Json
+	42, // 58: runloom.v1.WorkerTask.time_limit:type_name -> google.protobuf.Duration
+	41, // 59: runloom.v1.WorkerTask.trace_context:type_name -> runloom.v1.WorkerTask.TraceContextEntry
+	48, // 60: runloom.v1.WorkerTask.emit_modes:type_name -> runloom.v1.StreamMode
+	24, // 61: runloom.v1.WorkerTask.error:type_name -> runloom.v1.HandledFailure
+	44, // 62: runloom.v1.ChannelValue.whole:type_name -> runloom.v1.Json
+	26, // 63: runloom.v1.ChannelValue.unchanged:type_name -> runloom.v1.Unchanged
+	27, // 64: runloom.v1.ChannelValue.appended:type_name -> runloom.v1.Appended
+	44, // 65: runloom.v1.Appended.items:type_name -> runloom.v1.Json
+	44, // 66: runloom.v1.WorkerToolCall.args:type_name -> runloom.v1.Json
+	44, // 67: runloom.v1.Reduction.left:type_name -> runloom.v1.Json
+	44, // 68: runloom.v1.Reduction.writes:type_name -> runloom.v1.Json
+	2,  // 69: runloom.v1.CancelTask.reason:type_name -> runloom.v1.CancelTaskReason
+	25, // 70: runloom.v1.ChannelValues.values:type_name -> runloom.v1.ChannelValue
+	6,  // 71: runloom.v1.Worker.handlers:type_name -> runloom.v1.Handler
+	50, // 72: runloom.v1.Worker.attach_time:type_name -> google.protobuf.Timestamp
+	35, // 73: runloom.v1.Worker.tasks:type_name -> runloom.v1.RunningTask
+	50, // 74: runloom.v1.RunningTask.start_time:type_name -> google.protobuf.Timestamp
+	50, // 75: runloom.v1.RunningTask.heartbeat_time:type_name -> google.protobuf.Timestamp
+	42, // 76: runloom.v1.WorkerQueue.oldest_wait:type_name -> google.protobuf.Duration
+	34, // 77: runloom.v1.ListWorkersResponse.workers:type_name -> runloom.v1.Worker
+	36, // 78: runloom.v1.ListWorkersResponse.queues:type_name -> runloom.v1.WorkerQueue
+	34, // 79: runloom.v1.GetWorkerResponse.worker:type_name -> runloom.v1.Worker
+	3,  // 80: runloom.v1.Workers.Attach:input_type -> runloom.v1.AttachRequest
+	37, // 81: runloom.v1.Workers.ListWorkers:input_type -> runloom.v1.ListWorkersRequest
+	39, // 82: runloom.v1.Workers.GetWorker:input_type -> runloom.v1.GetWorkerRequest
+	4,  // 83: runloom.v1.Workers.Attach:output_type -> runloom.v1.AttachResponse
+	38, // 84: runloom.v1.Workers.ListWorkers:output_type -> runloom.v1.ListWorkersResponse
+	40, // 85: runloom.v1.Workers.GetWorker:output_type -> runloom.v1.GetWorkerResponse
+	83, // [83:86] is the sub-list for method output_type
+	80, // [80:83] is the sub-list for method input_type
+	80, // [80:80] is the sub-list for extension type_name
+	80, // [80:80] is the sub-list for extension extendee
+	0,  // [0:80] is the sub-list for field type_name
 }
 
 func init() { file_runloom_v1_workers_proto_init() }
@@ -3858,7 +3940,7 @@ func file_runloom_v1_workers_proto_init() {
 		(*WorkerTask_ToolCall)(nil),
 		(*WorkerTask_Reduction)(nil),
 	}
-	file_runloom_v1_workers_proto_msgTypes[21].OneofWrappers = []any{
+	file_runloom_v1_workers_proto_msgTypes[22].OneofWrappers = []any{
 		(*ChannelValue_Whole)(nil),
 		(*ChannelValue_Unchanged)(nil),
 		(*ChannelValue_Appended)(nil),
@@ -3869,7 +3951,7 @@ func file_runloom_v1_workers_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_runloom_v1_workers_proto_rawDesc), len(file_runloom_v1_workers_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   38,
+			NumMessages:   39,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -22,6 +22,8 @@ pub(super) struct Messages {
 
 /// Receives events. With `counts_only` they are counted: nothing is built, and no text is gathered.
 pub(super) struct Sink {
+    /// The message that the events are of.
+    pub id: Arc<str>,
     pub events: Vec<MessageEvent>,
     pub count: u64,
     pub counts_only: bool,
@@ -29,7 +31,7 @@ pub(super) struct Sink {
 
 impl Sink {
     pub fn new(counts_only: bool) -> Self {
-        Self { events: Vec::new(), count: 0, counts_only }
+        Self { id: Arc::default(), events: Vec::new(), count: 0, counts_only }
     }
 
     fn push(&mut self, event: impl FnOnce() -> MessageEvent) {
@@ -63,6 +65,7 @@ impl Messages {
         let Chunk::Delta { id, text, reasoning, blocks, tool_calls, usage, response_metadata, last, .. } = chunk else {
             return;
         };
+        out.id = id.clone();
         if self.open.get(id).is_some_and(|message| message.attempt != attempt) {
             self.open.remove(id);
         }
@@ -179,10 +182,9 @@ impl Message {
 
 /// The events of a tool's answer, a message of its own.
 pub(super) fn tool_message(message: &Object, call: &Arc<str>, out: &mut Sink) {
-    out.push(|| MessageEvent::Start {
-        id: message.get_str("id").map_or_else(|| format!("tool-{call}").into(), Arc::from),
-        tool_call: Some(call.clone()),
-    });
+    let id: Arc<str> = message.get_str("id").map_or_else(|| format!("tool-{call}").into(), Arc::from);
+    out.id = id.clone();
+    out.push(|| MessageEvent::Start { id, tool_call: Some(call.clone()) });
     let blocks: Vec<Value> = match message.get("content") {
         Some(Value::String(text)) => vec![prose(false, text)],
         Some(Value::List(blocks)) => blocks.iter().cloned().collect(),

@@ -82,7 +82,12 @@ pub enum EventBody {
     /// The record is an event of a tool.
     Tool,
     /// A part of a message.
-    Message(MessageEvent),
+    Message {
+        /// The message's id.
+        id: Arc<str>,
+        /// The part.
+        part: MessageEvent,
+    },
     /// The graph itself begins, waits or ends.
     Graph {
         /// What.
@@ -122,7 +127,7 @@ impl EventBody {
             Self::Checkpoint => Channel::Checkpoints,
             Self::Custom => Channel::Custom,
             Self::Tool => Channel::Tools,
-            Self::Message(_) => Channel::Messages,
+            Self::Message { .. } => Channel::Messages,
             Self::Graph { .. } | Self::Subgraph { .. } => Channel::Lifecycle,
             Self::Requested(_) | Self::Answered { .. } => Channel::Input,
         }

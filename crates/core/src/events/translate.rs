@@ -64,8 +64,9 @@ impl<'a> Out<'a> {
         let mut sink = Sink::new(self.counts_only);
         pieces(&mut sink);
         self.count += sink.count;
-        let events = sink.events.into_iter();
-        self.events.extend(events.map(|event| Event { namespace: namespace.clone(), body: EventBody::Message(event) }));
+        let (id, parts) = (sink.id, sink.events.into_iter());
+        let body = |part| EventBody::Message { id: id.clone(), part };
+        self.events.extend(parts.map(|part| Event { namespace: namespace.clone(), body: body(part) }));
     }
 }
 

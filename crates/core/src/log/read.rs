@@ -398,8 +398,15 @@ impl Cursor {
     }
 
     fn wants(&self, record: &Record) -> bool {
+        self.options.wants(self.modes, record)
+    }
+}
+
+impl ReadOptions {
+    /// Whether a reader of these modes receives a record.
+    pub(super) fn wants(&self, modes: Modes, record: &Record) -> bool {
         let Body::Part(payload) = &record.body else { return true };
-        let has = |mode| self.modes.has(mode);
+        let has = |mode| modes.has(mode);
         match payload {
             Payload::Values(_) => has(Mode::Values),
             Payload::Update(_) => has(Mode::Updates),
@@ -407,7 +414,7 @@ impl Cursor {
             Payload::TaskStart(_) | Payload::TaskEnd(_) => has(Mode::Tasks) || has(Mode::Debug),
             Payload::Checkpoint(_) => has(Mode::Checkpoints) || has(Mode::Debug),
             Payload::Message(m) => {
-                let filter = &self.options.filter;
+                let filter = &self.filter;
                 let name = m.name.as_deref().unwrap_or_default();
                 let node = m.meta.task.as_ref().map(|t| &*t.node);
                 has(Mode::Messages)
@@ -415,7 +422,7 @@ impl Cursor {
                     && (m.chunk.is_last() || !filter.skips(&m.chunk))
             }
             Payload::Event(e) => {
-                let filter = &self.options.filter;
+                let filter = &self.filter;
                 let node = e.meta.task.as_ref().map(|t| &*t.node);
                 has(Mode::Events)
                     && filter.admits(e.kind, &e.name, node, &record.namespace, e.tags.iter())

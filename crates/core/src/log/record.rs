@@ -166,4 +166,6 @@ pub struct ReadOptions {
     pub opening: bool,
     /// Waits for the disk: records that a crash can lose are not returned.
     pub durable: bool,
+    /// For a reader of a thread: records come [numbered](crate::ThreadPart::Numbered), and `durable`.
+    pub numbered: bool,
 }

@@ -13,6 +13,7 @@ use futures_util::StreamExt;
 use runloom_engine::{
     CheckpointId, Object, RunId, ThreadId,
     checkpoint::{CheckpointFilter, Source},
+    stream::Modes,
 };
 use runloom_store::{BegunAt, Direction, Run, ThreadStatus, Topic, Watch};
 
@@ -20,7 +21,11 @@ use super::{
     read::{Cursor, RunReader},
     record::{ReadOptions, Record},
 };
-use crate::{Error, Reason, Result, Session, runs::StoredRequest};
+use crate::{
+    Error, Reason, Result, Session,
+    events::{RecordEvents, Translator},
+    runs::StoredRequest,
+};
 
 /// How many runs are looked at together.
 const LOOK: usize = 20;
@@ -32,6 +37,8 @@ const POLL: Duration = Duration::from_secs(15);
 pub enum ThreadPart {
     /// A record of a run.
     Record(Arc<Record>),
+    /// A record of a run with the numbers of its events, for a reader that asked for [them](ReadOptions::numbered).
+    Numbered(RecordEvents),
     /// The state was written by hand: this checkpoint was made.
     Written(CheckpointId),
 }
@@ -64,6 +71,18 @@ struct Follow {
     /// What was written by hand, where that is wanted.
     writes: Option<Writes>,
     failed: bool,
+    /// For the run that is read, where events are numbered.
+    numbering: Option<Numbering>,
+    /// The number of the last event that was read.
+    events: u64,
+}
+
+/// Numbers the events of a run. It is read from its beginning and as a whole; what a reader does not want is dropped here.
+struct Numbering {
+    translator: Translator,
+    modes: Modes,
+    /// The last record that the reader has seen.
+    after: u64,
 }
 
 /// The checkpoints that were made by hand after a place, as far as they have been looked up.
@@ -128,6 +147,8 @@ impl Session {
             skipped: HashSet::new(),
             writes: None,
             failed: false,
+            numbering: None,
+            events: 0,
         };
         follow.begin(after.as_deref(), writes, is_busy).await?;
         let inner =
@@ -253,6 +274,22 @@ impl Follow {
         let spec = StoredRequest::of(&run).unwrap_or_default().spec;
         let recorded = spec.recording.modes();
         let modes = self.options.modes.map(|m| m.iter().filter(|m| recorded.has(*m)).collect());
+        self.numbering = None;
+        if self.options.numbered {
+            let whole = ReadOptions { durable: true, ..ReadOptions::default() };
+            match self.core.follow_run(run.clone(), &spec, whole).await {
+                Ok(reader) => {
+                    let translator = Translator::new(&spec);
+                    self.numbering = Some(Numbering { translator, modes: modes.unwrap_or(recorded), after });
+                    self.events = run.events_before.unwrap_or(self.events);
+                    self.now = Some(reader);
+                    return Ok(());
+                }
+                // Its beginning is gone: what is left has no numbers.
+                Err(error) if error.reason == Reason::CursorExpired => {}
+                Err(error) => return Err(error),
+            }
+        }
         let options = ReadOptions { after, modes, ..self.options.clone() };
         self.now = Some(RunReader::new(Cursor::open(self.core.clone(), run, &spec, options).await?));
         Ok(())
@@ -265,7 +302,14 @@ impl Follow {
                     Some(Ok(record)) => {
                         self.at = (record.run_id, record.seq);
                         let at = format!("{}:{}", record.run_id, record.seq);
-                        return Some(Ok((ThreadPart::Record(record), at)));
+                        let Some(numbering) = &mut self.numbering else {
+                            return Some(Ok((ThreadPart::Record(record), at)));
+                        };
+                        let (before, events) = (self.events, numbering.translator.events(&record));
+                        self.events += events.len() as u64;
+                        if record.seq > numbering.after && self.options.wants(numbering.modes, &record) {
+                            return Some(Ok((ThreadPart::Numbered(RecordEvents { record, before, events }), at)));
+                        }
                     }
                     // A run that was rolled back is over.
                     Some(Err(error)) if error.reason == Reason::RunNotFound => self.now = None,

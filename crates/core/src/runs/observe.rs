@@ -89,16 +89,16 @@ pub(super) fn ended(run: &Run, end: &Outcome, now: SystemTime) {
 pub struct OpenStream(&'static str);
 
 impl OpenStream {
-    /// Of a face: `grpc`, `http`.
-    pub fn of(face: &'static str) -> Self {
-        metrics::gauge!("runloom_streams_open", "face" => face).increment(1.0);
-        Self(face)
+    /// Of an API: `grpc`, `http`.
+    pub fn of(api: &'static str) -> Self {
+        metrics::gauge!("runloom_streams_open", "api" => api).increment(1.0);
+        Self(api)
     }
 }
 
 impl Drop for OpenStream {
     fn drop(&mut self) {
-        metrics::gauge!("runloom_streams_open", "face" => self.0).decrement(1.0);
+        metrics::gauge!("runloom_streams_open", "api" => self.0).decrement(1.0);
     }
 }
 

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::UNIX_EPOCH};
 
 use runloom_core::{
     Body, Record,
-    events::{Channel, Delta, Event, EventBody, MessageEvent, Subgraph},
+    events::{Channel, Delta, Event, EventBody, Lifecycle, MessageEvent, Subgraph},
 };
 use runloom_engine::{
     Object, Value,
@@ -61,6 +61,12 @@ impl Numbered {
         let run = self.record.run_id;
         match &self.event.body {
             EventBody::Graph { change, .. } => format!("synth:{run}:lc||{}", change.name()),
+            EventBody::Subgraph { change, of, .. } if *change != Lifecycle::Started => {
+                format!("synth:{run}:lc|{}|{}", of.namespace, change.name())
+            }
+            EventBody::Requested(interrupt) => {
+                format!("synth:{run}:input|{}|{}", self.event.namespace, interrupt.id)
+            }
             _ => format!("{run}:{}.{}", self.record.seq, self.place),
         }
     }
@@ -69,13 +75,20 @@ impl Numbered {
     pub fn data(&self) -> Value {
         let record = &self.record;
         match &self.event.body {
-            EventBody::Message(message) => message_event(message),
+            EventBody::Message { part, .. } => message_event(part),
             EventBody::Graph { change, graph, error } => changed(change.name(), graph, error.as_ref()),
-            EventBody::Subgraph { change, of, error } if error.is_none() && change.name() == "started" => started(of),
+            EventBody::Subgraph { change: Lifecycle::Started, of, .. } => started(of),
             EventBody::Subgraph { change, of, error } => changed(change.name(), &of.node, error.as_ref()),
             EventBody::Requested(interrupt) => {
-                let (id, value) = (&interrupt.id, &interrupt.value);
-                value!({"interrupt_id": id.to_string(), "payload": value.clone(), "value": value.clone()})
+                let mut data = object! {
+                    "interrupt_id" => &interrupt.id,
+                    "payload" => interrupt.value.clone(),
+                    "value" => interrupt.value.clone(),
+                };
+                if let Some(schema) = &interrupt.response_schema {
+                    data.insert("response_schema", schema.clone());
+                }
+                data.into()
             }
             EventBody::Answered { id, answer } => {
                 value!({"interrupt_id": id.to_string(), "response": answer.clone()})

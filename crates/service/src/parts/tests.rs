@@ -120,8 +120,8 @@ fn the_envelope_is_whole() {
         step: Some(-1),
         task_id: Uuid::from_u128(9).to_string(),
         task_attempt: 3,
-        omitted: None,
         payload: Some(stream_run_response::Payload::Custom(custom)),
+        ..StreamRunResponse::default()
     };
     assert_eq!(part, whole);
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures_util::future::{Either, Ready, ready};
-use http::{HeaderName, HeaderValue, Method, StatusCode, header::ORIGIN};
+use http::{HeaderName, Method, StatusCode, header::ORIGIN};
 use runloom_net::Cors;
 use tonic::{body::Body, codegen::Service};
 use tonic_web::{GrpcWebLayer, GrpcWebService};
@@ -29,16 +29,12 @@ where
 {
     let allowed = cors.clone();
     let layer = CorsLayer::new()
-        .allow_origin(AllowOrigin::predicate(move |origin, _| is_allowed(&allowed, origin)))
+        .allow_origin(AllowOrigin::predicate(move |origin, _| allowed.allows_header(origin)))
         .allow_methods([Method::POST])
         .allow_headers(AllowHeaders::mirror_request())
         .expose_headers(EXPOSED.map(HeaderName::from_static))
         .max_age(PREFLIGHT_AGE);
     OriginCheck { inner: layer.layer(GrpcWebLayer::new().layer(inner)), cors: cors.clone() }
-}
-
-fn is_allowed(cors: &Cors, origin: &HeaderValue) -> bool {
-    origin.to_str().is_ok_and(|origin| cors.allows(origin))
 }
 
 /// Refuses calls of pages that may not use the API. A browser hides the answer from such a page, but sends the call; and it
@@ -63,7 +59,7 @@ where
 
     fn call(&mut self, request: http::Request<B>) -> Self::Future {
         match request.headers().get(ORIGIN) {
-            Some(origin) if !is_allowed(&self.cors, origin) => {
+            Some(origin) if !self.cors.allows_header(origin) => {
                 let mut response = http::Response::new(Body::empty());
                 *response.status_mut() = StatusCode::FORBIDDEN;
                 Either::Right(ready(Ok(response)))

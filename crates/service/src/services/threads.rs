@@ -9,7 +9,7 @@ use runloom::v1::{
     StreamRunResponse, StreamThreadRequest, ThreadStatus, UpdateStateRequest, UpdateStateResponse, UpdateThreadRequest,
     UpdateThreadResponse, threads_server::Threads,
 };
-use runloom_core::{Error, Reason, Session, StateQuery, StateUpdateRequest, store};
+use runloom_core::{Error, ReadOptions, Reason, Session, StateQuery, StateUpdateRequest, store};
 use runloom_engine::{StateUpdate, ThreadId, Value, checkpoint::CheckpointFilter};
 use runloom_store::{Direction, NewThread, PageRequest, RunFilter, ThreadFilter, ThreadSort};
 use tonic::{Request, Response, Status};
@@ -51,6 +51,7 @@ impl Api {
             Some(place) => (place, Some(inside(place))),
             None => (end_of(&session, thread).await.or_status()?, None),
         };
+        let options = ReadOptions { numbered: true, ..options };
         let reader = session.read_thread(thread, after, options, false).await;
         let reader = reader.map_err(|error| status_of(error, Scope::Thread(thread), None))?;
         let source = Source::Thread(ThreadSource::new(reader, thread, place));

@@ -14,9 +14,10 @@ import java.util.Map;
  * @param interrupts Its open questions.
  * @param result Its writes, if it has finished.
  * @param subgraphCheckpoint If its node is a subgraph: the latest checkpoint of that subgraph. The id is set only with GetStateRequest.include_subgraphs.
+ * @param waitingFor The queue of workers that it waits for; empty if it does not. Only in GetState, from the server that runs the task.
  */
-public record CheckpointTask(String taskId, String node, NodeError error, List<Interrupt> interrupts, Object result, CheckpointRef subgraphCheckpoint) {
+public record CheckpointTask(String taskId, String node, NodeError error, List<Interrupt> interrupts, Object result, CheckpointRef subgraphCheckpoint, String waitingFor) {
   static CheckpointTask from(dev.runloom.v1.CheckpointTask p) {
-    return new CheckpointTask(p.getTaskId(), p.getNode(), p.hasError() ? NodeError.from(p.getError()) : null, Values.list(p.getInterruptsList(), Interrupt::from), p.hasResult() ? Json.from(p.getResult()) : null, p.hasSubgraphCheckpoint() ? CheckpointRef.from(p.getSubgraphCheckpoint()) : null);
+    return new CheckpointTask(p.getTaskId(), p.getNode(), p.hasError() ? NodeError.from(p.getError()) : null, Values.list(p.getInterruptsList(), Interrupt::from), p.hasResult() ? Json.from(p.getResult()) : null, p.hasSubgraphCheckpoint() ? CheckpointRef.from(p.getSubgraphCheckpoint()) : null, p.getWaitingFor());
   }
 }

@@ -10,7 +10,7 @@ import java.util.Map;
  * A part of the stream of a graph that runs inside the task, with its namespace. Sent to readers whose run streams subgraphs.
  * @param namespace The namespace inside the task: segments `node:task_id`, after those of the task itself.
  * @param mode The mode.
- * @param payload VALUES, UPDATES, CUSTOM, TASKS or CHECKPOINTS: the part as LangGraph has it in this mode.
+ * @param payload VALUES, UPDATES, CUSTOM or TASKS: the part as LangGraph has it in this mode. Parts of other modes are left out.
  */
 public record EmittedPart(List<String> namespace, StreamMode mode, Object payload) {
 
@@ -53,7 +53,7 @@ public record EmittedPart(List<String> namespace, StreamMode mode, Object payloa
       return this;
     }
 
-    /** VALUES, UPDATES, CUSTOM, TASKS or CHECKPOINTS: the part as LangGraph has it in this mode.
+    /** VALUES, UPDATES, CUSTOM or TASKS: the part as LangGraph has it in this mode. Parts of other modes are left out.
      */
     public Builder payload(Object payload) {
       this.payload = payload;

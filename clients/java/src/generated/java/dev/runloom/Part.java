@@ -22,11 +22,16 @@ import java.util.Map;
  * @param taskAttempt How often that task was started, from 1, in all attempts of the run; 0 without a task. A part with a higher task_attempt replaces all earlier parts of the
  * same namespace, step and task_id.
  * @param omitted Set if the data of the payload could not be sent: the payload has its kind and not its data.
+ * @param threadSeq Only in StreamThread: how many events the thread has had, up to and including those of this part. A part has one event, several, or none. The number is the `seq`
+ * that LangGraph's event protocol gives the last of them: without gaps, the same for every reader, also after restarts and whatever becomes of other runs.
+ * 0 if it is not known: in Progress, and where the log of the run has been removed in part.
+ * @param blockStarts Only in StreamThread: the content blocks of a message that begin with this part, in order.
+ * @param blockEnds Only in StreamThread: the content blocks of a message that are complete with this part, in order.
  * @param payload the payload; null for one that this client does not know
  */
-public record Part(long seq, String cursor, Instant emitTime, String runId, int attempt, List<String> namespace, Integer step, String taskId, int taskAttempt, Omission omitted, Payload payload) {
+public record Part(long seq, String cursor, Instant emitTime, String runId, int attempt, List<String> namespace, Integer step, String taskId, int taskAttempt, Omission omitted, long threadSeq, List<ContentBlockStart> blockStarts, List<ContentBlockEnd> blockEnds, Payload payload) {
   static Part from(dev.runloom.v1.StreamRunResponse p) {
-    return new Part(p.getSeq(), p.getCursor(), p.hasEmitTime() ? Values.instant(p.getEmitTime()) : null, p.getRunId(), p.getAttempt(), List.copyOf(p.getNamespaceList()), p.hasStep() ? p.getStep() : null, p.getTaskId(), p.getTaskAttempt(), p.hasOmitted() ? Omission.from(p.getOmitted()) : null, payloadOf(p));
+    return new Part(p.getSeq(), p.getCursor(), p.hasEmitTime() ? Values.instant(p.getEmitTime()) : null, p.getRunId(), p.getAttempt(), List.copyOf(p.getNamespaceList()), p.hasStep() ? p.getStep() : null, p.getTaskId(), p.getTaskAttempt(), p.hasOmitted() ? Omission.from(p.getOmitted()) : null, p.getThreadSeq(), Values.list(p.getBlockStartsList(), ContentBlockStart::from), Values.list(p.getBlockEndsList(), ContentBlockEnd::from), payloadOf(p));
   }
 
   private static Payload payloadOf(dev.runloom.v1.StreamRunResponse p) {
