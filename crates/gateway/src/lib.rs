@@ -26,6 +26,7 @@ mod routes;
 mod runs;
 mod serve;
 mod states;
+mod storage;
 mod store;
 mod system;
 mod thread_stream;

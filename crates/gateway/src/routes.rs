@@ -15,7 +15,7 @@ use crate::{
     Options, assistants, browser, crons,
     face::{Shared, guard, squeeze},
     langgraph::records,
-    protocol, runs, states, store, system, thread_stream, threads,
+    protocol, runs, states, storage, store, system, thread_stream, threads,
 };
 
 /// An endpoint.
@@ -69,8 +69,19 @@ pub(crate) enum Is {
 }
 
 /// The stream modes.
-pub(crate) const MODES: &[&str] =
-    &["values", "updates", "messages", "messages-tuple", "custom", "tasks", "checkpoints", "debug", "events"];
+pub(crate) const MODES: &[&str] = &[
+    "values",
+    "updates",
+    "messages",
+    "messages-tuple",
+    "custom",
+    "tasks",
+    "checkpoints",
+    "debug",
+    "events",
+    "tools",
+    "lifecycle",
+];
 /// The kinds of events.
 const KINDS: &[&str] = &[
     "on_chain_start",
@@ -182,6 +193,7 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
         query &[("limit", Is::Number(1, MOST), "at most so many"), ("before", Is::Id, "those before this checkpoint")]);
     on!(post "/threads/{thread_id}/history" states::search_history; "Its checkpoints, by filter", takes "History");
     on!(post "/threads/{thread_id}/copy" threads::copy; "Copies a thread");
+    on!(get "/threads/{thread_id}/storage" storage::storage; "How much it stores");
     on!(get "/threads/{thread_id}/stream" thread_stream::stream; "Every run of it, live",
         query &[
             ("stream_modes", Is::Words(&["run_modes", "lifecycle", "state_update"]), "what is told; `run_modes` where left out"),

@@ -1,5 +1,7 @@
 //! Which pages of other origins may use an API.
 
+use http::HeaderValue;
+
 /// Which pages of other origins may use an API.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Cors {
@@ -23,6 +25,11 @@ impl Cors {
             Self::Origins(all) => all.iter().any(|known| known.trim_end_matches('/').eq_ignore_ascii_case(origin)),
             Self::Any => true,
         }
+    }
+
+    /// Whether a page may use the API whose request has this header `Origin`.
+    pub fn allows_header(&self, origin: &HeaderValue) -> bool {
+        origin.to_str().is_ok_and(|origin| self.allows(origin))
     }
 }
 

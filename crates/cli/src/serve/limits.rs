@@ -54,8 +54,8 @@ pub(super) struct Limits {
     /// Maximum number of HTTP streams that are compressed at the same time, for clients that accept gzip; 0 for none
     #[arg(long, env = "RUNLOOM_COMPRESSED_STREAMS", value_name = "N", default_value_t = 256)]
     pub compressed_streams: usize,
-    /// Age at which clients are asked to open a new gRPC connection, so that load spreads over new servers: 30m. Default: no
-    /// limit
+    /// Age at which clients are asked to open a new connection (gRPC, HTTP), so that load spreads over new servers: 30m.
+    /// Default: no limit
     #[arg(long, env = "RUNLOOM_MAX_CONNECTION_AGE", value_name = "TIME", value_parser = nonzero_duration)]
     max_connection_age: Option<Duration>,
     /// How long streams continue after that age before they end and must be rejoined
@@ -96,8 +96,6 @@ impl Limits {
             max_request_bytes: default.max_request_bytes.max(self.request_bytes()),
             connections: runloom_net::Options {
                 max_streams_per_connection: self.max_streams,
-                max_connection_age: self.max_connection_age,
-                max_connection_age_grace: self.max_connection_age_grace,
                 ..self.http_connections()
             },
             ..default
@@ -111,6 +109,8 @@ impl Limits {
             max_connections_per_peer: self.max_connections_per_peer,
             keepalive_interval: self.keepalive.0,
             keepalive_timeout: self.keepalive_timeout,
+            max_connection_age: self.max_connection_age,
+            max_connection_age_grace: self.max_connection_age_grace,
             ..runloom_net::Options::default()
         }
     }

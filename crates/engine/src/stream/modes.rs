@@ -48,7 +48,12 @@ const fn row(mode: Mode, bit: u32, [name, grpc, records]: [&'static str; 3], htt
 /// Every mode, in the order of the enum.
 pub const TABLE: [ModeRow; 8] = [
     row(Mode::Values, 1, ["values", "STREAM_MODE_VALUES", "the state after each step"], &["values"]),
-    row(Mode::Updates, 1 << 1, ["updates", "STREAM_MODE_UPDATES", "the update of each node"], &["updates"]),
+    row(
+        Mode::Updates,
+        1 << 1,
+        ["updates", "STREAM_MODE_UPDATES", "the update of each node"],
+        &["updates", "lifecycle"],
+    ),
     row(
         Mode::Messages,
         1 << 2,
@@ -63,7 +68,7 @@ pub const TABLE: [ModeRow; 8] = [
         Mode::Events,
         1 << 7,
         ["events", "STREAM_MODE_EVENTS", "LangChain's events: everything that starts, streams and ends"],
-        &["events"],
+        &["events", "tools"],
     ),
 ];
 

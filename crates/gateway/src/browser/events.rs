@@ -33,5 +33,5 @@ pub(crate) async fn events(api: Api, call: Call) -> Reply {
             Told { id, name: kind, data }
         })
     });
-    Ok(sse(events, api.options.heartbeat))
+    Ok(sse(events, &api))
 }

@@ -20,15 +20,14 @@ const EXPOSED: HeaderValue =
 /// an origin that is allowed.
 pub(crate) fn is_allowed(options: &Options, headers: &HeaderMap) -> bool {
     let Some(origin) = headers.get(header::ORIGIN) else { return true };
-    let Ok(origin) = origin.to_str() else { return false };
     // For pages of this machine alone: any name can be made to stand for it, so a page is not ours for having come by one.
     let may_be_own = options.cors != Cors::Loopback;
-    may_be_own && is_own(origin, headers) || options.cors.allows(origin)
+    may_be_own && is_own(origin, headers) || options.cors.allows_header(origin)
 }
 
-fn is_own(origin: &str, headers: &HeaderMap) -> bool {
+fn is_own(origin: &HeaderValue, headers: &HeaderMap) -> bool {
     let host = headers.get(header::HOST).and_then(|h| h.to_str().ok());
-    let of_origin = origin.split_once("://").map(|(_, rest)| rest);
+    let of_origin = origin.to_str().ok().and_then(|origin| Some(origin.split_once("://")?.1));
     host.is_some() && host == of_origin
 }
 
@@ -44,7 +43,7 @@ pub(crate) async fn guard(State(options): State<Arc<Options>>, request: Request,
         request.method() == Method::OPTIONS && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
     let is_harmless = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
     let mut response = if is_preflight {
-        empty(if allowed { StatusCode::OK } else { StatusCode::FORBIDDEN })
+        if allowed { (StatusCode::OK, "OK").into_response() } else { empty(StatusCode::FORBIDDEN) }
     } else if !allowed && !is_harmless {
         let detail = "pages of this origin may not use this server; allow it in the server's options";
         Fail::new(StatusCode::FORBIDDEN, detail).into_response()

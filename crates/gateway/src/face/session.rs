@@ -21,13 +21,19 @@ pub(crate) struct Shared {
 pub(crate) struct Api {
     pub core: Session,
     pub options: Arc<Options>,
+    /// Where the call came in: its streams end before the connection does.
+    pub connection: Connection,
 }
 
 impl FromRequestParts<Shared> for Api {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, Infallible> {
-        Ok(Self { core: shared.core.session(caller(parts, &shared.options)), options: shared.options.clone() })
+        Ok(Self {
+            core: shared.core.session(caller(parts, &shared.options)),
+            options: shared.options.clone(),
+            connection: parts.extensions.get::<Connection>().cloned().unwrap_or_default(),
+        })
     }
 }
 

@@ -15,8 +15,12 @@ use http::{HeaderValue, header};
 use runloom_core::{Error, OpenStream, Reason};
 use runloom_engine::Value;
 use tokio::time::{Instant, Sleep};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use super::reply::{text, write};
+use super::{
+    Api,
+    reply::{text, write},
+};
 use crate::langgraph::error_object;
 
 /// How many bytes go out at once at most, where more wait.
@@ -30,13 +34,15 @@ pub(crate) struct Told {
 }
 
 /// A stream of events as an answer. A silent one says that it is there.
-pub(crate) fn sse<S>(events: S, heartbeat: Duration) -> Response
+pub(crate) fn sse<S>(events: S, api: &Api) -> Response
 where
     S: Stream<Item = Result<Told, Error>> + Send + Unpin + 'static,
 {
+    let heartbeat = api.options.heartbeat;
     let body = Events {
         events,
         heartbeat,
+        closing: Box::pin(api.connection.closing()),
         silence: Box::pin(tokio::time::sleep(heartbeat)),
         done: false,
         _open: OpenStream::of("http"),
@@ -52,6 +58,8 @@ where
 struct Events<S> {
     events: S,
     heartbeat: Duration,
+    /// The connection is old enough: the stream ends, to be continued on another one.
+    closing: Pin<Box<WaitForCancellationFutureOwned>>,
     silence: Pin<Box<Sleep>>,
     done: bool,
     _open: OpenStream,
@@ -73,6 +81,10 @@ impl<S: Stream<Item = Result<Told, Error>> + Unpin> Stream for Events<S> {
                 Poll::Ready(None) => this.done = true,
                 Poll::Pending => break,
             }
+        }
+        if !this.done && this.closing.as_mut().poll(cx).is_ready() {
+            out.extend_from_slice(b": the connection is old enough; join again on another one\nretry: 100\n\n");
+            this.done = true;
         }
         if out.is_empty() {
             if this.done {

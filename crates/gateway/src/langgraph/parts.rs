@@ -2,18 +2,21 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use runloom_core::{Body, End, Error, Reason, Record};
+use runloom_core::{
+    Body, End, Error, Reason, Record,
+    events::{EventBody, Translator},
+};
 use runloom_engine::{
     NodeFailure, Object, Value,
     model::ModelInfo,
-    stream::{
-        Chunk, Event as EngineEvent, EventKind, Interrupt, MessagePart, Mode, Modes, Payload, TaskMeta, UpdatePart,
-    },
+    stream::{Chunk, Event as EngineEvent, EventKind, Interrupt, MessagePart, Payload, TaskMeta, UpdatePart},
 };
 use runloom_store::RunStatus;
 
 use super::{
+    activity::{lifecycle, tool},
     messages::{self, Partial},
+    mode::StreamMode,
     state,
     time::iso,
 };
@@ -38,59 +41,6 @@ pub struct Events {
     pub wanted: Vec<Event>,
 }
 
-/// A stream mode as LangGraph's clients name it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum StreamMode {
-    Values,
-    Updates,
-    Messages,
-    MessagesTuple,
-    Custom,
-    Tasks,
-    Checkpoints,
-    Debug,
-    Events,
-}
-
-impl StreamMode {
-    /// The mode of a name.
-    pub fn parse(name: &str) -> Option<Self> {
-        Some(match name {
-            "values" => Self::Values,
-            "updates" => Self::Updates,
-            "messages" => Self::Messages,
-            "messages-tuple" => Self::MessagesTuple,
-            "custom" => Self::Custom,
-            "tasks" => Self::Tasks,
-            "checkpoints" => Self::Checkpoints,
-            "debug" => Self::Debug,
-            "events" => Self::Events,
-            _ => return None,
-        })
-    }
-
-    /// Its name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Values => "values",
-            Self::Updates => "updates",
-            Self::Messages => "messages",
-            Self::MessagesTuple => "messages-tuple",
-            Self::Custom => "custom",
-            Self::Tasks => "tasks",
-            Self::Checkpoints => "checkpoints",
-            Self::Debug => "debug",
-            Self::Events => "events",
-        }
-    }
-
-    /// What a run has to record for it.
-    pub fn records(self) -> Modes {
-        Mode::of_http(self.name()).map_or(Modes::NONE, Modes::from)
-    }
-}
-
 /// Turns the records of one stream into LangGraph's events.
 pub struct Dialect {
     modes: Vec<StreamMode>,
@@ -102,6 +52,10 @@ pub struct Dialect {
     messages: HashMap<(Arc<str>, u32), Partial>,
     tells_openings: bool,
     tells_checkpoints: bool,
+    /// Follows the subgraphs, for a reader of their lifecycle.
+    subgraphs: Option<Translator>,
+    /// Whether what subgraphs record is for their lifecycle alone.
+    hides_subgraphs: bool,
 }
 
 impl Dialect {
@@ -109,7 +63,24 @@ impl Dialect {
     /// show beside the place.
     pub fn new(modes: Vec<StreamMode>, mut own: Vec<StreamMode>, configurable: Object) -> Self {
         own.extend(&modes);
-        Self { modes, own, configurable, messages: HashMap::new(), tells_openings: true, tells_checkpoints: true }
+        let subgraphs = modes.contains(&StreamMode::Lifecycle).then(Translator::default);
+        Self {
+            modes,
+            own,
+            configurable,
+            messages: HashMap::new(),
+            tells_openings: true,
+            tells_checkpoints: true,
+            subgraphs,
+            hides_subgraphs: false,
+        }
+    }
+
+    /// For a run whose client did not ask for subgraphs: of them, only their lifecycle is shown.
+    #[must_use]
+    pub fn without_subgraphs(mut self, is_without: bool) -> Self {
+        self.hides_subgraphs = is_without;
+        self
     }
 
     /// For a run without a thread of its own: there is no checkpoint to go back to, so none is told.
@@ -131,6 +102,7 @@ impl Dialect {
     /// What a record is. One record may be several events, or none.
     pub fn events(&mut self, record: &Record) -> Events {
         let ns = &record.namespace;
+        let changes = self.subgraphs.as_mut().map(|translator| translator.events(record)).unwrap_or_default();
         let mut tell = Telling { modes: &self.modes, own: &self.own, ns, events: Events::default() };
         match &record.body {
             // One for each attempt; how a waiting run stands is told by the head of the answer.
@@ -147,6 +119,7 @@ impl Dialect {
                 }
                 tell.always("end", Value::Null);
             }
+            Body::Part(_) if self.hides_subgraphs && !ns.is_empty() => {}
             Body::Part(payload) => match payload {
                 Payload::Values(v) => tell.mode(StreamMode::Values, "values", || {
                     let mut o = v.to_object();
@@ -180,8 +153,20 @@ impl Dialect {
                     }
                     tell.mode(StreamMode::Checkpoints, "checkpoints", || Value::Object(shown()));
                 }
-                Payload::Event(e) => tell.mode(StreamMode::Events, "events", || event(e, ns)),
+                Payload::Event(e) => {
+                    tell.mode(StreamMode::Events, "events", || event(e, ns));
+                    if let Some(data) = tool(e) {
+                        tell.mode(StreamMode::Tools, "tools", || data.into());
+                    }
+                }
             },
+        }
+        // After what has numbers for every reader: only readers of the lifecycle follow the subgraphs.
+        for change in &changes {
+            if let EventBody::Subgraph { change: kind, of, error } = &change.body {
+                tell.ns = &change.namespace;
+                tell.mode(StreamMode::Lifecycle, "lifecycle", || lifecycle(kind.name(), of, error.as_ref()));
+            }
         }
         tell.events
     }

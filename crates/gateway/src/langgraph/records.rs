@@ -107,6 +107,11 @@ pub fn modes(spec: &RunSpec) -> Vec<StreamMode> {
     recorded.collect()
 }
 
+/// Whether a run records its subgraphs for mode `lifecycle` alone.
+pub fn hides_subgraphs(spec: &RunSpec) -> bool {
+    spec.notes.get(API, "hides_subgraphs").is_some()
+}
+
 /// Settings without what is private to a server.
 pub fn public(configurable: &Object) -> Object {
     let shown = configurable.iter().filter(|(key, _)| !key.starts_with("__"));

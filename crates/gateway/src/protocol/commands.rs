@@ -8,7 +8,7 @@ use runloom_engine::{Object, RunId, ThreadId, Value};
 use super::{inputs, states, subscription::Subscription, tree};
 use crate::{
     face::{Api, Call, Fail, Fields, json},
-    runs::{Asked, make},
+    runs::{Asked, TOOL_KINDS, make},
 };
 
 /// Why a command failed: a code of the protocol, and a text.
@@ -181,9 +181,8 @@ fn names_checkpoint(params: &Fields<'_>) -> Result<bool, Fail> {
 pub(super) async fn begin(api: &Api, thread: ThreadId, mut body: Object) -> Result<Run, Refused> {
     let texts = |all: &[&str]| Value::from(all.iter().map(|t| Value::from(*t)).collect::<Vec<_>>());
     let modes = ["values", "updates", "messages-tuple", "custom", "tasks", "checkpoints", "events"];
-    let kinds = ["on_tool_start", "on_tool_end", "on_tool_error"];
     body.insert("stream_mode", texts(&modes));
-    body.insert("event_filter", object! { "include" => object! { "kinds" => texts(&kinds) } });
+    body.insert("event_filter", object! { "include" => object! { "kinds" => texts(&TOOL_KINDS) } });
     body.insert("stream_subgraphs", true);
     body.insert("if_not_exists", "create");
     Ok(make(&api.core, Asked::read(&Value::Object(body), Some(thread))?).await?)

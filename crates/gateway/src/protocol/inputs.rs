@@ -56,6 +56,7 @@ pub(super) async fn respond(api: &Api, thread: ThreadId, params: &Fields<'_>) ->
     let mut body = object! { "command" => command, "assistant_id" => assistant(api, thread).await? };
     copy(params, "config", "config", &mut body);
     copy(params, "metadata", "metadata", &mut body);
+    copy(params, "strict_resume", "strict_resume", &mut body);
     begin(api, thread, body).await?;
     Ok(Object::default())
 }

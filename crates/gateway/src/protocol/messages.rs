@@ -41,5 +41,8 @@ fn message(fields: &Object) -> Value {
     {
         out.insert(key.clone(), value.clone());
     }
+    if fields.get_str("type") == Some("tool") {
+        out.insert("artifact", fields.get("artifact").cloned().unwrap_or_default());
+    }
     out.into()
 }

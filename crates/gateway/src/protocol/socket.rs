@@ -72,17 +72,20 @@ enum Next {
     Message(Option<Result<Message, axum::Error>>),
     Silence,
     Draining,
+    Aged,
 }
 
 impl Connection {
     async fn run(mut self) {
         let draining = self.api.core.draining().clone();
+        let mut closing = std::pin::pin!(self.api.connection.closing());
         loop {
             let next = tokio::select! {
                 next = next_event(&mut self.log) => Next::Event(next),
                 message = self.socket.recv() => Next::Message(message),
                 () = tokio::time::sleep(self.api.options.heartbeat) => Next::Silence,
                 () = draining.cancelled() => Next::Draining,
+                () = closing.as_mut() => Next::Aged,
             };
             let done = match next {
                 Next::Event(Some(Ok(event))) => self.deliver(&event).await,
@@ -90,6 +93,7 @@ impl Connection {
                 Next::Event(None) => self.close(1000, "the thread was deleted").await,
                 Next::Message(message) => self.receive(message).await,
                 Next::Silence => self.put(Message::Ping(Default::default())).await,
+                Next::Aged => self.close(1012, "the connection is old enough; connect again").await,
                 Next::Draining => self.close(1012, "the server is going down; connect again").await,
             };
             if done.is_err() {

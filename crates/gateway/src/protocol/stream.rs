@@ -19,7 +19,7 @@ pub(crate) async fn stream(api: Api, call: Call) -> Reply {
         let next = wanted(&mut log, &subscription).await?;
         Some((next, (log, subscription)))
     });
-    Ok(sse(events.boxed(), api.options.heartbeat))
+    Ok(sse(events.boxed(), &api))
 }
 
 async fn wanted(log: &mut ThreadLog, subscription: &Subscription) -> Option<Result<Told, Error>> {

@@ -16,6 +16,9 @@ use crate::{
     langgraph::{StreamMode, records},
 };
 
+/// The kinds of events of tools.
+pub(crate) const TOOL_KINDS: [&str; 3] = ["on_tool_start", "on_tool_end", "on_tool_error"];
+
 /// A run that a client asks for.
 #[derive(Clone)]
 pub(crate) struct Asked {
@@ -125,7 +128,12 @@ impl Asked {
 
         let points = |key: &str| Ok::<_, Fail>(fields.text_or_texts(key)?.unwrap_or_default());
         let number = |key: &str| Ok::<_, Fail>(config.number(key, 1..=u64::from(u32::MAX))?.unwrap_or(0) as u32);
-        let filter = match fields.object("event_filter")? {
+        let subgraphs = fields.flag("stream_subgraphs")?;
+        let follows_subgraphs = modes.contains(&StreamMode::Lifecycle);
+        if follows_subgraphs && !subgraphs {
+            noted.insert("hides_subgraphs", true);
+        }
+        let mut filter = match fields.object("event_filter")? {
             None => FilterSpec::default(),
             Some(object) => {
                 let filter = Fields::within(object);
@@ -136,6 +144,10 @@ impl Asked {
                 }
             }
         };
+        let is_of_tools_alone = modes.contains(&StreamMode::Tools) && !modes.contains(&StreamMode::Events);
+        if is_of_tools_alone && filter.include.kinds.is_empty() {
+            filter.include.kinds = TOOL_KINDS.map(str::to_owned).to_vec();
+        }
         // The one stands for the other: clients of old look for a context among the settings.
         let configurable = match &context {
             Value::Object(context) if settings.is_empty() => context.clone(),
@@ -144,6 +156,7 @@ impl Asked {
         let mut notes = Notes::default();
         noted.iter().for_each(|(key, value)| notes.set(records::API, key, value.clone()));
         let options = RunOptions {
+            strict: fields.flag("strict_resume")? && matches!(start, Start::Command(_)),
             start,
             context,
             recursion_limit: number("recursion_limit")?,
@@ -160,7 +173,7 @@ impl Asked {
         };
         let recording = Recording {
             modes: modes.iter().fold(Modes::NONE, |all, m| all.with(m.records())).bits(),
-            subgraphs: fields.flag("stream_subgraphs")?,
+            subgraphs: subgraphs || follows_subgraphs,
             filter,
             ..Recording::default()
         };

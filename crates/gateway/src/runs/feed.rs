@@ -80,9 +80,10 @@ impl Feed {
         let spec = RunSpec::of(run);
         let recorded = spec.recording.modes();
         let modes: Vec<StreamMode> = modes.into_iter().filter(|m| is_recorded(recorded, *m)).collect();
-        // What is told of a message is the whole of it so far: that has to be read again to be gone on with.
+        // What is told of a message is the whole of it so far: that has to be read again to be gone on with. So have the
+        // subgraphs that have begun.
         let after = match place.seq {
-            _ if modes.contains(&StreamMode::Messages) => 0,
+            _ if modes.contains(&StreamMode::Messages) || modes.contains(&StreamMode::Lifecycle) => 0,
             seq if place.event == u32::MAX => seq,
             seq => seq.saturating_sub(1),
         };
@@ -90,7 +91,8 @@ impl Feed {
         let options = ReadOptions { after, modes: Some(wanted), filter: filter.compile()?, ..ReadOptions::default() };
         // A run that has just been made may be over by now: it is looked up like any other.
         let reader = core.read_run(run.id, options).await?;
-        let mut dialect = Dialect::new(modes, records::modes(&spec), records::configurable(run, &spec));
+        let mut dialect = Dialect::new(modes, records::modes(&spec), records::configurable(run, &spec))
+            .without_subgraphs(records::hides_subgraphs(&spec));
         if run.stateless {
             dialect = dialect.without_checkpoints();
         }

@@ -1,7 +1,10 @@
 //! Runs as they are made: streamed, waited for, in the background; on a thread, or on one of their own.
 
 use http::StatusCode;
-use runloom_core::{Attending, Error, FilterSpec, PreparedRun, Reason, RunRequest, Session, Target, store::Run};
+use runloom_core::{
+    Attending, Error, FilterSpec, PreparedRun, Reason, RunRequest, Session, Target,
+    store::{PageRequest, Run},
+};
 use runloom_engine::{ThreadId, Value, trace};
 
 use super::{Asked, Feed, Place, event_filter, outcome::outcome};
@@ -36,7 +39,8 @@ pub(crate) async fn made<T, F: Future<Output = Result<T, Error>>>(
     mut asked: Asked,
     make: impl Fn(RunRequest) -> F,
 ) -> Result<T, Fail> {
-    let is_named = matches!(asked.request.target, Target::Assistant(_));
+    let target = asked.request.target.clone();
+    let is_named = matches!(target, Target::Assistant(_));
     let is_derived = asked.request.spec.options.context.is_null() && !asked.settings.is_empty();
     if is_derived {
         // Settings are what a context was called before there was one.
@@ -60,15 +64,29 @@ pub(crate) async fn made<T, F: Future<Output = Result<T, Error>>>(
         }
         (made, _) => made,
     };
-    made.map_err(|error| refused(error, is_named))
+    match made {
+        Err(error) if error.reason == Reason::GraphUnknown && !is_named => Err(unknown_graph(core, &target).await),
+        made => made.map_err(refused),
+    }
 }
 
-fn refused(error: Error, is_named: bool) -> Fail {
+/// An assistant that is neither an id nor the name of a graph.
+async fn unknown_graph(core: &Session, target: &Target) -> Fail {
+    let name = match target {
+        Target::Graph(name) => name.clone(),
+        Target::Assistant(id) => id.to_string(),
+    };
+    let known = core.list_graphs(false, PageRequest::first(1000)).await.map(|page| page.items).unwrap_or_default();
+    let known: Vec<String> = known.iter().map(|graph| graph.name.to_string()).collect();
+    Fail::invalid(format!(
+        "Invalid assistant: '{name}'. Must be either:\n- A valid assistant UUID, or\n- One of the registered graphs: {}",
+        known.join(", ")
+    ))
+}
+
+fn refused(error: Error) -> Fail {
     match error.reason {
-        Reason::GraphUnknown if !is_named => Fail::invalid(format!(
-            "Invalid assistant: must be the id of an assistant, or the name of a graph: {}",
-            error.message
-        )),
+        Reason::AssistantNotFound => Fail::not_found("Thread or assistant not found."),
         Reason::ThreadBusy => Fail::new(
             StatusCode::CONFLICT,
             "Thread is already running a task. Wait for it to finish or choose a different multitask strategy.",
@@ -84,7 +102,7 @@ async fn streamed(api: Api, call: Call, thread: Option<ThreadId>) -> Reply {
     let modes = asked.modes.clone();
     let (run, _until_it_reads) = make_to_read(&api.core, kept(&call, asked)?).await?;
     let feed = Feed::open(&api.core, &run, modes, Place::default(), &filter).await?;
-    Ok(with_location(sse(feed, api.options.heartbeat), run.thread, run.id, "stream"))
+    Ok(with_location(sse(feed, &api), run.thread, run.id, "stream"))
 }
 
 async fn waited(api: Api, call: Call, thread: Option<ThreadId>) -> Reply {

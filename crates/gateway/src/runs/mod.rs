@@ -7,7 +7,7 @@ mod make;
 mod outcome;
 mod records;
 
-pub(crate) use ask::{Asked, checkpoint_id, event_filter, stream_modes};
+pub(crate) use ask::{Asked, TOOL_KINDS, checkpoint_id, event_filter, stream_modes};
 pub(crate) use cancel::{cancel, cancel_many};
 pub(crate) use feed::{Feed, Place, numbered};
 pub(crate) use make::{batch, create, create_stateless, made, make, stream, stream_stateless, wait, wait_stateless};

@@ -112,7 +112,7 @@ async fn joined(api: &Api, call: &Call, run: Run) -> Reply {
     };
     // Clients go on where they are told to, with nothing but the last id: what was asked for is told with the place.
     let then = call.with_query("stream", "last_event_id");
-    Ok(with_location(sse(feed, api.options.heartbeat), run.thread, run.id, &then))
+    Ok(with_location(sse(feed, api), run.thread, run.id, &then))
 }
 
 /// Deletes a run; one that has not ended is cancelled first.

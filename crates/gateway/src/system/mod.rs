@@ -35,7 +35,15 @@ pub(crate) async fn root() -> Reply {
 
 /// What the server is.
 pub(crate) async fn info() -> Reply {
-    let flags = object! { "assistants" => true, "crons" => true, "langsmith" => false };
+    let flags = object! {
+        "assistants" => true,
+        "crons" => true,
+        "langsmith" => false,
+        "langsmith_tracing_replicas" => false,
+        "langsmith_tracing_session_on_runs" => false,
+        // Clients send `strict_resume` to servers that say so.
+        "strict_resume" => true,
+    };
     let host = object! {
         "kind" => "self-hosted", "project_id" => Value::Null, "host_revision_id" => Value::Null,
         "revision_id" => Value::Null, "tenant_id" => Value::Null,
@@ -44,7 +52,7 @@ pub(crate) async fn info() -> Reply {
         "version" => env!("CARGO_PKG_VERSION"),
         "server" => "runloom",
         // Clients ask by it what they may use: the version whose semantics these are.
-        "langgraph_py_version" => "1.2.22",
+        "langgraph_py_version" => "1.2.24",
         "flags" => flags,
         "host" => host,
     };
