@@ -162,6 +162,9 @@ def test_events_of_version_3(talks_url):
             question, = await run.interrupts()
             assert question["value"] == {"question": "Send it?"}
             config = {"configurable": {"thread_id": run._sdk.thread_id}}
+            # Its state is stored, and an input is an answer, once the run that asks has ended.
+            while (await get_client(url=talks_url).threads.get(run._sdk.thread_id))["status"] != "interrupted":
+                await asyncio.sleep(0.01)
             assert contents((await graph.aget_state(config)).values)[-1] == LETTER
         async with await graph.astream_events(Command(resume="yes"), config, version="v3") as run:
             async def done():
