@@ -1,15 +1,15 @@
 //! Servers, attempts and claims in memory.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     time::{Duration, SystemTime},
 };
 
 use async_trait::async_trait;
-use runloom_engine::{Object, RunId, ThreadId, Value};
+use runloom_engine::{Object, ThreadId, Value};
 use runloom_store::{
     Attempt, Begun, CancelAction, Claims, Delivery, Error, Job, Result, Run, RunEnd, RunStatus, ServerId, TenantId,
-    ThreadStatus, ThreadUpdate, Topic, log::check_order,
+    ThreadStatus, ThreadUpdate, Topic, Unfinished, log::check_order,
 };
 
 use crate::{MemoryStore, Tables, runs::Row};
@@ -153,6 +153,7 @@ impl Claims for MemoryStore {
             let thread = tables.thread_mut(&run.tenant, run.thread)?;
             thread.open.remove(&ordinal);
             thread.thread.ended(run.events_before, events);
+            tables.open.remove(&ordinal);
             tables.hints.extend([Topic::Run(run.id), Topic::Thread(run.thread), Topic::Pending]);
             if let Some(new) = delivery {
                 tables.deliveries.insert(run.id, Delivery::new(run.tenant.clone(), run.id, new, now));
@@ -166,13 +167,18 @@ impl Claims for MemoryStore {
         let now = self.now();
         Ok(self.read(|tables| {
             let is_live = |server: Option<ServerId>| server.is_some_and(|server| tables.claims.is_live(server, now));
-            tables.runs_such(limit, |run| run.status == RunStatus::Running && !is_live(run.server))
+            tables
+                .open_runs()
+                .filter(|run| run.status == RunStatus::Running && !is_live(run.server))
+                .take(limit)
+                .cloned()
+                .collect()
         }))
     }
 
     async fn cancelled_on(&self, server: ServerId) -> Result<Vec<Run>> {
-        let is_meant = |run: &Run| run.server == Some(server) && run.cancel.is_some();
-        Ok(self.read(|tables| tables.runs_such(usize::MAX, is_meant)))
+        let is_meant = |run: &&Run| run.server == Some(server) && run.cancel.is_some();
+        Ok(self.read(|tables| tables.open_runs().filter(is_meant).cloned().collect()))
     }
 
     async fn unfinished_rollbacks(&self, limit: usize) -> Result<Vec<Run>> {
@@ -180,20 +186,21 @@ impl Claims for MemoryStore {
         Ok(self.read(|tables| tables.runs_such(limit, |run| run.status.is_end() && is_rollback(run))))
     }
 
+    async fn count_unfinished(&self) -> Result<Unfinished> {
+        Ok(self.read(|tables| {
+            let running = tables.open_runs().filter(|run| run.status == RunStatus::Running).count() as u64;
+            Unfinished { pending: tables.open.len() as u64 - running, running }
+        }))
+    }
+
     async fn waiting_threads(&self, limit: usize) -> Result<Vec<(TenantId, ThreadId)>> {
         let now = self.now();
         Ok(self.read(|tables| {
-            let mut waiting: Vec<(i64, TenantId, ThreadId)> = Vec::new();
-            for ((tenant, thread), row) in &tables.threads {
-                let run = |id: &RunId| tables.runs.get(id).map(|row| &row.run);
-                if row.open.values().filter_map(run).any(|run| run.status == RunStatus::Running) {
-                    continue;
-                }
-                let due = row.open.iter().find(|(_, id)| run(id).is_some_and(|run| run.due(now)));
-                waiting.extend(due.map(|(ordinal, _)| (*ordinal, tenant.clone(), *thread)));
-            }
-            waiting.sort();
-            waiting.into_iter().take(limit).map(|(_, tenant, thread)| (tenant, thread)).collect()
+            let key = |run: &Run| (run.tenant.clone(), run.thread);
+            let running = tables.open_runs().filter(|run| run.status == RunStatus::Running);
+            let mut seen: HashSet<_> = running.map(key).collect();
+            let due = tables.open_runs().filter(|run| run.status == RunStatus::Pending && run.due(now)).map(key);
+            due.filter(|thread| seen.insert(thread.clone())).take(limit).collect()
         }))
     }
 

@@ -53,6 +53,8 @@ struct Tables {
     ordinal: i64,
     threads: HashMap<(TenantId, ThreadId), threads::Row>,
     runs: HashMap<RunId, runs::Row>,
+    /// Those that have not ended, in the order of making.
+    open: BTreeMap<i64, RunId>,
     /// Runs by tenant and request id.
     requests: HashMap<(TenantId, String), RunId>,
     assistants: HashMap<(TenantId, AssistantId), assistants::Row>,

@@ -46,10 +46,16 @@ impl Tables {
     /// Takes a run out of the tables, but not out of its thread.
     pub(crate) fn forget_run(&mut self, id: RunId) {
         let Some(row) = self.runs.remove(&id) else { return };
+        self.open.remove(&row.ordinal);
         self.hints.extend([Topic::Run(id), Topic::Thread(row.run.thread)]);
         if let Some(key) = row.run.request_key {
             self.requests.remove(&(row.run.tenant, key.id));
         }
+    }
+
+    /// All runs that have not ended, in the order of making.
+    pub(crate) fn open_runs(&self) -> impl Iterator<Item = &Run> {
+        self.open.values().filter_map(|id| Some(&self.runs.get(id)?.run))
     }
 
     /// The first run of a thread, by the order of making, that is not over and is such a one.
@@ -95,6 +101,7 @@ impl Tables {
         let row = self.thread_mut(tenant, thread)?;
         row.runs.insert(ordinal, id);
         row.open.insert(ordinal, id);
+        self.open.insert(ordinal, id);
         let due = if run.start_at.is_some() { Topic::Schedules } else { Topic::Pending };
         self.hints.extend([Topic::Thread(thread), due]);
         self.runs.insert(id, Row { ordinal, run: run.clone(), log: Log::default() });

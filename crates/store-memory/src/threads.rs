@@ -35,6 +35,7 @@ impl Tables {
         let ordinal = self.next();
         let row = Row { ordinal, checkpoints, runs: BTreeMap::new(), open: BTreeMap::new(), thread };
         self.hints.push(Topic::Thread(row.thread.id));
+        self.hints.extend(row.thread.expiry.map(|_| Topic::Schedules));
         self.threads.insert((row.thread.tenant.clone(), row.thread.id), row);
     }
 

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use runloom_engine::{Object, RunId, ThreadId, Value};
 use runloom_store::{
     Attempt, Begun, Claims, Delivery, Error, Job, Result, Run, RunEnd, ServerId, TenantId, ThreadStatus, ThreadUpdate,
-    Topic, log::check_order, time::nanos,
+    Topic, Unfinished, log::check_order, time::nanos,
 };
 
 use crate::{
@@ -242,6 +242,16 @@ impl Claims for PostgresStore {
         read!(self, |db| {
             let sql = format!("SELECT {COLUMNS} WHERE r.cancel = 1 AND r.status > 1 ORDER BY r.n LIMIT $1");
             db.all(safe(sql), args![limit_of(limit)], |row| Ok(run(row)?.1)).await
+        })
+    }
+
+    async fn count_unfinished(&self) -> Result<Unfinished> {
+        read!(self, |db| {
+            let sql = "SELECT count(*) FILTER (WHERE status = 0), count(*) FILTER (WHERE status = 1) \
+                FROM runloom.runs WHERE status < 2";
+            let counted = db.one(sql, args![], |row| Ok((row.get::<i64>()?, row.get::<i64>()?))).await?;
+            let (pending, running) = counted.unwrap_or_default();
+            Ok(Unfinished { pending: pending.unsigned_abs(), running: running.unsigned_abs() })
         })
     }
 

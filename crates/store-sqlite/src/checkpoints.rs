@@ -55,9 +55,7 @@ fn checkpoint(row: &mut Columns<'_>, ns: &Arc<str>) -> Result<(i64, Checkpoint)>
 fn tasks(db: &Connection, thread: i64, checkpoint: &Checkpoint) -> Result<Vec<TaskRecord>> {
     let sql = "SELECT body FROM tasks WHERE n IN \
         (SELECT max(n) FROM tasks WHERE thread = ?1 AND ns = ?2 AND checkpoint = ?3 GROUP BY task) ORDER BY n";
-    db.all(sql, params![thread, &*checkpoint.ns, checkpoint.id.0.into_bytes()], |row| {
-        row.json()?.ok_or_else(|| Error::Corrupt("a task's record is empty".into()))
-    })
+    db.all(sql, params![thread, &*checkpoint.ns, checkpoint.id.0.into_bytes()], |row| row.some_json())
 }
 
 /// Gives checkpoints their states and tasks.

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use runloom_engine::{Object, ThreadId, Value};
 use runloom_store::{
     Attempt, Begun, Claims, Delivery, Error, Job, Result, Run, RunEnd, ServerId, TenantId, ThreadStatus, ThreadUpdate,
-    Topic, log::check_order, time::nanos,
+    Topic, Unfinished, log::check_order, time::nanos,
 };
 use rusqlite::{Connection, params};
 
@@ -186,6 +186,17 @@ impl Claims for SqliteStore {
         self.read(move |db| {
             let sql = format!("SELECT {COLUMNS} WHERE r.cancel = 1 AND r.status > 1 ORDER BY r.n LIMIT ?1");
             db.all(&sql, [limit_of(limit)], |row| Ok(run(row)?.1))
+        })
+        .await
+    }
+
+    async fn count_unfinished(&self) -> Result<Unfinished> {
+        self.read(move |db| {
+            let sql = "SELECT coalesce(sum(status = 0), 0), coalesce(sum(status = 1), 0) \
+                FROM runs INDEXED BY runs_open WHERE status < 2";
+            let counted = db.one(sql, [], |row| Ok((row.get::<i64>()?, row.get::<i64>()?)))?;
+            let (pending, running) = counted.unwrap_or_default();
+            Ok(Unfinished { pending: pending.unsigned_abs(), running: running.unsigned_abs() })
         })
         .await
     }

@@ -40,7 +40,7 @@ pub(crate) fn cron(row: &mut Columns<'_>) -> Result<(i64, Cron)> {
             updated_at: row.time()?,
             error: row.get()?,
             metadata: row.object()?,
-            request: row.json()?.unwrap_or_default(),
+            request: row.some_json()?,
         },
     ))
 }

@@ -72,16 +72,17 @@ pub(crate) fn run(row: &mut Columns<'_>) -> Result<(i64, Run)> {
         error: None,
         request: Default::default(),
     };
-    let (cancel, cause, by): (Option<u8>, i64, Option<String>) = (row.get()?, row.get()?, row.get()?);
-    run.cancel = cancel.zip(by).zip(row.maybe_time()?).map(|((action, by), at)| {
-        let action = ACTIONS.get(usize::from(action)).copied().unwrap_or_default();
-        CancelRequest { action, by: canceller(cause, by), at }
+    let (cancel, cause, by): (_, i64, Option<String>) = (row.maybe_state(&ACTIONS)?, row.get()?, row.get()?);
+    run.cancel = cancel.zip(by).zip(row.maybe_time()?).map(|((action, by), at)| CancelRequest {
+        action,
+        by: canceller(cause, by),
+        at,
     });
     let (id, hash): (Option<String>, Option<Vec<u8>>) = (row.get()?, row.get()?);
     run.request_key = id.zip(hash).map(|(id, hash)| RequestKey { id, hash });
     run.usage = row.json()?;
     run.error = row.json()?;
-    run.request = row.json()?.unwrap_or_default();
+    run.request = row.some_json()?;
     Ok((n, run))
 }
 

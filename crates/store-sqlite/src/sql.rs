@@ -1,9 +1,16 @@
 //! Short ways to run SQL, to read rows, and to say what a driver's error means.
 
-use std::{ops::ControlFlow, time::SystemTime};
+use std::{
+    ops::ControlFlow,
+    time::{Duration, Instant, SystemTime},
+};
 
+use parking_lot::Mutex;
 use runloom_engine::{Object, Value};
-use rusqlite::{CachedStatement, Connection, ErrorCode, OptionalExtension, Params, Row, types::FromSql};
+use rusqlite::{
+    CachedStatement, Connection, ErrorCode, OptionalExtension, Params, Row,
+    types::{FromSql, ValueRef},
+};
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
@@ -58,8 +65,13 @@ impl Sql for Connection {
         read: impl FnOnce(&mut Columns<'_>) -> Result<T>,
     ) -> Result<Option<T>> {
         let mut statement = prepare(self, sql)?;
-        let row =
-            statement.query_row(params, |row| Ok(read(&mut Columns { row, at: 0 }))).optional().map_err(failed)?;
+        let row = statement
+            .query_row(params, |row| {
+                let mut columns = Columns { row, at: 0 };
+                Ok(read(&mut columns).map_err(|error| columns.located(error, self, sql)))
+            })
+            .optional()
+            .map_err(failed)?;
         row.transpose()
     }
 
@@ -72,7 +84,8 @@ impl Sql for Connection {
         let mut statement = prepare(self, sql)?;
         let mut rows = statement.query(params).map_err(failed)?;
         while let Some(row) = rows.next().map_err(failed)? {
-            if read(&mut Columns { row, at: 0 })?.is_break() {
+            let mut columns = Columns { row, at: 0 };
+            if read(&mut columns).map_err(|error| columns.located(error, self, sql))?.is_break() {
                 break;
             }
         }
@@ -94,6 +107,28 @@ pub(crate) struct Columns<'r> {
 }
 
 impl Columns<'_> {
+    /// An error about what is stored, with the file, the table, the row and the column.
+    fn located(&self, error: Error, db: &Connection, sql: &str) -> Error {
+        let Error::Corrupt(what) = error else { return error };
+        let file = db.path().filter(|path| !path.is_empty()).unwrap_or("database in memory");
+        let table = sql.split_once("FROM ").and_then(|(_, rest)| rest.split_whitespace().next()).unwrap_or_default();
+        let column = self.row.as_ref().column_name(self.at.saturating_sub(1)).unwrap_or_default();
+        let key: Vec<String> = (0..self.at.min(2)).filter_map(|at| self.key(at)).collect();
+        let row = if key.is_empty() { String::new() } else { format!(", row {}", key.join(" ")) };
+        Error::Corrupt(format!("{file}, table {table}{row}, column {column}: {what}"))
+    }
+
+    /// A column as part of a key: a number, a name or an id.
+    fn key(&self, at: usize) -> Option<String> {
+        let name = self.row.as_ref().column_name(at).ok()?;
+        match self.row.get_ref(at).ok()? {
+            ValueRef::Integer(n) => Some(format!("{name}={n}")),
+            ValueRef::Blob(id) => Some(format!("{name}={}", Uuid::from_slice(id).ok()?)),
+            ValueRef::Text(text) if text.len() <= 64 => Some(format!("{name}={}", String::from_utf8_lossy(text))),
+            _ => None,
+        }
+    }
+
     /// The next column.
     pub fn get<T: FromSql>(&mut self) -> Result<T> {
         self.at += 1;
@@ -123,9 +158,17 @@ impl Columns<'_> {
 
     /// One of the states of an enumeration, by its place.
     pub fn state<T: Copy>(&mut self, all: &[T]) -> Result<T> {
-        let at: i64 = self.get()?;
+        self.maybe_state(all)?.ok_or_else(|| Error::Corrupt("the value is missing".into()))
+    }
+
+    /// One of the states of an enumeration, by its place, or none.
+    pub fn maybe_state<T: Copy>(&mut self, all: &[T]) -> Result<Option<T>> {
+        let Some(at) = self.get::<Option<i64>>()? else { return Ok(None) };
         let found = usize::try_from(at).ok().and_then(|at| all.get(at));
-        found.copied().ok_or_else(|| Error::Corrupt(format!("there is no state {at} among {}", all.len())))
+        found
+            .copied()
+            .map(Some)
+            .ok_or_else(|| Error::Corrupt(format!("unknown value {at}: this program knows 0 to {}", all.len() - 1)))
     }
 
     /// JSON, or none.
@@ -134,6 +177,11 @@ impl Columns<'_> {
         let column = self.row.get_ref(self.at - 1).map_err(failed)?;
         let bytes = column.as_bytes_or_null().map_err(|error| Error::Corrupt(error.to_string()))?;
         bytes.map(delta::decode).transpose()
+    }
+
+    /// JSON that has to be there.
+    pub fn some_json<T: DeserializeOwned>(&mut self) -> Result<T> {
+        self.json()?.ok_or_else(|| Error::Corrupt("the value is missing".into()))
     }
 
     /// An object; an empty one where there is none.
@@ -194,14 +242,43 @@ impl Where {
     }
 }
 
-/// What an error of the driver means. It is logged here in full, with its code.
+/// Failures of databases that were logged lately.
+static FAILURES: Failures = Failures(Mutex::new(Vec::new()));
+
+/// When a failure of each code was logged, and how many came since: a full disk fails every write of every run.
+struct Failures(Mutex<Vec<(i32, Instant, u64)>>);
+
+impl Failures {
+    /// How often one is logged.
+    const EVERY: Duration = Duration::from_secs(10);
+
+    /// Counts a failure. Returns how many were not logged since the last that was, or none where this one is not either.
+    fn count(&self, code: i32) -> Option<u64> {
+        let mut all = self.0.lock();
+        let Some((_, at, more)) = all.iter_mut().find(|(known, ..)| *known == code) else {
+            all.push((code, Instant::now(), 0));
+            return Some(0);
+        };
+        if at.elapsed() < Self::EVERY {
+            *more += 1;
+            return None;
+        }
+        *at = Instant::now();
+        Some(std::mem::take(more))
+    }
+}
+
+/// What an error of the driver means. It is logged here in full, with its code, but not more often than once in 10 s.
 pub(crate) fn failed(error: rusqlite::Error) -> Error {
     use ErrorCode::*;
     let rusqlite::Error::SqliteFailure(code, _) = &error else {
-        tracing::error!(?error, "a row of the database does not read");
         return Error::Corrupt(error.to_string());
     };
-    tracing::error!(%error, code = code.extended_code, "the database failed");
+    match FAILURES.count(code.extended_code) {
+        None => {}
+        Some(0) => tracing::error!(%error, code = code.extended_code, "the database failed"),
+        Some(more) => tracing::error!(%error, code = code.extended_code, more, "the database failed, and did before"),
+    }
     match code.code {
         DiskFull => Error::Unavailable("the disk is full, or the file has reached its limit".into()),
         SystemIoFailure => Error::Unavailable("the disk failed".into()),
@@ -214,5 +291,21 @@ pub(crate) fn failed(error: rusqlite::Error) -> Error {
         NotADatabase => Error::Corrupt("the file is no database".into()),
         TooBig => Error::Invalid("it is too big to be kept in one row; the limit is 1 GB".into()),
         other => Error::Corrupt(format!("the database refused it ({other:?})")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_is_logged_once_in_a_while_and_each_kind_for_itself() {
+        let failures = Failures(Mutex::new(Vec::new()));
+        assert_eq!((failures.count(13), failures.count(10)), (Some(0), Some(0)));
+        assert_eq!((failures.count(13), failures.count(13), failures.count(10)), (None, None, None));
+        for (_, at, _) in failures.0.lock().iter_mut() {
+            *at = at.checked_sub(Failures::EVERY).unwrap();
+        }
+        assert_eq!((failures.count(13), failures.count(10), failures.count(13)), (Some(2), Some(1), None));
     }
 }

@@ -413,3 +413,25 @@ async fn statistics_of_an_earlier_version_are_removed() {
     drop(f);
     assert!(!has_statistics());
 }
+
+#[tokio::test]
+async fn what_cannot_be_read_is_named_with_file_table_row_and_column() {
+    let folder = tempfile::tempdir().unwrap();
+    let f = open(folder.path());
+    let thread = f.thread().await;
+    let run = f.run(thread).await.id;
+    let db = rusqlite::Connection::open(folder.path().join("runloom.db")).unwrap();
+    let refused = async |sql: &str| {
+        assert_eq!(db.execute(sql, []).unwrap(), 1);
+        match f.store.get_run(&TenantId::default(), run).await {
+            Err(Error::Corrupt(message)) => message,
+            other => panic!("{other:?}"),
+        }
+    };
+    let message = refused("UPDATE runs SET usage = '{\"input'").await;
+    for part in ["runloom.db, table runs, row n=", &format!("id={run}"), "column usage: JSON of 7 bytes"] {
+        assert!(message.contains(part), "`{part}` is not in: {message}");
+    }
+    assert!(refused("UPDATE runs SET usage = NULL, status = 77").await.contains("column status: unknown value 77"));
+    assert!(refused("UPDATE runs SET status = 0, attempt = 'x'").await.contains("column attempt: "));
+}

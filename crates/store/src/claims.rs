@@ -52,6 +52,15 @@ pub enum SweepKind {
     Items,
 }
 
+/// How many runs have not ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unfinished {
+    /// Those that wait.
+    pub pending: u64,
+    /// Those that a server drives, or has left.
+    pub running: u64,
+}
+
 impl fmt::Display for Job {
     /// The job's key, as it is stored.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -118,6 +127,9 @@ pub trait Claims: Send + Sync {
 
     /// Cancelled runs whose rollback has not been finished, in the order in which they were made.
     async fn unfinished_rollbacks(&self, limit: usize) -> Result<Vec<Run>>;
+
+    /// How many runs have not ended, of all tenants.
+    async fn count_unfinished(&self) -> Result<Unfinished>;
 
     /// Threads on which a run waits that is due, and none runs; the one whose run waits longest first.
     async fn waiting_threads(&self, limit: usize) -> Result<Vec<(TenantId, ThreadId)>>;

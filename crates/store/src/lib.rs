@@ -39,7 +39,7 @@ use tokio::sync::watch as channel;
 
 pub use assistants::{Assistant, AssistantFilter, AssistantSort, AssistantUpdate, Assistants, NewAssistant};
 pub use checkpoints::{Checkpoints, SeenCheckpoint};
-pub use claims::{Claims, Job, ServerId, SweepKind};
+pub use claims::{Claims, Job, ServerId, SweepKind, Unfinished};
 pub use crons::{Cron, CronFilter, CronSort, CronUpdate, Crons, Firing, NewCron};
 pub use deliveries::{Delivery, NewDelivery};
 pub use error::{Error, Result, What};

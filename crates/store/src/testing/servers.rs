@@ -149,6 +149,15 @@ pub async fn hints_reach_the_other_server(f: Fixture) {
     let mut graphs = f.store.watch(Topic::Graphs);
     f.store.put_graph(&tenant, "g", "r", "text").await.unwrap();
     assert!(has_hint(&mut graphs).await);
+    let mut schedules = f.store.watch(Topic::Schedules);
+    let expiry = crate::Expiry { at: runloom_engine::Clock::now(&*f.clock) + TTL, keep_latest: false };
+    let new = crate::NewThread { expiry: Some(expiry), ..crate::NewThread::default() };
+    let expiring = f.store.create_thread(&tenant, new).await.unwrap().id;
+    assert!(has_hint(&mut schedules).await, "a thread expires");
+    while schedules.take() {}
+    let update = crate::ThreadUpdate { expiry: Some(Some(expiry)), ..crate::ThreadUpdate::default() };
+    f.store.update_thread(&tenant, expiring, update).await.unwrap();
+    assert!(has_hint(&mut schedules).await, "it expires at another time");
 }
 
 pub async fn waiting_threads_and_rollbacks_are_found(f: Fixture) {
@@ -165,6 +174,8 @@ pub async fn waiting_threads_and_rollbacks_are_found(f: Fixture) {
     assert_eq!(waiting().await, [(tenant.clone(), b), (tenant.clone(), a)]);
     let attempt = f.begin(in_b.current()).await.attempt;
     f.run(b).await;
+    let counted = f.store.count_unfinished().await.unwrap();
+    assert_eq!((counted.pending, counted.running), (3, 1), "of all tenants");
     assert_eq!(waiting().await, [(tenant.clone(), a)], "one of the other's runs is running");
     f.clock.advance(TTL);
     assert_eq!(waiting().await.len(), 2, "its time has come");
