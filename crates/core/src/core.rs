@@ -7,7 +7,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use runloom_engine::{Clock, Graph, SystemClock, ThreadId};
+use runloom_engine::{Clock, Graph, SystemClock};
 use runloom_store::{ServerId, Store};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -16,6 +16,7 @@ use crate::{
     Result, Webhooks,
     graphs::Registry,
     runs::{Lease, Runner},
+    session::ThreadKey,
     webhooks::Post,
 };
 
@@ -101,7 +102,7 @@ pub(crate) struct Inner {
     /// A thread that has expired was left by its run.
     pub expiring: Notify,
     /// Busy threads whose time is over.
-    pub overdue: Mutex<HashSet<ThreadId>>,
+    pub overdue: Mutex<HashSet<ThreadKey>>,
     pub post: Post,
     /// In KiB.
     pub reader_memory: Arc<Semaphore>,
@@ -126,7 +127,7 @@ pub(crate) struct Limits {
 }
 
 impl Core {
-    /// Loads the graphs, takes up what a crash left, and begins to run what waits.
+    /// Loads the graphs, and begins to run what waits and what other servers left.
     pub async fn start(options: CoreOptions) -> Result<Self> {
         let registry = Registry::load(&options).await?;
         let asked_at = Instant::now();
@@ -156,7 +157,6 @@ impl Core {
             clock: options.clock,
         });
         let core = Self { inner };
-        core.find_work().await?;
         core.housekeeping();
         Ok(core)
     }

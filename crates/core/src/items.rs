@@ -6,9 +6,9 @@ use runloom_engine::{
     CheckpointError, Object, Value,
     items::{Item, ItemQuery, NamespaceQuery},
 };
-use runloom_store::{Topic, check_item_filter};
+use runloom_store::{SweepKind, Topic, check_item_filter};
 
-use crate::{Core, Error, Reason, Result, Session, timer};
+use crate::{Core, Error, Reason, Result, Session, claims::Sweeper, timer};
 
 /// How many items are swept in one transaction.
 const SWEEP: usize = 1000;
@@ -96,13 +96,19 @@ impl Core {
     pub(crate) async fn sweep_items(&self) {
         let (store, clock) = (&self.inner.store, &*self.inner.clock);
         let mut hints = store.watch(Topic::Schedules);
+        let mut sweeper = Sweeper::new(SweepKind::Items);
         loop {
             let now = clock.now();
-            let next = match store.next_item_expiry().await {
-                Ok(Some(at)) if at <= now => store.sweep_items(now, SWEEP).await.map(|_| Some(now)),
-                next => next,
+            let next = async {
+                match store.next_item_expiry().await? {
+                    Some(at) if at <= now => {
+                        let is_swept = sweeper.claim(self).await? && store.sweep_items(now, SWEEP).await? > 0;
+                        Ok::<_, Error>(Some(if is_swept { now } else { now + self.inner.runner.lease.ttl }))
+                    }
+                    next => Ok(next),
+                }
             };
-            let next = next.unwrap_or_else(|error| {
+            let next = next.await.unwrap_or_else(|error| {
                 tracing::warn!(%error, "cannot sweep items whose time is over; trying again");
                 Some(now + RETRY)
             });

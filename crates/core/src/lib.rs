@@ -5,6 +5,7 @@
 //! its readers; [`events`] are what a thread's readers receive, numbered; each face turns [`Record`]s into its own dialect.
 
 mod assistants;
+mod claims;
 mod core;
 mod crons;
 mod error;

@@ -2,10 +2,14 @@
 
 use std::{fmt, net::IpAddr, sync::Arc};
 
+use runloom_engine::ThreadId;
 use runloom_store::{Store, TenantId};
 use tokio_util::sync::CancellationToken;
 
 use crate::{Core, core::Inner};
+
+/// A thread among those of all tenants.
+pub(crate) type ThreadKey = (TenantId, ThreadId);
 
 /// Who calls. [`Caller::default`] is that of a server without authentication: the default tenant, anonymous.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -52,6 +56,11 @@ impl Session {
 
     pub(crate) fn tenant(&self) -> &TenantId {
         &self.caller.tenant
+    }
+
+    /// A thread of the tenant, among those of all tenants.
+    pub(crate) fn key(&self, thread: ThreadId) -> ThreadKey {
+        (self.caller.tenant.clone(), thread)
     }
 
     pub(crate) fn store(&self) -> &Arc<dyn Store> {

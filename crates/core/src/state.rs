@@ -268,7 +268,7 @@ impl Session {
         };
         let changed = self.inner.store.update_thread(self.tenant(), id, update).await?;
         if let Some(at) = changed.state_updated_at {
-            self.inner.runner.fits.lock().put(id, served.revision.clone(), at);
+            self.inner.runner.fits.lock().put(self.key(id), served.revision.clone(), at);
         }
         Ok(made)
     }

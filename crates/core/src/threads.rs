@@ -4,11 +4,11 @@ use std::time::{Duration, SystemTime};
 
 use runloom_engine::{Object, ThreadId, Value};
 use runloom_store::{
-    CancelAction, Canceller, Direction, Expiry, NewThread, Page, PageRequest, Run, RunFilter, RunStatus, Thread,
-    ThreadFilter, ThreadSort, ThreadStatus, ThreadUpdate, Topic,
+    CancelAction, Canceller, Direction, Expiry, NewThread, Page, PageRequest, Run, RunFilter, RunStatus, SweepKind,
+    Thread, ThreadFilter, ThreadSort, ThreadStatus, ThreadUpdate, Topic,
 };
 
-use crate::{Core, Error, Reason, Result, Session, timer};
+use crate::{Core, Error, Reason, Result, Session, claims::Sweeper, timer};
 
 /// How long a run has to stop when its thread is deleted.
 const STOP: Duration = Duration::from_secs(5);
@@ -48,22 +48,23 @@ impl Session {
         Ok(self.inner.store.update_thread(self.tenant(), id, update).await?)
     }
 
-    async fn expire(&self, id: ThreadId, expiry: Expiry) -> Result<()> {
+    /// Deletes a thread whose time is over, or its old checkpoints. False while a run of it is under way.
+    async fn expire(&self, id: ThreadId, expiry: Expiry) -> Result<bool> {
         // Noted before it is looked at: a run that ends in between says so.
-        self.inner.overdue.lock().insert(id);
+        self.inner.overdue.lock().insert(self.key(id));
         let status = self.get_thread(id).await.map(|thread| thread.status);
         if matches!(status, Ok(ThreadStatus::Busy)) {
-            return Ok(());
+            return Ok(false);
         }
-        self.inner.overdue.lock().remove(&id);
+        self.inner.overdue.lock().remove(&self.key(id));
         status?;
         if !expiry.keep_latest {
-            return self.delete_thread(id).await;
+            return self.delete_thread(id).await.map(|()| true);
         }
         self.prune_thread(id, 1).await?;
         let update = ThreadUpdate { expiry: Some(None), ..ThreadUpdate::default() };
         self.inner.store.update_thread(self.tenant(), id, update).await?;
-        Ok(())
+        Ok(true)
     }
 
     /// Deletes a thread with its runs, their logs and its checkpoints. Runs that have not ended are cancelled first, and
@@ -170,6 +171,7 @@ impl Core {
     pub(crate) async fn sweep_threads(&self) {
         let clock = &*self.inner.clock;
         let mut hints = self.inner.store.watch(Topic::Schedules);
+        let mut sweeper = Sweeper::new(SweepKind::Threads);
         loop {
             let now = clock.now();
             let mut next;
@@ -182,8 +184,19 @@ impl Core {
                             next = Some(next.map_or(expiry.at, |next: SystemTime| next.min(expiry.at)));
                             break;
                         }
-                        match self.of_tenant(&tenant).expire(id, expiry).await {
-                            Ok(()) => {}
+                        let expired = match sweeper.claim(self).await {
+                            Ok(true) => self.of_tenant(&tenant).expire(id, expiry).await,
+                            // Another server does it.
+                            Ok(false) => {
+                                next = Some(now + self.inner.runner.lease.ttl);
+                                break;
+                            }
+                            Err(error) => Err(error),
+                        };
+                        match expired {
+                            Ok(true) => {}
+                            // The end of its run is seen at once where that is on this server.
+                            Ok(false) => next = Some(now + RETRY),
                             Err(error) if error.reason == Reason::ThreadNotFound => {}
                             Err(error) => {
                                 tracing::warn!(thread = %id, %error, "a thread whose time is over cannot go; trying again");

@@ -3,7 +3,7 @@
 //! core's business: see [`Webhooks`].
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -61,6 +61,8 @@ pub(crate) struct Post {
     /// A delivery that was under way here is not any more.
     ended: Notify,
     under_way: Mutex<HashSet<RunId>>,
+    /// Deliveries that are left alone until a time: another server has claimed them.
+    deferred: Mutex<HashMap<RunId, SystemTime>>,
     places: Arc<Semaphore>,
     tasks: TaskTracker,
 }
@@ -72,6 +74,7 @@ impl Post {
             retry_window,
             ended: Notify::new(),
             under_way: Mutex::default(),
+            deferred: Mutex::default(),
             places: Arc::new(Semaphore::new(AT_ONCE)),
             tasks: TaskTracker::new(),
         }
@@ -149,13 +152,16 @@ impl Core {
                 }
                 Ok(waiting) => {
                     let mut next = None;
+                    let mut deferred = std::mem::take(&mut *post.deferred.lock());
+                    deferred.retain(|_, until| *until > now);
                     for (run, at) in waiting {
                         if post.under_way.lock().contains(&run) {
                             continue;
                         }
+                        let at = at.max(deferred.get(&run).copied().unwrap_or(at));
                         if at > now {
-                            next = Some(at);
-                            break;
+                            next = Some(next.map_or(at, |next: SystemTime| next.min(at)));
+                            continue;
                         }
                         let Ok(place) = post.places.clone().acquire_owned().await else { return };
                         post.under_way.lock().insert(run);
@@ -165,6 +171,7 @@ impl Core {
                             drop((place, held));
                         });
                     }
+                    post.deferred.lock().extend(deferred);
                     next
                 }
             };
@@ -177,19 +184,16 @@ impl Core {
 
     /// Posts what waits for a run, unless another server does.
     async fn claim_and_post(&self, run: RunId) {
-        let (store, server) = (&self.inner.store, self.inner.runner.lease.server());
-        match store.claim(server, Job::Delivery(run)).await {
-            Ok(true) => self.post(run).await,
-            // Another server is at it; should it go, its claim goes with it.
-            Ok(false) => return tokio::time::sleep(self.inner.runner.lease.ttl).await,
+        let pause = match self.claimed(Job::Delivery(run), self.post(run)).await {
+            Ok(Some(())) => return,
+            // Should that server go, its claim goes with it.
+            Ok(None) => self.inner.runner.lease.ttl,
             Err(error) => {
                 tracing::warn!(%run, %error, "cannot claim a webhook; trying again");
-                return tokio::time::sleep(RETRY).await;
+                RETRY
             }
-        }
-        if let Err(error) = store.release_claim(server, Job::Delivery(run)).await {
-            tracing::warn!(%run, %error, "cannot release the claim of a webhook; it ends with this server's lease");
-        }
+        };
+        self.inner.post.deferred.lock().insert(run, self.inner.clock.now() + pause);
     }
 
     /// Posts what waits for a run, and notes what came of it.

@@ -258,6 +258,8 @@ async fn a_rollback_leaves_the_thread_as_it_was() {
     let times = |thread: &runloom_core::store::Thread| runloom_core::store::Thread {
         updated_at: fresh.updated_at,
         state_updated_at: None,
+        // The numbers of its events are not used again.
+        events: fresh.events,
         ..thread.clone()
     };
     let roll_back = async |at: &str| {
@@ -763,4 +765,21 @@ async fn a_thread_is_followed_in_the_order_in_which_its_runs_begin() {
         let (ThreadPart::Record(record), _) = soon(again.next()).await.unwrap().unwrap() else { panic!() };
         assert_eq!((record.run_id, record.seq), (*run, *seq));
     }
+}
+
+#[tokio::test]
+async fn a_run_whose_stored_usage_cannot_be_read_fails_and_says_so() {
+    let (core, _, thread) = start().await;
+    let later = std::time::SystemTime::now() + Duration::from_millis(300);
+    let waits = RunRequest { start_time: Some(later), ..request(thread, "a") };
+    let run = core.create_run(waits).await.unwrap().0;
+    // Another server gives it back with something that is no usage.
+    let store = core.core().store().clone();
+    let server = store.register_server(Duration::from_secs(9)).await.unwrap();
+    let begun = store.begin_attempt(run.current(), server, Object::default(), 1).await.unwrap();
+    store.release_run(begun.attempt, Some(value!("much"))).await.unwrap();
+    let end = soon(core.wait_run(run.id)).await.unwrap().end;
+    assert_eq!(end.status, RunStatus::Failed);
+    let message = end.error.unwrap().message;
+    assert!(message.starts_with(&format!("the stored usage of run {} cannot be read", run.id)), "{message}");
 }

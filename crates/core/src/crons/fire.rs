@@ -59,14 +59,9 @@ impl Core {
 
     /// Fires a cron, unless another server does.
     async fn claim_and_fire(&self, cron: &Cron) -> Result<bool> {
-        let (store, server) = (&self.inner.store, self.inner.runner.lease.server());
-        let job = Job::Cron(cron.tenant.clone(), cron.id);
-        if !store.claim(server, job.clone()).await? {
-            return Ok(false);
-        }
-        let fired = self.of_tenant(&cron.tenant).fire(cron).await;
-        store.release_claim(server, job).await?;
-        fired.map(|()| true)
+        let session = self.of_tenant(&cron.tenant);
+        let fired = self.claimed(Job::Cron(cron.tenant.clone(), cron.id), session.fire(cron)).await?;
+        fired.map_or(Ok(false), |fired| fired.map(|()| true))
     }
 }
 

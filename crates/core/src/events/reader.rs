@@ -92,7 +92,7 @@ impl EventReader {
         let mut now = None;
         if run.started_at.is_some() {
             let options = ReadOptions { durable: true, ..ReadOptions::default() };
-            let spec = StoredRequest::of(run).map(|stored| stored.spec).unwrap_or_default();
+            let spec = StoredRequest::or_empty(run).spec;
             match self.session.follow_run(run.clone(), &spec, options).await {
                 Ok(reader) => now = Some((reader, Translator::new(&spec))),
                 Err(error) if is_gone(&error) => {}

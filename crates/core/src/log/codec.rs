@@ -132,6 +132,11 @@ impl Kept {
     }
 }
 
+fn unreadable(run: RunId, error: &serde_json::Error) -> Error {
+    let message = format!("the stored log of run {run} cannot be read: {error}");
+    Error::new(Reason::Internal, message).with("run_id", run)
+}
+
 fn goes_on_from_nothing(seq: u64) -> Error {
     let what = format!("part {seq} of the run's log cannot be read: it goes on from one that is not there");
     Error::new(Reason::Internal, what)
@@ -200,12 +205,13 @@ impl Codec {
     }
 
     /// What the run had used when a block was written.
-    pub fn used(bytes: &[u8]) -> Usage {
+    pub fn used(run: RunId, bytes: &[u8]) -> Result<Usage> {
         let mut text = serde_json::Deserializer::from_slice(bytes);
         text.disable_recursion_limit();
-        let all = Used::deserialize(&mut text).ok().and_then(|block| block.used).unwrap_or_default();
-        let [input_tokens, output_tokens, cached_tokens, reasoning_tokens] = all;
-        Usage { input_tokens, output_tokens, cached_tokens, reasoning_tokens }
+        let block = Used::deserialize(&mut text).map_err(|error| unreadable(run, &error))?;
+        // Blocks of the first release do not have it.
+        let [input_tokens, output_tokens, cached_tokens, reasoning_tokens] = block.used.unwrap_or_default();
+        Ok(Usage { input_tokens, output_tokens, cached_tokens, reasoning_tokens })
     }
 
     /// The records of a block, those after a number, until they weigh `most` bytes; at least one where there is one.
@@ -213,8 +219,7 @@ impl Codec {
         // What was written is as deep as the engine lets it be, and a little deeper for the block around it.
         let mut text = serde_json::Deserializer::from_slice(bytes);
         text.disable_recursion_limit();
-        let block = Block::deserialize(&mut text)
-            .map_err(|e| Error::new(Reason::Internal, format!("a part of the run's log cannot be read: {e}")))?;
+        let block = Block::deserialize(&mut text).map_err(|error| unreadable(self.run, &error))?;
         let (mut records, mut weight) = (Vec::new(), 0);
         let (mut pieces, mut seq, mut time) = (Pieces::default(), 0, 0);
         for kept in block.records {

@@ -44,6 +44,10 @@ struct State {
     ended: bool,
     /// True where the run was deleted.
     gone: bool,
+    /// Counts those who write here: attempts of this server, and feeds of what other servers write.
+    writer: u64,
+    /// A feed is under way.
+    is_fed: bool,
 }
 
 /// Who reads a run.
@@ -90,19 +94,57 @@ impl Live {
         state.records.push_back(record);
     }
 
-    /// Wakes the readers that wait.
+    /// An attempt of this server writes from here on. The records in memory are forgotten: what follows need not follow on
+    /// them, and what was not stored is lost. Who has not seen them reads the store.
+    pub fn restart(&self) {
+        let mut state = self.state.lock();
+        state.records.clear();
+        state.weight = 0;
+        state.writer += 1;
+        state.is_fed = false;
+    }
+
+    /// Lets one task feed the records of another server, from after a number on. Returns which writer it is, and after
+    /// which number it begins; none where one feeds already.
+    pub fn begin_feed(&self, after: u64) -> Option<(u64, u64)> {
+        let mut state = self.state.lock();
+        if state.is_fed || state.ended {
+            return None;
+        }
+        state.is_fed = true;
+        state.writer += 1;
+        Some((state.writer, after.max(state.records.back().map_or(0, |record| record.seq))))
+    }
+
+    /// Ends a feed, unless another writer has taken its place.
+    pub fn end_feed(&self, writer: u64) {
+        let mut state = self.state.lock();
+        if state.writer == writer {
+            state.is_fed = false;
+        }
+    }
+
+    /// Shows a record that was read from the store. False where the feed has ended.
+    pub fn publish_stored(&self, record: Arc<Record>, writer: u64) -> bool {
+        let mut state = self.state.lock();
+        if state.writer != writer {
+            return false;
+        }
+        state.durable = state.durable.max(record.seq);
+        state.weight += record.weight();
+        state.records.push_back(record);
+        true
+    }
+
+    /// Wakes the readers that wait for records that were published.
     pub fn wake(&self) {
         self.published.ring();
     }
 
-    /// A new attempt writes from here on: what the one before published and did not store is lost.
-    pub fn discard_unstored(&self) {
-        let mut state = self.state.lock();
-        while state.records.back().is_some_and(|record| record.seq > state.durable)
-            && let Some(lost) = state.records.pop_back()
-        {
-            state.weight -= lost.weight();
-        }
+    /// Wakes all readers that wait.
+    pub fn wake_all(&self) {
+        self.published.ring();
+        self.stored.ring();
     }
 
     /// Records up to a number are on disk: what nobody is likely to need from memory goes.

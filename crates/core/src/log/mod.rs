@@ -1,6 +1,7 @@
 //! The log of a run: how its parts are numbered, kept, and read, live or late.
 
 mod codec;
+mod feed;
 mod kept;
 mod kept_chunk;
 mod kept_view;

@@ -13,7 +13,7 @@ use runloom_engine::{
     RunId,
     stream::{EventKind, Mode, Modes, Payload},
 };
-use runloom_store::{ReadLimit, Run, RunStatus, Topic, Watch};
+use runloom_store::{ReadLimit, Run, RunStatus};
 use tokio::{sync::OwnedSemaphorePermit, task::JoinHandle};
 
 use super::{
@@ -23,8 +23,8 @@ use super::{
 };
 use crate::{Error, Reason, Recording, Result, RunSpec, Session, runs::StoredRequest};
 
-/// How often the log of a run that another server drives is read without a hint.
-const POLL: Duration = Duration::from_secs(5);
+/// How long a run has to begin on this server, before what another server writes is looked for.
+const PRECEDENCE: Duration = Duration::from_millis(20);
 /// How many records are taken from memory at once.
 const BATCH: usize = 128;
 /// The bytes of records that any reader may have decoded. Bounds what a reader costs that does not read.
@@ -122,8 +122,6 @@ pub(super) struct Cursor {
     core: Session,
     codec: Codec,
     live: Arc<Live>,
-    /// Hints of what another server writes, once the run is not driven here.
-    hints: Option<Watch>,
     reading: Option<Reading>,
     after: u64,
     ready: VecDeque<Arc<Record>>,
@@ -159,7 +157,7 @@ impl Session {
         // All of one moment: a run that waits has no attempt, though one may have begun since.
         let (is_waiting, now) = (run.status == RunStatus::Pending, self.inner.clock.now());
         let has_opening = options.opening;
-        let request = StoredRequest::of(&run).unwrap_or_default();
+        let request = StoredRequest::or_empty(&run);
         let opening = has_opening.then(|| opening_of(&run, &request.spec.recording));
         let mut cursor = Cursor::open(self.clone(), run, &request.spec, options).await?;
         cursor.count();
@@ -226,7 +224,6 @@ impl Cursor {
             core,
             codec,
             live,
-            hints: None,
             ready: VecDeque::new(),
             _room: None,
             modes,
@@ -312,34 +309,24 @@ impl Cursor {
         if !matches!(self.live.after(self.after, 1, 0, durable), Found::Wait) {
             return Ok(());
         }
-        // A run that this server drives is read from memory; what another server writes is read from the store.
-        let is_elsewhere = self.core.inner.runner.active(self.live.run).is_none();
-        if is_elsewhere && self.hints.is_none() {
-            self.hints = Some(self.core.inner.store.watch(Topic::Run(self.live.run)));
-            // Watched first, then read, so that nothing is missed between the two.
-            self.is_caught_up = false;
-            return Ok(());
-        }
         let draining = || {
             let message = "the server is going down; join again from the cursor";
             let error = Error::new(Reason::ServerDraining, message).with("run_id", self.live.run);
             Err(error.retry_after(Duration::from_secs(1)))
         };
-        let closing = &self.core.inner.closing;
-        match &mut self.hints {
-            Some(hints) if is_elsewhere => tokio::select! {
-                () = waiting.news() => Ok(()),
-                // A hint may be lost.
-                _ = tokio::time::timeout(POLL, hints.changed()) => {
-                    self.is_caught_up = false;
-                    Ok(())
-                }
-                () = closing.cancelled() => draining(),
-            },
-            _ => tokio::select! {
-                () = waiting.news() => Ok(()),
-                () = closing.cancelled() => draining(),
-            },
+        let inner = &self.core.inner;
+        let is_elsewhere = inner.runner.active(self.live.run).is_none();
+        tokio::select! {
+            () = waiting.news() => return Ok(()),
+            // What another server writes comes into memory as well, once for all readers.
+            () = tokio::time::sleep(PRECEDENCE), if is_elsewhere => {
+                self.core.feed(&self.live, &self.codec, self.after);
+            }
+            () = inner.closing.cancelled() => return draining(),
+        }
+        tokio::select! {
+            () = waiting.news() => Ok(()),
+            () = inner.closing.cancelled() => draining(),
         }
     }
 
@@ -352,7 +339,7 @@ impl Cursor {
             return Err(expired(&run, bounds.oldest));
         }
         let at = run.ended_at.unwrap_or(run.created_at);
-        let mut end = self.codec.unlogged(at, run.attempt, End::kept(&run).into());
+        let mut end = self.codec.unlogged(at, run.attempt, End::stored(&run)?.into());
         end.seq = self.after.max(1);
         self.ready.push_back(Arc::new(end));
         Ok(())

@@ -10,7 +10,7 @@ use runloom_engine::{
 use runloom_store::{AssistantId, CancelAction, Canceller, Run, RunStatus};
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
+use crate::{Error, Result, runs::stored_usage};
 
 /// A part of a run's log. The same for every reader, live or late.
 #[derive(Clone, Debug)]
@@ -115,16 +115,16 @@ pub struct End {
 
 impl End {
     /// What the run itself still says of its end, where its log has been removed.
-    pub(crate) fn kept(run: &Run) -> Self {
-        Self {
+    pub(crate) fn stored(run: &Run) -> Result<Self> {
+        Ok(Self {
             status: run.status,
             error: run.error.as_ref().map(Error::from_value),
-            usage: run.usage.as_ref().and_then(|usage| runloom_engine::from_value(usage).ok()).unwrap_or_default(),
+            usage: stored_usage(run)?,
             interrupts: Vec::new(),
             cancellation: Cancellation::of(run),
             checkpoint_id: None,
             values: None,
-        }
+        })
     }
 }
 

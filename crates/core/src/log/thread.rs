@@ -271,7 +271,7 @@ impl Follow {
     async fn open(&mut self, run: RunId, after: u64) -> Result<()> {
         let run = self.core.store().get_run(self.core.tenant(), run).await?;
         // The modes a reader asks for are those it wants of whatever a run records.
-        let spec = StoredRequest::of(&run).unwrap_or_default().spec;
+        let spec = StoredRequest::or_empty(&run).spec;
         let recorded = spec.recording.modes();
         let modes = self.options.modes.map(|m| m.iter().filter(|m| recorded.has(*m)).collect());
         self.numbering = None;

@@ -69,7 +69,7 @@ impl LogWriter {
         clock: Arc<dyn Clock>,
         (next, reserved): (u64, u64),
     ) -> Self {
-        live.discard_unstored();
+        live.restart();
         Self {
             live,
             store,

@@ -45,6 +45,14 @@ pub(super) struct Work<'a> {
     pub stop: &'a CancellationToken,
 }
 
+/// What came of an attempt.
+pub(super) enum Attempted {
+    /// The run has ended, was given back, or is another server's.
+    Done,
+    /// Another run of the thread is running, on another server.
+    Blocked,
+}
+
 /// An attempt that the store's failure ended, and what it holds.
 pub(super) struct Stopped {
     pub error: Error,
@@ -63,9 +71,9 @@ const TURN: usize = 512;
 
 impl Session {
     /// Makes one attempt at a run.
-    pub(super) async fn attempt(&self, run: Run) -> Result<(), Stopped> {
+    pub(super) async fn attempt(&self, run: Run) -> Result<Attempted, Stopped> {
         // Parsed here and nowhere else in this attempt. A run whose request cannot be read begins, to fail with the reason.
-        let (request, unreadable) = match StoredRequest::of(&run) {
+        let (request, mut unreadable) = match StoredRequest::of(&run) {
             Ok(request) => (request, None),
             Err(error) => (StoredRequest::default(), Some(error)),
         };
@@ -74,7 +82,7 @@ impl Session {
         let live = self.inner.runner.logs.open(run.id);
         let was_running = run.status == RunStatus::Running;
         if was_running && counted_attempts(&run) >= self.inner.options.max_attempts {
-            return self.exhaust(&run, &request).await.map_err(Stopped::from);
+            return self.exhaust(&run, &request).await.map(|()| Attempted::Done).map_err(Stopped::from);
         }
         let config = thread_config(&spec.options);
         let server = self.inner.runner.lease.server();
@@ -86,7 +94,8 @@ impl Session {
                     runloom_store::Error::Superseded { .. }
                     | runloom_store::Error::RunState { .. }
                     | runloom_store::Error::NotFound { .. },
-                ) => return Ok(()),
+                ) => return Ok(Attempted::Done),
+                Err(runloom_store::Error::Busy { .. }) => return Ok(Attempted::Blocked),
                 Err(error) => return Err(Error::from(error).into()),
             };
         let stop = CancellationToken::new();
@@ -99,13 +108,20 @@ impl Session {
             }
             _ => now,
         };
-        let codec = self.codec_of(&now, &spec.options).await?;
+        let held = |error, used| Stopped { error, held: Some((attempt, used)) };
+        let codec = match self.codec_of(&now, &spec.options).await {
+            Ok(codec) => codec,
+            Err(error) => return Err(held(error, Usage::default())),
+        };
         let numbers = (first_seq, reserved);
         let counted = self.count_events(&now, attempt.number.saturating_sub(1), spec, &codec).await;
         let mut log =
             LogWriter::new(live.clone(), self.inner.store.clone(), attempt, codec, self.inner.clock.clone(), numbers);
         log.count_from(counted);
-        log.used = self.used_before(&now, was_running).await;
+        match self.used_before(&now, was_running).await {
+            Ok(used) => log.used = used,
+            Err(error) => unreadable = unreadable.or(Some(error)),
+        }
         if spec.delivery.cancel_on_disconnect {
             if attempt.number > 1 {
                 live.cut_off();
@@ -137,11 +153,11 @@ impl Session {
                 if self.inner.store.get_run(self.tenant(), now.id).await.is_err() {
                     live.gone();
                 }
-                Ok(())
+                Ok(Attempted::Done)
             }
             // The store failed: the run stays running until writes work, and is given back then.
-            Err(error) => Err(Stopped { error, held: Some((attempt, log.used)) }),
-            Ok(()) => Ok(()),
+            Err(error) => Err(held(error, log.used)),
+            Ok(()) => Ok(Attempted::Done),
         }
     }
 
@@ -151,8 +167,11 @@ impl Session {
         let text =
             format!("the run took its server down {crashes} times and is not tried again; look at what its nodes do");
         let error = Error::new(Reason::AttemptsExhausted, text).with("attempts", crashes);
-        let used = self.used_before(run, true).await;
-        match self.finish_without_attempt(run, request, failed(error, used)).await {
+        let end = match self.used_before(run, true).await {
+            Ok(used) => failed(error, used),
+            Err(unreadable) => failed(unreadable, Usage::default()),
+        };
+        match self.finish_without_attempt(run, request, end).await {
             Ok(_) => Ok(()),
             // Another server was faster.
             Err(error) if matches!(error.reason, Reason::RunActive | Reason::RunNotFound) => Ok(()),

@@ -68,9 +68,9 @@ impl Session {
 
     /// Ends a run that has not begun.
     async fn finish_waiting(&self, run: &Run) -> Result<Run> {
-        // One whose request cannot be read is cancelled all the same.
-        let request = StoredRequest::of(run).unwrap_or_default();
-        self.finish_without_attempt(run, &request, cancelled(run, stored_usage(run))).await
+        let request = StoredRequest::or_empty(run);
+        let used = stored_usage(run)?;
+        self.finish_without_attempt(run, &request, cancelled(run, used)).await
     }
 
     /// For a new run that does not wait for the others: cancels those of its thread that came before it.

@@ -280,7 +280,10 @@ impl Session {
             Err(error) if error.reason == Reason::CursorExpired => {}
             Err(error) => return Err(error),
         }
-        let end = end.unwrap_or_else(|| End::kept(&before));
+        let end = match end {
+            Some(end) => end,
+            None => End::stored(&before)?,
+        };
         let run = match self.rolled_back(&before).await {
             Ok(run) => run,
             // Rolled back: as it was last.

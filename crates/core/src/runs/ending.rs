@@ -83,14 +83,14 @@ impl Session {
         observe::ended(run, &outcome, self.inner.clock.now());
         // Who sees the end finds the thread as it was, and writes to it without being written over.
         let restored = if is_rollback { self.roll_back(&ended).await } else { Ok(()) };
-        if self.inner.overdue.lock().remove(&run.thread) {
+        if self.inner.overdue.lock().remove(&self.key(run.thread)) {
             self.inner.expiring.notify_one();
         }
         log.shown(record);
         self.inner.runner.logs.close(run.id);
         if let (false, Some(at)) = (is_rollback, ended.ended_at) {
             let revision: Arc<str> = run.revision.as_str().into();
-            self.inner.runner.fits.lock().put(run.thread, revision, at);
+            self.inner.runner.fits.lock().put(self.key(run.thread), revision, at);
         }
         restored.map(|()| ended)
     }

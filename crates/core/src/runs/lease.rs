@@ -18,11 +18,13 @@ struct Held {
     server: ServerId,
     /// Until when the lease lasts at least, by this process's clock.
     until: Instant,
+    /// Counts the leases: one that was over for a moment is another one, for others may have claimed what this server had.
+    generation: u64,
 }
 
 impl Lease {
-    pub fn new(server: ServerId, ttl: Duration, asked_at: Instant) -> Self {
-        Self { ttl, held: RwLock::new(Held { server, until: asked_at + ttl }) }
+    pub fn new(server: ServerId, ttl: Duration, requested_at: Instant) -> Self {
+        Self { ttl, held: RwLock::new(Held { server, until: requested_at + ttl, generation: 0 }) }
     }
 
     /// This server.
@@ -30,12 +32,25 @@ impl Lease {
         self.held.read().server
     }
 
-    fn until(&self) -> Instant {
-        self.held.read().until
+    /// Which lease this server holds; none while it may be over.
+    pub fn generation(&self) -> Option<u64> {
+        let held = *self.held.read();
+        (Instant::now() < held.until).then_some(held.generation)
     }
 
-    fn set(&self, server: ServerId, asked_at: Instant) {
-        *self.held.write() = Held { server, until: asked_at + self.ttl };
+    /// When runs are stopped that could not be renewed: they need a moment to stop before others begin them.
+    fn stops_at(&self) -> Instant {
+        let until = self.held.read().until;
+        until.checked_sub(self.ttl / 6).unwrap_or(until)
+    }
+
+    /// Records a lease that was requested at a time. Returns whether it goes on from the one before.
+    fn renewed(&self, server: ServerId, requested_at: Instant) -> bool {
+        let mut held = self.held.write();
+        let goes_on = held.server == server && requested_at < held.until;
+        let generation = if goes_on { held.generation } else { held.generation + 1 };
+        *held = Held { server, until: requested_at + self.ttl, generation };
+        goes_on
     }
 }
 
@@ -46,41 +61,52 @@ impl Core {
         let mut pause = lease.ttl / 3;
         loop {
             tokio::time::sleep(pause).await;
-            // What may still be said of the lease is said by when the request began, not by when its answer came.
-            let asked_at = Instant::now();
-            let limit = lease.ttl / 3;
-            let renewed = tokio::time::timeout(limit, self.inner.store.renew_server(lease.server(), lease.ttl)).await;
-            let is_over = asked_at >= lease.until();
-            match renewed {
-                Ok(Ok(())) => {
-                    if is_over {
-                        // Others may have claimed what this server drove: its attempts find out at their next write.
-                        tracing::warn!("the lease was over when it was renewed; runs were stopped");
-                        self.inner.runner.stop_all();
-                    }
-                    lease.set(lease.server(), asked_at);
-                    pause = lease.ttl / 3;
-                    continue;
-                }
-                Ok(Err(StoreError::LeaseLost { .. })) => {
-                    tracing::warn!("the store does not know this server any more; its runs are stopped");
-                    self.inner.runner.stop_all();
-                    if let Ok(server) = self.inner.store.register_server(lease.ttl).await {
-                        lease.set(server, asked_at);
-                        self.inner.runner.lease_changed.notify_one();
-                    }
-                    pause = lease.ttl / 3;
-                    continue;
-                }
-                Ok(Err(error)) => tracing::warn!(%error, "cannot renew the lease of this server; trying again"),
-                Err(_) => tracing::warn!("the lease of this server was not renewed in time; trying again"),
+            pause = if self.renew_lease().await { lease.ttl / 3 } else { lease.ttl / 12 };
+            if Instant::now() >= lease.stops_at() && self.inner.runner.stop_all() > 0 {
+                tracing::error!(
+                    "the lease of this server could not be renewed; its runs are stopped, for others to recover"
+                );
             }
-            // The runs need a moment to stop, before others begin them.
-            if Instant::now() + lease.ttl / 6 >= lease.until() {
-                self.inner.runner.stop_all();
-            }
-            pause = lease.ttl / 12;
         }
+    }
+
+    async fn renew_lease(&self) -> bool {
+        let (store, runner) = (&self.inner.store, &self.inner.runner);
+        let lease = &runner.lease;
+        // How long it lasts counts from when the request began, not from when its answer came.
+        let requested_at = Instant::now();
+        let limit = match lease.stops_at().saturating_duration_since(requested_at) {
+            Duration::ZERO => lease.ttl / 3,
+            left => left.min(lease.ttl / 3),
+        };
+        let server = lease.server();
+        let (server, is_new) = match tokio::time::timeout(limit, store.renew_server(server, lease.ttl)).await {
+            Ok(Ok(())) => (server, false),
+            Ok(Err(StoreError::LeaseLost { .. })) => match store.register_server(lease.ttl).await {
+                Ok(server) => (server, true),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot register this server again; trying again");
+                    return false;
+                }
+            },
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "cannot renew the lease of this server; trying again");
+                return false;
+            }
+            Err(_) => {
+                tracing::warn!("the store did not renew the lease of this server in time; trying again");
+                return false;
+            }
+        };
+        if !lease.renewed(server, requested_at) {
+            // Others may have begun what this server drove: its attempts find out at their next write.
+            tracing::warn!(%server, "the lease of this server was over; its runs were stopped");
+            runner.stop_all();
+        }
+        if is_new {
+            runner.lease_changed.notify_one();
+        }
+        true
     }
 
     /// Stops runs of this server that another server was asked to cancel.

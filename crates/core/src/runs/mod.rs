@@ -24,3 +24,4 @@ pub use request::{
     CommandSpec, Delivery, FilterSpec, Notes, Recording, RunOptions, RunRequest, RunSpec, Selector, Start, Target,
 };
 pub(crate) use runner::Runner;
+pub(crate) use usage::stored_usage;

@@ -4,7 +4,7 @@
 use std::time::SystemTime;
 
 use runloom_engine::{Object, model::Usage, trace};
-use runloom_store::{Run, RunFilter, RunStatus};
+use runloom_store::{Run, RunStatus, Unfinished};
 use tracing::{Span, field::Empty, info_span};
 
 use crate::{Core, Error, Result, log::End};
@@ -116,13 +116,7 @@ pub struct Queue {
 impl Core {
     /// How many runs are not over.
     pub async fn queue(&self) -> Result<Queue> {
-        // Of the default tenant, until the store counts all of them.
-        let tenant = runloom_store::TenantId::default();
-        let count = async |status| {
-            let filter = RunFilter { status: vec![status], ..RunFilter::default() };
-            self.inner.store.count_runs(&tenant, filter).await
-        };
-        let (pending, running) = (count(RunStatus::Pending).await?, count(RunStatus::Running).await?);
+        let Unfinished { pending, running } = self.inner.store.count_unfinished().await?;
         Ok(Queue { pending, running, most: self.inner.options.max_running as u64 })
     }
 

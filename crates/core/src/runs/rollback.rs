@@ -52,7 +52,7 @@ impl Session {
         let last = LastRun {
             graph: Some(before.graph.clone()),
             assistant: before.assistant,
-            config: StoredRequest::of(&before).map(|stored| thread_config(&stored.spec.options)).unwrap_or_default(),
+            config: thread_config(&StoredRequest::or_empty(&before).spec.options),
         };
         Ok(ThreadUpdate { last_run: Some(last), ..self.thread_after(&before, &mut end).await })
     }

@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -12,8 +15,11 @@ use runloom_store::{Attempt, Error as StoreError, Run, Thread};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::{attempt::Stopped, lease::Lease};
-use crate::{Core, Result, Session, log::Logs};
+use super::{
+    attempt::{Attempted, Stopped},
+    lease::Lease,
+};
+use crate::{Core, Result, Session, log::Logs, session::ThreadKey};
 
 /// What this server drives. Who drives what is for the store to say: this is a cache of it.
 pub(crate) struct Runner {
@@ -21,9 +27,12 @@ pub(crate) struct Runner {
     pub lease: Lease,
     /// The server has another id now.
     pub lease_changed: Notify,
-    slots: Mutex<HashMap<ThreadId, Slot>>,
+    slots: Mutex<HashMap<ThreadKey, Slot>>,
     active: Mutex<HashMap<RunId, Active>>,
     permits: Arc<Semaphore>,
+    was_full: AtomicBool,
+    /// A server that was full has room.
+    pub room_freed: Notify,
     /// How many threads are being worked on.
     busy: watch::Sender<usize>,
     /// Threads whose latest checkpoint is known to fit a revision.
@@ -58,7 +67,7 @@ impl Drop for Driven<'_> {
         self.runner.active.lock().remove(&self.run);
         if let Some(live) = self.runner.logs.get(self.run) {
             // Where it goes on is elsewhere from now on: its readers look there.
-            live.wake();
+            live.wake_all();
         }
     }
 }
@@ -72,6 +81,8 @@ impl Runner {
             slots: Mutex::default(),
             active: Mutex::default(),
             permits: Arc::new(Semaphore::new(max_running.clamp(1, Semaphore::MAX_PERMITS))),
+            was_full: AtomicBool::new(false),
+            room_freed: Notify::new(),
             busy: watch::Sender::new(0),
             fits: Mutex::default(),
         }
@@ -93,7 +104,7 @@ impl Runner {
 
     /// Whether a run that has ended is being rolled back here.
     pub fn is_rolling_back(&self, run: &Run) -> bool {
-        self.active.lock().contains_key(&run.id) || self.slots.lock().contains_key(&run.thread)
+        self.active.lock().contains_key(&run.id) || self.slots.lock().contains_key(&(run.tenant.clone(), run.thread))
     }
 
     /// How many more runs this server could drive.
@@ -101,10 +112,32 @@ impl Runner {
         self.permits.available_permits()
     }
 
-    /// Stops all runs that this server drives.
-    pub fn stop_all(&self) {
-        for active in self.active.lock().values() {
-            active.stop.cancel();
+    /// Leaves a thread, unless it was woken meanwhile.
+    fn leave(&self, thread: &ThreadKey) -> bool {
+        let mut slots = self.slots.lock();
+        let is_woken = slots.get_mut(thread).is_some_and(|slot| std::mem::take(&mut slot.is_woken));
+        if !is_woken {
+            slots.remove(thread);
+        }
+        !is_woken
+    }
+
+    /// Stops all runs that this server drives. Returns how many were not being stopped before.
+    pub fn stop_all(&self) -> usize {
+        let active = self.active.lock();
+        let going = active.values().filter(|active| !active.stop.is_cancelled());
+        going.inspect(|active| active.stop.cancel()).count()
+    }
+
+    /// Other runs wait for a server that has room.
+    pub fn is_full(&self) {
+        self.was_full.store(true, Ordering::Relaxed);
+    }
+
+    /// A run has left.
+    fn freed(&self) {
+        if self.was_full.swap(false, Ordering::Relaxed) {
+            self.room_freed.notify_one();
         }
     }
 }
@@ -129,12 +162,13 @@ impl Session {
         let runner = &self.inner.runner;
         {
             let mut slots = runner.slots.lock();
-            if let Some(slot) = slots.get_mut(&thread) {
+            let key = self.key(thread);
+            if let Some(slot) = slots.get_mut(&key) {
                 slot.is_woken = true;
                 slot.abandoned = abandoned.or(slot.abandoned.take());
                 return;
             }
-            slots.insert(thread, Slot { is_woken: false, abandoned });
+            slots.insert(key, Slot { is_woken: false, abandoned });
         }
         runner.busy.send_modify(|n| *n += 1);
         let session = self.clone();
@@ -150,17 +184,26 @@ impl Session {
         let mut pause = Duration::from_millis(50);
         loop {
             if self.inner.draining.is_cancelled() {
-                runner.slots.lock().remove(&thread);
+                runner.slots.lock().remove(&self.key(thread));
                 return;
             }
             match self.next_run(thread).await {
                 Ok(Some(run)) => {
-                    let Ok(_permit) = runner.permits.clone().acquire_owned().await else { return };
+                    let Ok(permit) = runner.permits.clone().acquire_owned().await else { return };
                     if self.inner.draining.is_cancelled() {
                         continue;
                     }
-                    match self.attempt(run).await {
-                        Ok(()) => {}
+                    let attempted = self.attempt(run).await;
+                    drop(permit);
+                    runner.freed();
+                    match attempted {
+                        Ok(Attempted::Done) => {}
+                        // The store gives a hint when that run has ended.
+                        Ok(Attempted::Blocked) => {
+                            if runner.leave(&self.key(thread)) {
+                                return;
+                            }
+                        }
                         Err(Stopped { error, held }) => {
                             tracing::warn!(%thread, %error, "an attempt at a run ended early");
                             self.wait_for_store().await;
@@ -172,10 +215,7 @@ impl Session {
                     }
                 }
                 Ok(None) => {
-                    let mut slots = runner.slots.lock();
-                    let is_woken = slots.get_mut(&thread).is_some_and(|slot| std::mem::take(&mut slot.is_woken));
-                    if !is_woken {
-                        slots.remove(&thread);
+                    if runner.leave(&self.key(thread)) {
                         return;
                     }
                 }
@@ -190,7 +230,8 @@ impl Session {
 
     /// The run of a thread to begin: one whose server is gone, or the oldest that waits.
     async fn next_run(&self, thread: ThreadId) -> Result<Option<Run>> {
-        let abandoned = self.inner.runner.slots.lock().get_mut(&thread).and_then(|slot| slot.abandoned.take());
+        let abandoned =
+            self.inner.runner.slots.lock().get_mut(&self.key(thread)).and_then(|slot| slot.abandoned.take());
         match abandoned {
             Some(run) => Ok(Some(*run)),
             None => Ok(self.inner.store.next_pending(self.tenant(), thread).await?),
@@ -255,8 +296,8 @@ impl Core {
 /// The revision that each of the latest threads was run with, and when; bounded.
 #[derive(Default)]
 pub(crate) struct Recent {
-    of: HashMap<ThreadId, (Arc<str>, SystemTime)>,
-    order: std::collections::VecDeque<ThreadId>,
+    of: HashMap<ThreadKey, (Arc<str>, SystemTime)>,
+    order: std::collections::VecDeque<ThreadKey>,
 }
 
 impl Recent {
@@ -264,13 +305,13 @@ impl Recent {
 
     /// Whether a thread's state is one that a revision left: another server may have changed it since.
     pub fn fits(&self, thread: &Thread, revision: &str) -> bool {
-        let known = self.of.get(&thread.id);
+        let known = self.of.get(&(thread.tenant.clone(), thread.id));
         known.is_some_and(|(known, at)| **known == *revision && thread.state_updated_at == Some(*at))
     }
 
     /// The state of a thread is one that a revision left at a time.
-    pub fn put(&mut self, thread: ThreadId, revision: Arc<str>, at: SystemTime) {
-        if self.of.insert(thread, (revision, at)).is_none() {
+    pub fn put(&mut self, thread: ThreadKey, revision: Arc<str>, at: SystemTime) {
+        if self.of.insert(thread.clone(), (revision, at)).is_none() {
             self.order.push_back(thread);
             if self.order.len() > Self::MOST
                 && let Some(oldest) = self.order.pop_front()

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, SystemTime};
 
-use runloom_store::Topic;
+use runloom_store::{SweepKind, Topic};
 
-use crate::Core;
+use crate::{Core, Result, claims::Sweeper};
 
 /// How many scheduled runs are looked at together.
 const LOOK: usize = 10_000;
@@ -73,30 +73,35 @@ impl Core {
         let shortest = log_ttl.map_or(stateless_ttl, |ttl| ttl.min(stateless_ttl));
         let mut every = tokio::time::interval(shortest.clamp(Duration::from_millis(100), Duration::from_secs(30)));
         every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let (mut runs, mut logs) = (Sweeper::new(SweepKind::Runs), Sweeper::new(SweepKind::Logs));
         loop {
             every.tick().await;
-            let now = self.inner.clock.now();
-            loop {
-                match self.inner.store.sweep(now, SWEEP).await {
-                    Ok(swept) if swept.runs as usize == SWEEP => tokio::task::yield_now().await,
-                    Ok(_) => break,
-                    Err(error) => {
-                        tracing::warn!(%error, "cannot sweep expired runs");
-                        break;
-                    }
-                }
+            if let Err(error) = self.sweep_runs(&mut runs).await {
+                tracing::warn!(%error, "cannot delete expired runs; trying again");
             }
-            let Some(before) = log_ttl.and_then(|ttl| now.checked_sub(ttl)) else { continue };
-            loop {
-                match self.inner.store.drop_logs(before, SWEEP).await {
-                    Ok(runs) if runs as usize == SWEEP => tokio::task::yield_now().await,
-                    Ok(_) => break,
-                    Err(error) => {
-                        tracing::warn!(%error, "cannot drop old logs");
-                        break;
-                    }
-                }
+            if let Some(ttl) = log_ttl
+                && let Err(error) = self.sweep_logs(&mut logs, ttl).await
+            {
+                tracing::warn!(%error, "cannot delete old logs; trying again");
             }
         }
+    }
+
+    /// Deletes stateless runs that have expired.
+    async fn sweep_runs(&self, sweeper: &mut Sweeper) -> Result<()> {
+        let now = self.inner.clock.now();
+        while sweeper.claim(self).await? && self.inner.store.sweep(now, SWEEP).await?.runs as usize == SWEEP {
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    }
+
+    /// Deletes the logs of runs that ended long ago.
+    async fn sweep_logs(&self, sweeper: &mut Sweeper, ttl: Duration) -> Result<()> {
+        let Some(before) = self.inner.clock.now().checked_sub(ttl) else { return Ok(()) };
+        while sweeper.claim(self).await? && self.inner.store.drop_logs(before, SWEEP).await? as usize == SWEEP {
+            tokio::task::yield_now().await;
+        }
+        Ok(())
     }
 }

@@ -86,6 +86,15 @@ impl StoredRequest {
         })
     }
 
+    /// The stored request of a run, for those who read the run or end it. One that cannot be read is empty: an attempt at
+    /// the run fails with the reason, and that is all there is to be read.
+    pub fn or_empty(run: &Run) -> Self {
+        Self::of(run).unwrap_or_else(|error| {
+            tracing::warn!(%error, "a run is read without its request");
+            Self::default()
+        })
+    }
+
     /// Reads a stored request of any version.
     pub fn parse(stored: &Value) -> Result<Self, String> {
         match stored.get("version").map(|version| (version.as_u64(), version)) {
