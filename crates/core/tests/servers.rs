@@ -26,7 +26,7 @@ mod sqlite {
     runloom_testing::servers!(open);
 }
 
-// G34
+// G37
 /// Another connection holds the write lock of the file, so that no write of the server's comes through.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_cannot_renew_stops_its_runs_before_its_lease_is_over() {

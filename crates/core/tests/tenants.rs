@@ -184,7 +184,7 @@ async fn seen(a: &Session, ids: &Ids) -> String {
     plain(&all.join("\n"), ids)
 }
 
-// G36
+// G39
 #[tokio::test]
 async fn every_operation_answers_as_if_the_objects_of_another_tenant_did_not_exist() {
     for (name, call) in CALLS {

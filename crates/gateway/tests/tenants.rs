@@ -128,7 +128,7 @@ async fn answer(session: &Session, (method, path, query, body): &Call, ids: &Ids
     (status, plain(&String::from_utf8_lossy(&bytes), ids))
 }
 
-// G36
+// G39
 #[tokio::test]
 async fn every_endpoint_answers_as_if_the_objects_of_another_tenant_did_not_exist() {
     for call in calls() {

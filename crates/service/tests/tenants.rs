@@ -227,7 +227,7 @@ const BLIND: [&str; 2] = ["Store/PutItem", "Store/DeleteItem"];
 /// RPCs about the server's own workers, which belong to no tenant.
 const WORKERS: [&str; 3] = ["Workers/Attach", "Workers/ListWorkers", "Workers/GetWorker"];
 
-// G36
+// G39
 #[tokio::test]
 async fn every_rpc_answers_as_if_the_objects_of_another_tenant_did_not_exist() {
     for (name, call) in CALLS {

@@ -11,7 +11,7 @@ use runloom_core::{
     Body, CronRequest, ReadOptions, Reason, Record, RunRequest, RunSpec, Start, StateUpdateRequest, Target, ThreadPart,
 };
 
-// G34
+// G37
 pub async fn a_server_that_starts_leaves_the_runs_of_another_alone(shared: &Shared) {
     let world = World::default();
     let a = Machine::start(shared, &world).await;
@@ -29,7 +29,7 @@ pub async fn a_server_that_starts_leaves_the_runs_of_another_alone(shared: &Shar
     assert_eq!(log_of(&other, thread).await, value!(["one", "two"]));
 }
 
-// G13, G34
+// G13, G37
 pub async fn the_runs_of_a_killed_server_go_on_from_their_last_checkpoint(shared: &Shared) {
     let world = World::default();
     let a = Machine::start(shared, &world).await;
@@ -49,7 +49,7 @@ pub async fn the_runs_of_a_killed_server_go_on_from_their_last_checkpoint(shared
     assert_eq!(log_of(&b, thread).await, value!(["one", "two"]));
 }
 
-// G34
+// G37
 pub async fn what_a_server_writes_past_its_lease_is_refused(shared: &Shared) {
     let world = World::default();
     let mut a = Machine::start(shared, &world).await;
@@ -75,7 +75,7 @@ pub async fn what_a_server_writes_past_its_lease_is_refused(shared: &Shared) {
     assert_eq!(soon(b.session.wait_run(next)).await.unwrap().end.status, RunStatus::Succeeded);
 }
 
-// G23, G24, G35
+// G23, G24, G38
 pub async fn a_run_is_cancelled_from_any_server(shared: &Shared) {
     let world = World::default();
     let a = Machine::start(shared, &world).await;
@@ -92,7 +92,7 @@ pub async fn a_run_is_cancelled_from_any_server(shared: &Shared) {
     assert_eq!(log_of(&b, thread).await, value!(["one"]), "what the rolled back run did is gone");
 }
 
-// G35
+// G38
 pub async fn a_run_is_read_live_from_any_server(shared: &Shared) {
     let world = World::default();
     let a = Machine::start(shared, &world).await;
@@ -122,7 +122,7 @@ pub async fn a_run_is_read_live_from_any_server(shared: &Shared) {
     }
 }
 
-// G35
+// G38
 pub async fn a_graph_registered_on_one_server_runs_on_another(shared: &Shared) {
     let world = World::default();
     let a = Machine::start(shared, &world).await;
@@ -146,7 +146,7 @@ pub async fn a_graph_registered_on_one_server_runs_on_another(shared: &Shared) {
     soon(refused).await;
 }
 
-// G31, G32, G35
+// G31, G32, G38
 pub async fn a_cron_fires_once_and_a_webhook_is_posted_once(shared: &Shared) {
     let world = World::default();
     world.open("g");
@@ -168,7 +168,7 @@ pub async fn a_cron_fires_once_and_a_webhook_is_posted_once(shared: &Shared) {
     assert_eq!(posted.iter().collect::<BTreeSet<_>>().len(), posted.len(), "a webhook was posted twice");
 }
 
-// G35
+// G38
 pub async fn a_full_server_leaves_runs_to_others(shared: &Shared) {
     let world = World::default();
     let a = Machine::start_with(shared, &world, |options| options.max_running = 1).await;
@@ -236,7 +236,7 @@ pub async fn a_run_is_read_whole_however_often_its_server_changes(shared: &Share
     }
 }
 
-// G35
+// G38
 pub async fn of_two_updates_that_expect_one_checkpoint_one_is_applied(shared: &Shared) {
     let world = World::default();
     let a = Machine::start(shared, &world).await;
