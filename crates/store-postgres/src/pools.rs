@@ -14,6 +14,9 @@ use crate::{
     sql::safe,
 };
 
+/// How long a transaction may wait for this server between statements. One that is frozen in the middle of a transaction
+/// must not keep others from its rows once its lease is over.
+const IDLE: Duration = Duration::from_secs(1);
 /// How long one host may take to answer when the hosts are tried in turn.
 const HOST_TIMEOUT: Duration = Duration::from_secs(3);
 /// After which a connection is replaced, so that servers spread over hosts that were added.
@@ -48,7 +51,9 @@ impl Pools {
         };
         let is_direct = options.listen == Listen::Direct;
         let timeout = options.statement_timeout.as_millis().max(1);
-        let limit = format!("SET LOCAL statement_timeout = {timeout}");
+        let idle = IDLE.as_millis();
+        let limit =
+            format!("SET LOCAL statement_timeout = {timeout}; SET LOCAL idle_in_transaction_session_timeout = {idle}");
         Self {
             main: pool(options.connections.max(2), options.acquire_timeout),
             aux: pool(2, options.acquire_timeout.min(Duration::from_secs(2))),

@@ -244,13 +244,11 @@ impl Machine {
     }
 }
 
+/// A run whose steps are on disk before the next one begins.
 pub fn request(thread: ThreadId, gate: &str) -> RunRequest {
-    RunRequest {
-        thread_id: Some(thread),
-        target: Target::Graph("steps".to_owned()),
-        spec: RunSpec::new(Start::Input(value!({"gate": gate}))),
-        ..RunRequest::default()
-    }
+    let mut spec = RunSpec::new(Start::Input(value!({"gate": gate})));
+    spec.options.durability = "sync".to_owned();
+    RunRequest { thread_id: Some(thread), target: Target::Graph("steps".to_owned()), spec, ..RunRequest::default() }
 }
 
 pub async fn soon<T>(what: impl Future<Output = T>) -> T {
