@@ -148,6 +148,11 @@ pub fn describe_metrics() {
     gauge!("runloom_streams_open", "Streams that clients have open, by face");
     gauge!("runloom_readers", "Readers of runs that are under way");
     gauge!("runloom_reader_lag_records", "How many records the slowest reader of a run under way is behind");
+    gauge!("runloom_workers_attached", "Workers that are attached to this server");
+    gauge!("runloom_worker_queue_depth", "Tasks that wait for a worker, by queue");
+    gauge!("runloom_worker_running", "Tasks that workers execute, by queue");
+    histogram!("runloom_worker_wait_seconds", Unit::Seconds, "How long tasks waited for a worker, by queue");
+    counter!("runloom_worker_tasks_total", "Tasks of workers that ended, by queue and outcome");
     gauge!("runloom_store_up", "1 while writes work");
     counter!("runloom_runs_ended_total", "Runs that are over, by graph and how they ended");
     counter!("runloom_supersteps_total", "Supersteps taken, those of subgraphs included");
