@@ -12,10 +12,11 @@ class Cutter:
     A server puts as many messages into a frame as it has: they are taken apart, so that the cut is between any two of them.
     """
 
-    def __init__(self, server, messages, has_ended):
+    def __init__(self, server, messages=1 << 60, has_ended=lambda message: False):
         host, port = server.rsplit(":", 1)
         self.server, self.messages, self.has_ended = (host, int(port)), messages, has_ended
         self.connections, self.cut, self.ended = 0, False, False
+        self.sockets = []
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.address = f"127.0.0.1:{self.listener.getsockname()[1]}"
         threading.Thread(target=self._accept, daemon=True).start()
@@ -36,9 +37,15 @@ class Cutter:
             server = socket.create_connection(self.server)
             for end in (client, server):
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self.sockets += [client, server]
             threading.Thread(target=self._copy, args=(client, server), daemon=True).start()
             down = self._cut if self.connections == 1 else self._copy
             threading.Thread(target=down, args=(server, client), daemon=True).start()
+
+    def sever(self):
+        """Breaks the present connections."""
+        close(*self.sockets)
+        self.sockets = []
 
     @staticmethod
     def _copy(source, target):

@@ -8,6 +8,7 @@ import threading
 import uuid
 
 import pytest
+from cutter import Cutter
 
 from runloom import (
     START,
@@ -375,3 +376,44 @@ async def test_sigterm_finishes_the_task_under_way(server):
         assert await worker.stdout.readline() == b"drained\n" and await worker.wait() == 0
 
 
+
+
+async def test_draining_ends_in_time_without_a_server(own_server):
+    serving = Serving(own_server.address, drain_timeout=1.0)
+    await serving.__aenter__()
+    await asyncio.to_thread(own_server.kill)
+    start = asyncio.get_running_loop().time()
+    serving.worker.drain()
+    await asyncio.wait_for(serving.task, 10)
+    assert asyncio.get_running_loop().time() - start < 5
+
+
+async def test_an_outcome_is_sent_again_until_it_is_stored(server):
+    """The connection breaks between the outcome and its Stored: the next connection settles it, and the node runs once."""
+    calls = []
+
+    async def work(state, ctx):
+        calls.append(ctx.try_)
+        return {"log": ["once"]}
+
+    graph = one_node(work)
+    proxy = Cutter(server.address)
+    serving = Serving(proxy.address)
+    serving.worker.graph(graph)
+    async with serving as worker, Client(server.address) as client:
+        attachment = worker._attachments[proxy.address][0]
+        send, was_cut = attachment.send, asyncio.Event()
+
+        def cut_at_the_outcome(**message):
+            if "done" in message and not was_cut.is_set():
+                was_cut.set()
+                proxy.sever()
+                return
+            send(**message)
+
+        attachment.send = cut_at_the_outcome
+        result = await client.runs.wait(graph.name, {"n": 1}, timeout=30)
+        assert was_cut.is_set() and result.raise_for_error().values["log"] == ["once"]
+        while attachment._outcomes:
+            await asyncio.sleep(0.01)
+    assert calls == [1], "the outcome was computed again"

@@ -74,6 +74,12 @@ class Attachment:
                 raise error
             failures = 1 if was_attached else failures + 1
             delay = self.worker.options.retry.backoff(failures, error.retry_after)
+            if self.worker.draining:
+                if self._loop.time() + delay > self.worker.drain_deadline:
+                    log.warning("worker %s: drained without its connection to %s: %s", self.worker.id, self.address, error)
+                    return
+                await asyncio.sleep(delay)
+                continue
             log.warning("worker %s: connection to %s: %s; attaching again in %.1f s", self.worker.id, self.address, error, delay)
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self.worker.drain_requested.wait(), delay)
@@ -311,7 +317,7 @@ class Attachment:
         await self.worker.drain_requested.wait()
         self.send(draining=workers_pb2.Draining())
         with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._idle.wait(), self.worker.drain_timeout)
+            await asyncio.wait_for(self._idle.wait(), max(0.0, self.worker.drain_deadline - self._loop.time()))
         await call.done_writing()
 
     # The item store

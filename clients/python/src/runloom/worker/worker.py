@@ -58,6 +58,8 @@ class Worker:
         self.documents: list[str] = []
         self.threads = ThreadPoolExecutor(max_tasks, thread_name_prefix="runloom-worker")
         self.draining = False
+        # In the time of the event loop.
+        self.drain_deadline = 0.0
         self.drain_requested: asyncio.Event = asyncio.Event()
         self._attachments: dict[str, tuple[Attachment, asyncio.Task[None]]] = {}
         self._changed: asyncio.Event = asyncio.Event()
@@ -130,8 +132,11 @@ class Worker:
         await self.serve()
 
     def drain(self) -> None:
-        """Takes no more tasks, and ends `serve` when those under way are finished."""
+        """Takes no more tasks, and ends `serve` when those under way are finished, or `drain_timeout` is over."""
+        if self.draining:
+            return
         self.draining = True
+        self.drain_deadline = asyncio.get_running_loop().time() + self.drain_timeout
         self.drain_requested.set()
 
     async def serve(self) -> None:
