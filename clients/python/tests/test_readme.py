@@ -17,12 +17,13 @@ def snippets(path):
 
 READMES = [ROOT / "clients" / name / "README.md" for name in ("python", "langgraph")]
 SNIPPETS = [snippet for readme in READMES for snippet in snippets(readme)]
+SNIPPETS += [snippet for snippet in snippets(ROOT / "README.md") if "from runloom import" in snippet.values[0]]
 
 
 @pytest.mark.parametrize(("code", "wanted"), SNIPPETS)
 def test_snippet(server, code, wanted, tmp_path):
     script = pathlib.Path(tmp_path / "snippet.py")
-    script.write_text(code.replace("localhost:50051", server.address))
+    script.write_text(re.sub(r"(localhost|127.0.0.1):50051", server.address, code))
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert done.stdout == wanted
