@@ -304,6 +304,29 @@ def join_and_two_questions():
     return Scenario(builder.compile(), [{"log": []}, Command(resume=1), Command(resume=2)])
 
 
+def node_runs_graph():
+    """A node that runs a graph itself, with a model and custom data in it."""
+    model = Scripted(responses=["inner words"])
+
+    async def bot(state: Messages):
+        get_stream_writer()({"inner": True})
+        return {"messages": [await model.ainvoke(state["messages"])]}
+
+    inner = StateGraph(Messages).add_node(bot).add_edge(START, "bot").compile()
+
+    async def outer(state: Messages):
+        found = await inner.ainvoke({"messages": state["messages"]})
+        return {"messages": found["messages"][-1:]}
+
+    skip = {
+        "messages": "the namespace of a piece has the inner task",
+        "custom": "it is sent as the outer node's, so that readers without subgraphs have it",
+        "tasks": "they are shown as the outer task's",
+        "checkpoints": "the graph in the node has none",
+    }
+    return Scenario(StateGraph(Messages).add_node(outer).add_edge(START, "outer").compile(), [human("hi")], skip=skip)
+
+
 class Item(BaseModel):
     name: str
     n: int = 1
@@ -378,6 +401,6 @@ SCENARIOS = {
     for made in (
         react_agent, agent_with_middleware, chatbot, map_reduce, subgraph_interrupt, human_in_the_loop, supervisor,
         retry_and_error_handler, custom_reducer, streaming_tool, memory, deferred, dynamic_breakpoints, join_and_two_questions,
-        objects, loop_with_route, entry_route, tool_message_and_state,
+        node_runs_graph, objects, loop_with_route, entry_route, tool_message_and_state,
     )
 }  # fmt: skip

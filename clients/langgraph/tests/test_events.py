@@ -42,18 +42,18 @@ async def on_runloom(client, name, scenario):
 
 
 def shape(events, graph):
-    """Kind, name, text and node of each event: the node is the execution below the graph that encloses it."""
+    """Kind, name, text and parent of each event; the graph has another name here."""
     names = {run_id: name for _, name, _, run_id, _, _ in events}
-    nodes = {}
+    parents = {}
     for _, _, _, run_id, above, _ in events:
-        nodes.setdefault(run_id, names.get(above[1], "?") if len(above) > 1 else "graph" if above else "")
+        parents.setdefault(run_id, names.get(above[-1], "?") if above else "")
     rename = {graph: "graph", "LangGraph": "graph"}
     return [
-        (kind, rename.get(name, name), text, nodes[run_id])
+        (kind, rename.get(name, name), text, rename.get(parents[run_id], parents[run_id]))
         for kind, name, text, run_id, _, _ in events
         if not (kind == "on_chat_model_stream" and not text)
         # What the graph itself streams are the parts of the other modes.
-        and not (kind == "on_chain_stream" and nodes[run_id] == "")
+        and not (kind == "on_chain_stream" and parents[run_id] == "")
     ]
 
 

@@ -32,8 +32,7 @@ class Serving:
         await asyncio.wait_for(self.task, 30)
 
 
-ROUTES = pytest.mark.xfail(reason="the server does not run routes in workers yet")
-COMPARED = [pytest.param(name, marks=ROUTES if name == "entry_route" else ()) for name in SCENARIOS if name not in REFUSED]
+COMPARED = [name for name in SCENARIOS if name not in REFUSED]
 
 
 def of_mode(parts, mode):

@@ -140,7 +140,7 @@ class Emitter(BaseCallbackHandler):
         """The namespace inside the task in which a model was called."""
         namespace = str(metadata.get("langgraph_checkpoint_ns") or metadata.get("checkpoint_ns") or "")
         inner = namespace.removeprefix(self._namespace).strip("|")
-        return inner.split("|")[:-1] if inner and namespace.startswith(self._namespace) else []
+        return inner.split("|") if inner and namespace.startswith(self._namespace) else []
 
 
 class StreamingEmitter(Emitter, _StreamingCallbackHandler):

@@ -203,7 +203,7 @@ class Setup:
         if spec is not None and spec.is_error_handler:
             failed = next((key for key, one in served.builder.nodes.items() if one.error_handler_node == self.node), "")
             error = served.failures.pop((context.run_id, context.step, self.node), None)
-            configurable[CONFIG_KEY_NODE_ERROR] = NodeError(node=failed, error=error or Exception("the node failed in another worker"))
+            configurable[CONFIG_KEY_NODE_ERROR] = NodeError(node=failed, error=error or failure_elsewhere(context))
         return patch_config(base, run_name=self.node, callbacks=[emitter], configurable=configurable)
 
     def _runtime(self) -> Runtime[Any]:
@@ -265,6 +265,12 @@ def asked(interrupt: GraphInterrupt, context: Context) -> Interrupted:
 
 def send(packet: Send) -> runloom.Send:
     return runloom.Send(packet.node, encode(packet.arg))
+
+
+def failure_elsewhere(context: Context) -> Exception:
+    """The exception of a node that failed in another process: its type has the same name, and its message."""
+    known = context.error
+    return type(known.type, (Exception,), {})(known.message) if known is not None else Exception("the node failed")
 
 
 def identify(value: Any) -> None:

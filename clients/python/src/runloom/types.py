@@ -83,6 +83,7 @@ class CheckpointTask:
     interrupts: list[Interrupt] = field(default_factory=list)
     result: Any = None
     subgraph_checkpoint: CheckpointRef | None = None
+    waiting_for: str = ""
 
 
 @stands_for("Checkpoint")
@@ -590,6 +591,16 @@ class Handler:
     description: str = ""
     input_schema: Any = None
     output_schema: Any = None
+
+
+@stands_for("HandledFailure")
+@dataclass(slots=True)
+class HandledFailure:
+    """The failure of a node, for its error handler."""
+
+    node: str = ""
+    type: str = ""
+    message: str = ""
 
 
 @stands_for("RunningTask")

@@ -9,8 +9,8 @@ from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from ..codec import fill, from_json, to_json
-from ..types import MessageChunk, Reasoning, Text, ToolCallChunk, Usage
+from ..codec import decode, fill, from_json, to_json
+from ..types import HandledFailure, MessageChunk, Reasoning, Text, ToolCallChunk, Usage
 from ..v1 import workers_pb2
 from .outcome import Interrupted, TaskCancelled
 
@@ -59,6 +59,8 @@ class Context:
         """The id of the tool's call."""
         self.modes: frozenset[str] = frozenset(MODES.get(mode, "") for mode in task.emit_modes)
         """The stream modes that are read or recorded: what is emitted in others is dropped."""
+        self.error: HandledFailure | None = decode(task.error) if task.HasField("error") else None
+        """The error that the node handles, if it is an error handler."""
         self.is_send: bool = task.HasField("send_input")
         """Whether the node was started by a Send, with an input of its own."""
         self.state: dict[str, Any] = {}
