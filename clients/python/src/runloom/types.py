@@ -139,6 +139,7 @@ class Text:
 
     text: str
     index: int = 0
+    start: bool = False
 
 
 @dataclass(slots=True)
@@ -148,6 +149,7 @@ class Reasoning:
     text: str
     signature: str = ""
     index: int = 0
+    start: bool = False
 
 
 @dataclass(slots=True)
@@ -161,6 +163,7 @@ class Media:
     mime_type: str = ""
     filename: str = ""
     index: int = 0
+    start: bool = False
 
 
 @dataclass(slots=True)
@@ -169,6 +172,7 @@ class OtherBlock:
 
     value: Any
     index: int = 0
+    start: bool = False
 
 
 ContentBlock = Union[Text, Reasoning, Media, OtherBlock]
@@ -183,6 +187,8 @@ class ToolCallChunk:
     id: str = ""
     name: str = ""
     args: str = ""
+    block_index: int | None = None
+    start: bool = False
 
 
 @stands_for("MessageChunk")
@@ -204,6 +210,7 @@ class MessageChunk:
     tags: list[str] = field(default_factory=list)
     metadata: Any = None
     response_metadata: Any = None
+    finished_blocks: list[int] = field(default_factory=list)
 
     @property
     def text(self) -> str:

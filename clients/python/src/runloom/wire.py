@@ -30,37 +30,38 @@ def part(message: Any) -> types.Part | None:
 
 def block(message: Any) -> types.ContentBlock:
     """A block of a message."""
-    kind, index = message.WhichOneof("block"), message.index
+    kind, index, start = message.WhichOneof("block"), message.index, message.start
     if kind == "text":
-        return types.Text(message.text, index)
+        return types.Text(message.text, index, start)
     if kind == "reasoning":
-        return types.Reasoning(message.reasoning.text, message.reasoning.signature, index)
+        return types.Reasoning(message.reasoning.text, message.reasoning.signature, index, start)
     if kind in ("image", "audio", "file"):
         media = getattr(message, kind)
         source = media.WhichOneof("source")
-        made = types.Media(kind, mime_type=media.mime_type, filename=media.filename, index=index)
+        made = types.Media(kind, mime_type=media.mime_type, filename=media.filename, index=index, start=start)
         if source:
             setattr(made, source, getattr(media, source))
         return made
-    return types.OtherBlock(from_json(message.other) if kind else None, index)
+    return types.OtherBlock(from_json(message.other) if kind else None, index, start)
 
 
 def _write_text(target: Any, value: types.Text) -> None:
-    target.index, target.text = value.index, value.text
+    target.index, target.start, target.text = value.index, value.start, value.text
 
 
 def _write_reasoning(target: Any, value: types.Reasoning) -> None:
-    target.index, target.reasoning.text, target.reasoning.signature = value.index, value.text, value.signature
+    target.index, target.start = value.index, value.start
+    target.reasoning.text, target.reasoning.signature = value.text, value.signature
 
 
 def _write_media(target: Any, value: types.Media) -> None:
-    target.index = value.index
+    target.index, target.start = value.index, value.start
     fields = {"url": value.url, "data": value.data, "file_id": value.file_id}
     fill(getattr(target, value.kind), {**fields, "mime_type": value.mime_type, "filename": value.filename})
 
 
 def _write_other(target: Any, value: types.OtherBlock) -> None:
-    target.index = value.index
+    target.index, target.start = value.index, value.start
     fill(target, {"other": value.value})
 
 
