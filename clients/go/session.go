@@ -14,8 +14,9 @@ import (
 	v1 "runloom.dev/clients/go/runloom/v1"
 )
 
-// maxUnstored is how many outcomes may wait for the server to store them before the worker asks for no more tasks.
-const maxUnstored = 1000
+// maxUnstored is how many outcomes the worker holds for a new connection. With durability EXIT the server stores them when the run stops; if there are more,
+// the oldest are forgotten, and a server that does not have them executes their tasks again.
+const maxUnstored = 10_000
 
 // session is a worker's connection to one server, made again when it breaks.
 type session struct {
@@ -205,7 +206,7 @@ func (s *session) setShare(share int) {
 // grant gives the server the credit that it lacks. The caller has the lock.
 func (s *session) grant() {
 	more := s.share - s.credit - len(s.tasks)
-	if s.conn == nil || s.draining || more <= 0 || len(s.unstored) > maxUnstored {
+	if s.conn == nil || s.draining || more <= 0 {
 		return
 	}
 	s.credit += more
@@ -402,6 +403,10 @@ func (s *session) finish(done *v1.Done) {
 	delete(s.tasks, token)
 	s.unstored[token] = done
 	s.order = append(s.order, token)
+	if len(s.order) > maxUnstored {
+		delete(s.unstored, s.order[0])
+		s.order = s.order[1:]
+	}
 	if s.conn != nil {
 		s.conn.push(&v1.AttachRequest{Message: &v1.AttachRequest_Done{Done: done}})
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"strconv"
 	"testing"
 	"time"
 
@@ -375,4 +376,28 @@ func TestWorkerSaysThatItIsAliveAndWhatItIs(t *testing.T) {
 		t.Fatalf("%v", got)
 	}
 	within(t, beat)
+}
+
+// With durability EXIT the server stores outcomes only when the run stops: the worker must not wait for that.
+func TestWorkerTakesTasksWhileOutcomesAreNotStored(t *testing.T) {
+	const tasks = 12_000
+	finished := make(chan int, 1)
+	fake := newFakeServer(t, func(p *peer) {
+		count := 0
+		for count < tasks {
+			p.ready()
+			for sent := p.credit; sent > 0; sent-- {
+				p.task(&v1.WorkerTask{Token: []byte(strconv.Itoa(count))})
+				count++
+				if p.next().GetDone() == nil {
+					break
+				}
+			}
+		}
+		finished <- count
+	})
+	runWorker(t, fake.address, runloom.WorkerOptions{MaxTasks: 10}, echo)
+	if got := within(t, finished); got < tasks {
+		t.Fatal(got)
+	}
 }

@@ -14,8 +14,11 @@ import { done, returned, thrown, unknown } from "./outcome.js";
 import { Outbox } from "./outbox.js";
 import { TaskCancelled, TaskContext } from "./task.js";
 
-/** How many outcomes may wait for the server to store them before the worker asks for no more tasks. */
-const maxUnstored = 1000;
+/**
+ * How many outcomes the worker holds for a new connection. With durability EXIT the server stores them when the run stops; if there are more, the oldest are
+ * forgotten, and a server that does not have them executes their tasks again.
+ */
+const maxUnstored = 10_000;
 
 /** A function of a worker. */
 export type Run = (input: JsonValue | undefined, task: TaskContext, writes: JsonValue[]) => unknown;
@@ -132,7 +135,7 @@ export class Session {
 
   #grant(): void {
     const more = this.#share - this.#credit - this.#tasks.size;
-    if (!this.#outbox || this.#isDraining || more <= 0 || this.#unstored.size > maxUnstored) return;
+    if (!this.#outbox || this.#isDraining || more <= 0) return;
     this.#credit += more;
     this.#outbox.push({ case: "ready", value: { tasks: more } as never });
   }
@@ -239,6 +242,10 @@ export class Session {
     const value = done(task.token, outcome);
     this.#tasks.delete(key(task.token));
     this.#unstored.set(key(task.token), value);
+    for (const oldest of this.#unstored.keys()) {
+      if (this.#unstored.size <= maxUnstored) break;
+      this.#unstored.delete(oldest);
+    }
     this.#outbox?.push({ case: "done", value });
     this.#grant();
   }

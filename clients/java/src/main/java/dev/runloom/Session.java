@@ -25,8 +25,11 @@ import java.util.concurrent.TimeUnit;
 
 /** A worker's connection to one server, made again when it breaks. */
 final class Session {
-  /** How many outcomes may wait for the server to store them before the worker asks for no more tasks. */
-  private static final int MAX_UNSTORED = 1000;
+  /**
+   * How many outcomes the worker holds for a new connection. With durability EXIT the server stores them when the run stops; if there are more, the oldest are
+   * forgotten, and a server that does not have them executes their tasks again.
+   */
+  private static final int MAX_UNSTORED = 10_000;
 
   private final Worker worker;
   private final Connection connection;
@@ -167,7 +170,7 @@ final class Session {
 
   private void grant() {
     int more = share - credit - tasks.size();
-    if (outbox == null || isDraining || more <= 0 || unstored.size() > MAX_UNSTORED) return;
+    if (outbox == null || isDraining || more <= 0) return;
     credit += more;
     outbox.push(AttachRequest.newBuilder().setReady(Ready.newBuilder().setTasks(more)));
   }
@@ -278,6 +281,7 @@ final class Session {
   private synchronized void finish(Done done) {
     tasks.remove(done.getToken());
     unstored.put(done.getToken(), done);
+    if (unstored.size() > MAX_UNSTORED) unstored.remove(unstored.keySet().iterator().next());
     if (outbox != null) outbox.push(AttachRequest.newBuilder().setDone(done));
     grant();
   }
