@@ -42,7 +42,7 @@ const streaming = async () => {
 };
 await assert.rejects(streaming, asks);
 const names = parts.map(([namespace, update]) => [namespace.length, Object.keys(update)[0]]);
-assert.deepEqual(names, [[0, "take"], [1, "speak"], [1, "tools"], [1, "speak"]]);
+assert.deepEqual(names, [[0, "take"], [1, "speak"], [1, "tools"], [1, "speak"], [1, "pause"]]);
 
 // A failure.
 await assert.rejects(remote("broken").invoke(help), /the printer is on fire/);
