@@ -47,6 +47,7 @@ fn calls() -> Vec<Call> {
         ("get", "/threads/{thread_id}/history", "", none()),
         ("post", "/threads/{thread_id}/history", "", json!({})),
         ("post", "/threads/{thread_id}/copy", "", json!({})),
+        ("get", "/threads/{thread_id}/storage", "", none()),
         ("get", "/threads/{thread_id}/stream", "", none()),
         (
             "post",
