@@ -196,6 +196,7 @@ func newContentBlock(p *v1.ContentBlock) *ContentBlock {
 		Audio:     newMedia(p.GetAudio()),
 		File:      newMedia(p.GetFile()),
 		Other:     jsonFrom(p.GetOther()),
+		Start:     p.GetStart(),
 	}
 	return m
 }
@@ -206,6 +207,7 @@ func (m *ContentBlock) proto(e *encoder) *v1.ContentBlock {
 	}
 	p := &v1.ContentBlock{
 		Index: m.Index,
+		Start: m.Start,
 	}
 	if m.Text != "" {
 		e.one(p.Block == nil, "ContentBlock.block")
@@ -1089,6 +1091,7 @@ func newMessageChunk(p *v1.MessageChunk) *MessageChunk {
 		Tags:             p.GetTags(),
 		Metadata:         jsonFrom(p.GetMetadata()),
 		ResponseMetadata: jsonFrom(p.GetResponseMetadata()),
+		FinishedBlocks:   p.GetFinishedBlocks(),
 	}
 	return m
 }
@@ -1112,6 +1115,7 @@ func (m *MessageChunk) proto(e *encoder) *v1.MessageChunk {
 		Tags:             m.Tags,
 		Metadata:         e.json("metadata", m.Metadata),
 		ResponseMetadata: e.json("response_metadata", m.ResponseMetadata),
+		FinishedBlocks:   m.FinishedBlocks,
 	}
 	return p
 }
@@ -1611,10 +1615,12 @@ func newToolCallChunk(p *v1.ToolCallChunk) *ToolCallChunk {
 		return nil
 	}
 	m := &ToolCallChunk{
-		Index: p.GetIndex(),
-		ID:    p.GetId(),
-		Name:  p.GetName(),
-		Args:  p.GetArgs(),
+		Index:      p.GetIndex(),
+		ID:         p.GetId(),
+		Name:       p.GetName(),
+		Args:       p.GetArgs(),
+		BlockIndex: p.BlockIndex,
+		Start:      p.GetStart(),
 	}
 	return m
 }
@@ -1624,10 +1630,12 @@ func (m *ToolCallChunk) proto(e *encoder) *v1.ToolCallChunk {
 		return nil
 	}
 	p := &v1.ToolCallChunk{
-		Index: m.Index,
-		Id:    m.ID,
-		Name:  m.Name,
-		Args:  m.Args,
+		Index:      m.Index,
+		Id:         m.ID,
+		Name:       m.Name,
+		Args:       m.Args,
+		BlockIndex: m.BlockIndex,
+		Start:      m.Start,
 	}
 	return p
 }

@@ -164,8 +164,8 @@ type Command struct {
 
 // ContentBlock: a block of content, or a new part of one.
 type ContentBlock struct {
-	// The block of the message: parts with the same index form one block. The index is an id, not a position: in a message of several chunks the order is
-	// reasoning, then text, then other blocks by index. In a message of one chunk the blocks are in order, numbered from 0.
+	// The block of the message: parts with the same index form one block. Blocks are numbered from 0 in the order in which they start; tool calls are blocks too
+	// (ToolCallChunk.block_index). In chunks recorded by a version without block starts the index is only an id: 0 text, 1 reasoning, from 2 on others.
 	Index uint32
 	// New text.
 	Text string
@@ -179,6 +179,8 @@ type ContentBlock struct {
 	File *Media
 	// A block of another type, in LangChain's JSON.
 	Other JSON
+	// Whether the block starts here. Images, audio, files and others start and end in one chunk.
+	Start bool
 }
 
 // ContentBlockEnd: the end of a content block in a stream of a thread: nothing is added to it any more. A message that is cut off by a crash or a failure has none.
@@ -854,6 +856,9 @@ type MessageChunk struct {
 	Metadata JSON
 	// Other data of the provider, such as the stop reason and the model: an object. Sent with the last chunk.
 	ResponseMetadata JSON
+	// The content blocks that are complete after this chunk, by index: text and reasoning end where another block starts, tool calls with the message. Images, audio,
+	// files and others arrive whole, and are not repeated here.
+	FinishedBlocks []uint32
 }
 
 // Metadata: a run and its state. The first part of every stream of a run, and of each attempt. Filters do not apply to it.
@@ -1267,6 +1272,10 @@ type ToolCallChunk struct {
 	Name string
 	// New text of the arguments; the texts of all chunks together are JSON.
 	Args string
+	// The content block that the call is. Absent in chunks recorded by a version without block starts.
+	BlockIndex *uint32
+	// Whether the block starts here.
+	Start bool
 }
 
 // ToolResult: the result of a tool.

@@ -119,8 +119,11 @@ type MessageChunk struct {
 	Metadata *Json `protobuf:"bytes,13,opt,name=metadata,proto3" json:"metadata,omitempty"`
 	// Other data of the provider, such as the stop reason and the model: an object. Sent with the last chunk.
 	ResponseMetadata *Json `protobuf:"bytes,14,opt,name=response_metadata,json=responseMetadata,proto3" json:"response_metadata,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// The content blocks that are complete after this chunk, by index: text and reasoning end where another block starts, tool calls with the message. Images, audio,
+	// files and others arrive whole, and are not repeated here.
+	FinishedBlocks []uint32 `protobuf:"varint,15,rep,packed,name=finished_blocks,json=finishedBlocks,proto3" json:"finished_blocks,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *MessageChunk) Reset() {
@@ -251,11 +254,18 @@ func (x *MessageChunk) GetResponseMetadata() *Json {
 	return nil
 }
 
+func (x *MessageChunk) GetFinishedBlocks() []uint32 {
+	if x != nil {
+		return x.FinishedBlocks
+	}
+	return nil
+}
+
 // A block of content, or a new part of one.
 type ContentBlock struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The block of the message: parts with the same index form one block. The index is an id, not a position: in a message of several chunks the order is
-	// reasoning, then text, then other blocks by index. In a message of one chunk the blocks are in order, numbered from 0.
+	// The block of the message: parts with the same index form one block. Blocks are numbered from 0 in the order in which they start; tool calls are blocks too
+	// (ToolCallChunk.block_index). In chunks recorded by a version without block starts the index is only an id: 0 text, 1 reasoning, from 2 on others.
 	Index uint32 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
 	// Exactly one is set.
 	//
@@ -267,7 +277,9 @@ type ContentBlock struct {
 	//	*ContentBlock_Audio
 	//	*ContentBlock_File
 	//	*ContentBlock_Other
-	Block         isContentBlock_Block `protobuf_oneof:"block"`
+	Block isContentBlock_Block `protobuf_oneof:"block"`
+	// Whether the block starts here. Images, audio, files and others start and end in one chunk.
+	Start         bool `protobuf:"varint,8,opt,name=start,proto3" json:"start,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -368,6 +380,13 @@ func (x *ContentBlock) GetOther() *Json {
 		}
 	}
 	return nil
+}
+
+func (x *ContentBlock) GetStart() bool {
+	if x != nil {
+		return x.Start
+	}
+	return false
 }
 
 type isContentBlock_Block interface {
@@ -749,7 +768,11 @@ type ToolCallChunk struct {
 	// The name of the tool; only in its first chunk.
 	Name string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
 	// New text of the arguments; the texts of all chunks together are JSON.
-	Args          string `protobuf:"bytes,4,opt,name=args,proto3" json:"args,omitempty"`
+	Args string `protobuf:"bytes,4,opt,name=args,proto3" json:"args,omitempty"`
+	// The content block that the call is. Absent in chunks recorded by a version without block starts.
+	BlockIndex *uint32 `protobuf:"varint,5,opt,name=block_index,json=blockIndex,proto3,oneof" json:"block_index,omitempty"`
+	// Whether the block starts here.
+	Start         bool `protobuf:"varint,6,opt,name=start,proto3" json:"start,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -810,6 +833,20 @@ func (x *ToolCallChunk) GetArgs() string {
 		return x.Args
 	}
 	return ""
+}
+
+func (x *ToolCallChunk) GetBlockIndex() uint32 {
+	if x != nil && x.BlockIndex != nil {
+		return *x.BlockIndex
+	}
+	return 0
+}
+
+func (x *ToolCallChunk) GetStart() bool {
+	if x != nil {
+		return x.Start
+	}
+	return false
 }
 
 // Token usage.
@@ -908,7 +945,7 @@ var File_runloom_v1_message_proto protoreflect.FileDescriptor
 const file_runloom_v1_message_proto_rawDesc = "" +
 	"\n" +
 	"\x18runloom/v1/message.proto\x12\n" +
-	"runloom.v1\x1a\x15runloom/v1/json.proto\"\x90\x04\n" +
+	"runloom.v1\x1a\x15runloom/v1/json.proto\"\xb9\x04\n" +
 	"\fMessageChunk\x12\x1d\n" +
 	"\n" +
 	"message_id\x18\x01 \x01(\tR\tmessageId\x12+\n" +
@@ -927,7 +964,8 @@ const file_runloom_v1_message_proto_rawDesc = "" +
 	"\x04last\x18\v \x01(\bR\x04last\x12\x12\n" +
 	"\x04tags\x18\f \x03(\tR\x04tags\x12,\n" +
 	"\bmetadata\x18\r \x01(\v2\x10.runloom.v1.JsonR\bmetadata\x12=\n" +
-	"\x11response_metadata\x18\x0e \x01(\v2\x10.runloom.v1.JsonR\x10responseMetadata\"\xa3\x02\n" +
+	"\x11response_metadata\x18\x0e \x01(\v2\x10.runloom.v1.JsonR\x10responseMetadata\x12'\n" +
+	"\x0ffinished_blocks\x18\x0f \x03(\rR\x0efinishedBlocks\"\xb9\x02\n" +
 	"\fContentBlock\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\rR\x05index\x12\x14\n" +
 	"\x04text\x18\x02 \x01(\tH\x00R\x04text\x125\n" +
@@ -935,7 +973,8 @@ const file_runloom_v1_message_proto_rawDesc = "" +
 	"\x05image\x18\x04 \x01(\v2\x11.runloom.v1.MediaH\x00R\x05image\x12)\n" +
 	"\x05audio\x18\x05 \x01(\v2\x11.runloom.v1.MediaH\x00R\x05audio\x12'\n" +
 	"\x04file\x18\x06 \x01(\v2\x11.runloom.v1.MediaH\x00R\x04file\x12(\n" +
-	"\x05other\x18\a \x01(\v2\x10.runloom.v1.JsonH\x00R\x05otherB\a\n" +
+	"\x05other\x18\a \x01(\v2\x10.runloom.v1.JsonH\x00R\x05other\x12\x14\n" +
+	"\x05start\x18\b \x01(\bR\x05startB\a\n" +
 	"\x05block\"\x9b\x01\n" +
 	"\x11ContentBlockStart\x12\x1d\n" +
 	"\n" +
@@ -959,12 +998,16 @@ const file_runloom_v1_message_proto_rawDesc = "" +
 	"\afile_id\x18\x03 \x01(\tH\x00R\x06fileId\x12\x1b\n" +
 	"\tmime_type\x18\x04 \x01(\tR\bmimeType\x12\x1a\n" +
 	"\bfilename\x18\x05 \x01(\tR\bfilenameB\b\n" +
-	"\x06source\"]\n" +
+	"\x06source\"\xa9\x01\n" +
 	"\rToolCallChunk\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\rR\x05index\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x03 \x01(\tR\x04name\x12\x12\n" +
-	"\x04args\x18\x04 \x01(\tR\x04args\"\xfd\x01\n" +
+	"\x04args\x18\x04 \x01(\tR\x04args\x12$\n" +
+	"\vblock_index\x18\x05 \x01(\rH\x00R\n" +
+	"blockIndex\x88\x01\x01\x12\x14\n" +
+	"\x05start\x18\x06 \x01(\bR\x05startB\x0e\n" +
+	"\f_block_index\"\xfd\x01\n" +
 	"\x05Usage\x12!\n" +
 	"\finput_tokens\x18\x01 \x01(\x04R\vinputTokens\x12#\n" +
 	"\routput_tokens\x18\x02 \x01(\x04R\foutputTokens\x12!\n" +
@@ -1045,6 +1088,7 @@ func file_runloom_v1_message_proto_init() {
 		(*Media_Data)(nil),
 		(*Media_FileId)(nil),
 	}
+	file_runloom_v1_message_proto_msgTypes[6].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

@@ -8,18 +8,19 @@ import java.util.Map;
 
 /**
  * A block of content, or a new part of one.
- * @param index The block of the message: parts with the same index form one block. The index is an id, not a position: in a message of several chunks the order is
- * reasoning, then text, then other blocks by index. In a message of one chunk the blocks are in order, numbered from 0.
+ * @param index The block of the message: parts with the same index form one block. Blocks are numbered from 0 in the order in which they start; tool calls are blocks too
+ * (ToolCallChunk.block_index). In chunks recorded by a version without block starts the index is only an id: 0 text, 1 reasoning, from 2 on others.
  * @param text New text.
  * @param reasoning New reasoning of the model.
  * @param image An image.
  * @param audio Audio.
  * @param file A file of any kind.
  * @param other A block of another type, in LangChain's JSON.
+ * @param start Whether the block starts here. Images, audio, files and others start and end in one chunk.
  */
-public record ContentBlock(int index, String text, Reasoning reasoning, Media image, Media audio, Media file, Object other) {
+public record ContentBlock(int index, String text, Reasoning reasoning, Media image, Media audio, Media file, Object other, boolean start) {
   static ContentBlock from(dev.runloom.v1.ContentBlock p) {
-    return new ContentBlock(p.getIndex(), p.getText(), p.hasReasoning() ? Reasoning.from(p.getReasoning()) : null, p.hasImage() ? Media.from(p.getImage()) : null, p.hasAudio() ? Media.from(p.getAudio()) : null, p.hasFile() ? Media.from(p.getFile()) : null, p.hasOther() ? Json.from(p.getOther()) : null);
+    return new ContentBlock(p.getIndex(), p.getText(), p.hasReasoning() ? Reasoning.from(p.getReasoning()) : null, p.hasImage() ? Media.from(p.getImage()) : null, p.hasAudio() ? Media.from(p.getAudio()) : null, p.hasFile() ? Media.from(p.getFile()) : null, p.hasOther() ? Json.from(p.getOther()) : null, p.getStart());
   }
 
   dev.runloom.v1.ContentBlock toProto() {
@@ -49,6 +50,7 @@ public record ContentBlock(int index, String text, Reasoning reasoning, Media im
       Values.one(p.getBlockCase().getNumber(), "block");
       p.setOther(Json.to("other", other));
     }
+    p.setStart(start);
     return p.build();
   }
 
@@ -66,9 +68,10 @@ public record ContentBlock(int index, String text, Reasoning reasoning, Media im
     private Media audio;
     private Media file;
     private Object other;
+    private boolean start;
 
-    /** The block of the message: parts with the same index form one block. The index is an id, not a position: in a message of several chunks the order is
-     * reasoning, then text, then other blocks by index. In a message of one chunk the blocks are in order, numbered from 0.
+    /** The block of the message: parts with the same index form one block. Blocks are numbered from 0 in the order in which they start; tool calls are blocks too
+     * (ToolCallChunk.block_index). In chunks recorded by a version without block starts the index is only an id: 0 text, 1 reasoning, from 2 on others.
      */
     public Builder index(int index) {
       this.index = index;
@@ -149,8 +152,15 @@ public record ContentBlock(int index, String text, Reasoning reasoning, Media im
       return this;
     }
 
+    /** Whether the block starts here. Images, audio, files and others start and end in one chunk.
+     */
+    public Builder start(boolean start) {
+      this.start = start;
+      return this;
+    }
+
     public ContentBlock build() {
-      return new ContentBlock(index, text, reasoning, image, audio, file, other);
+      return new ContentBlock(index, text, reasoning, image, audio, file, other, start);
     }
   }
 }

@@ -26,10 +26,12 @@ import java.util.Map;
  * @param tags The tags of the run, the node and the model.
  * @param metadata The run's and the node's metadata: an object.
  * @param responseMetadata Other data of the provider, such as the stop reason and the model: an object. Sent with the last chunk.
+ * @param finishedBlocks The content blocks that are complete after this chunk, by index: text and reasoning end where another block starts, tool calls with the message. Images, audio,
+ * files and others arrive whole, and are not repeated here.
  */
-public record MessageChunk(String messageId, MessageRole role, String node, String name, String model, String toolCallId, boolean toolError, List<ContentBlock> content, List<ToolCallChunk> toolCallChunks, Usage usage, boolean last, List<String> tags, Object metadata, Object responseMetadata) implements Payload {
+public record MessageChunk(String messageId, MessageRole role, String node, String name, String model, String toolCallId, boolean toolError, List<ContentBlock> content, List<ToolCallChunk> toolCallChunks, Usage usage, boolean last, List<String> tags, Object metadata, Object responseMetadata, List<Integer> finishedBlocks) implements Payload {
   static MessageChunk from(dev.runloom.v1.MessageChunk p) {
-    return new MessageChunk(p.getMessageId(), MessageRole.from(p.getRole()), p.getNode(), p.getName(), p.getModel(), p.getToolCallId(), p.getToolError(), Values.list(p.getContentList(), ContentBlock::from), Values.list(p.getToolCallChunksList(), ToolCallChunk::from), p.hasUsage() ? Usage.from(p.getUsage()) : null, p.getLast(), List.copyOf(p.getTagsList()), p.hasMetadata() ? Json.from(p.getMetadata()) : null, p.hasResponseMetadata() ? Json.from(p.getResponseMetadata()) : null);
+    return new MessageChunk(p.getMessageId(), MessageRole.from(p.getRole()), p.getNode(), p.getName(), p.getModel(), p.getToolCallId(), p.getToolError(), Values.list(p.getContentList(), ContentBlock::from), Values.list(p.getToolCallChunksList(), ToolCallChunk::from), p.hasUsage() ? Usage.from(p.getUsage()) : null, p.getLast(), List.copyOf(p.getTagsList()), p.hasMetadata() ? Json.from(p.getMetadata()) : null, p.hasResponseMetadata() ? Json.from(p.getResponseMetadata()) : null, List.copyOf(p.getFinishedBlocksList()));
   }
 
   dev.runloom.v1.MessageChunk toProto() {
@@ -48,6 +50,7 @@ public record MessageChunk(String messageId, MessageRole role, String node, Stri
     if (tags != null) for (var item : tags) p.addTags(item);
     if (metadata != null) p.setMetadata(Json.to("metadata", metadata));
     if (responseMetadata != null) p.setResponseMetadata(Json.to("response_metadata", responseMetadata));
+    if (finishedBlocks != null) for (var item : finishedBlocks) p.addFinishedBlocks(item);
     return p.build();
   }
 
@@ -72,6 +75,7 @@ public record MessageChunk(String messageId, MessageRole role, String node, Stri
     private List<String> tags;
     private Object metadata;
     private Object responseMetadata;
+    private List<Integer> finishedBlocks;
 
     /** The id of the message. A repeated attempt of a task streams its messages under the same ids: they replace those of the attempt before.
      */
@@ -197,8 +201,23 @@ public record MessageChunk(String messageId, MessageRole role, String node, Stri
       return this;
     }
 
+    /** The content blocks that are complete after this chunk, by index: text and reasoning end where another block starts, tool calls with the message. Images, audio,
+     * files and others arrive whole, and are not repeated here.
+     */
+    public Builder finishedBlocks(List<Integer> finishedBlocks) {
+      this.finishedBlocks = finishedBlocks;
+      return this;
+    }
+
+    /** The content blocks that are complete after this chunk, by index: text and reasoning end where another block starts, tool calls with the message. Images, audio,
+     * files and others arrive whole, and are not repeated here.
+     */
+    public Builder finishedBlocks(Integer... finishedBlocks) {
+      return finishedBlocks(List.of(finishedBlocks));
+    }
+
     public MessageChunk build() {
-      return new MessageChunk(messageId, role, node, name, model, toolCallId, toolError, content, toolCallChunks, usage, last, tags, metadata, responseMetadata);
+      return new MessageChunk(messageId, role, node, name, model, toolCallId, toolError, content, toolCallChunks, usage, last, tags, metadata, responseMetadata, finishedBlocks);
     }
   }
 }

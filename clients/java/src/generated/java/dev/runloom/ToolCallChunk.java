@@ -12,10 +12,12 @@ import java.util.Map;
  * @param id The id of the call; only in its first chunk.
  * @param name The name of the tool; only in its first chunk.
  * @param args New text of the arguments; the texts of all chunks together are JSON.
+ * @param blockIndex The content block that the call is. Absent in chunks recorded by a version without block starts.
+ * @param start Whether the block starts here.
  */
-public record ToolCallChunk(int index, String id, String name, String args) {
+public record ToolCallChunk(int index, String id, String name, String args, Integer blockIndex, boolean start) {
   static ToolCallChunk from(dev.runloom.v1.ToolCallChunk p) {
-    return new ToolCallChunk(p.getIndex(), p.getId(), p.getName(), p.getArgs());
+    return new ToolCallChunk(p.getIndex(), p.getId(), p.getName(), p.getArgs(), p.hasBlockIndex() ? p.getBlockIndex() : null, p.getStart());
   }
 
   dev.runloom.v1.ToolCallChunk toProto() {
@@ -24,6 +26,8 @@ public record ToolCallChunk(int index, String id, String name, String args) {
     if (id != null) p.setId(id);
     if (name != null) p.setName(name);
     if (args != null) p.setArgs(args);
+    if (blockIndex != null) p.setBlockIndex(blockIndex);
+    p.setStart(start);
     return p.build();
   }
 
@@ -38,6 +42,8 @@ public record ToolCallChunk(int index, String id, String name, String args) {
     private String id;
     private String name;
     private String args;
+    private Integer blockIndex;
+    private boolean start;
 
     /** The position of the call among the message's tool calls, from 0.
      */
@@ -67,8 +73,22 @@ public record ToolCallChunk(int index, String id, String name, String args) {
       return this;
     }
 
+    /** The content block that the call is. Absent in chunks recorded by a version without block starts.
+     */
+    public Builder blockIndex(Integer blockIndex) {
+      this.blockIndex = blockIndex;
+      return this;
+    }
+
+    /** Whether the block starts here.
+     */
+    public Builder start(boolean start) {
+      this.start = start;
+      return this;
+    }
+
     public ToolCallChunk build() {
-      return new ToolCallChunk(index, id, name, args);
+      return new ToolCallChunk(index, id, name, args, blockIndex, start);
     }
   }
 }
