@@ -96,6 +96,10 @@ async def test_runs(client):
     assert (await client.runs.get(first.run_id)).metadata["k"] == 1
     assert [r.run_id async for r in client.runs.list(thread_id=thread, states=["succeeded"])] == [first.run_id]
     slow = await client.runs.create("slow", {}, config={"tags": ["a"], "configurable": {"x": 1}}, run_timeout=60)
+    async with client.runs.join(slow.run_id) as parts:
+        # The first part in the log: the run is under way.
+        while not (await anext(parts)).seq:
+            pass
     with pytest.raises(errors.RunActive):
         await client.runs.delete(slow.run_id)
     assert (await client.runs.cancel(slow.run_id, wait=True)).state == "cancelled"
