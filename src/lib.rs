@@ -48,6 +48,15 @@ pub mod v1 {
 /// The descriptors of `runloom.v1` and its imports: an encoded `google.protobuf.FileDescriptorSet`, for reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = tonic::include_file_descriptor_set!("runloom_descriptors");
 
+/// The path of each RPC (`/runloom.v1.Runs/GetRun`) with the scope that a caller needs for it, sorted by path.
+pub const METHOD_SCOPES: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/method_scopes.rs"));
+
+/// The scope that a caller needs for an RPC. `None`: the path is not one of `runloom.v1`.
+pub fn scope_of(path: &str) -> Option<&'static str> {
+    let at = METHOD_SCOPES.binary_search_by(|(known, _)| (*known).cmp(path)).ok()?;
+    METHOD_SCOPES.get(at).map(|(_, scope)| *scope)
+}
+
 #[cfg(test)]
 mod tests {
     use prost::Message;
@@ -57,7 +66,7 @@ mod tests {
     fn descriptors_are_whole() {
         let set = prost_types::FileDescriptorSet::decode(super::FILE_DESCRIPTOR_SET).expect("a descriptor set");
         let services: Vec<_> = set.file.iter().flat_map(|file| &file.service).map(|service| service.name()).collect();
-        assert_eq!(services.len(), 7, "{services:?}");
+        assert_eq!(services.len(), 8, "{services:?}");
         for import in set.file.iter().flat_map(|file| &file.dependency) {
             assert!(set.file.iter().any(|file| file.name() == import), "{import} is missing");
         }

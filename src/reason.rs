@@ -54,6 +54,7 @@ impl ErrorReason {
             | R::AssistantVersionNotFound
             | R::CheckpointNotFound
             | R::CronNotFound
+            | R::KeyNotFound
             | R::WorkerNotFound => Code::NotFound,
             R::RequestIdReused | R::GraphNameTaken | R::ThreadExists | R::AssistantExists => Code::AlreadyExists,
             R::ThreadBusy | R::CheckpointChanged | R::WorkerLost => Code::Aborted,
@@ -72,6 +73,8 @@ impl ErrorReason {
             R::CursorExpired => Code::OutOfRange,
             R::RunTimeout | R::NodeTimeout => Code::DeadlineExceeded,
             R::Cancelled => Code::Cancelled,
+            R::Unauthenticated => Code::Unauthenticated,
+            R::ScopeMissing => Code::PermissionDenied,
         }
     }
 }

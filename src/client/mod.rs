@@ -7,6 +7,7 @@ mod assistants;
 mod connect;
 mod crons;
 mod graphs;
+mod keys;
 mod requests;
 mod retry;
 mod runs;
@@ -28,7 +29,7 @@ use crate::{
     Error,
     v1::{
         JsonEncoding, assistants_client::AssistantsClient, crons_client::CronsClient, graphs_client::GraphsClient,
-        runs_client::RunsClient, store_client::StoreClient, threads_client::ThreadsClient,
+        keys_client::KeysClient, runs_client::RunsClient, store_client::StoreClient, threads_client::ThreadsClient,
         workers_client::WorkersClient,
     },
 };
@@ -92,6 +93,10 @@ impl Client {
 
     fn graphs(&self) -> GraphsClient<Transport> {
         GraphsClient::new(self.channel.clone()).max_decoding_message_size(self.max_message_bytes)
+    }
+
+    fn keys(&self) -> KeysClient<Transport> {
+        KeysClient::new(self.channel.clone()).max_decoding_message_size(self.max_message_bytes)
     }
 
     fn crons(&self) -> CronsClient<Transport> {

@@ -70,7 +70,7 @@ impl Health {
             Err(status) if status.code() == tonic::Code::NotFound => Ok(ServingStatus::ServiceUnknown),
             // A server with TLS does not answer in HTTP/2.
             Err(status)
-                if status.code() == tonic::Code::Unavailable || status.message().starts_with("transport error") =>
+                if status.code() == tonic::Code::Unavailable || status.message().contains("transport error") =>
             {
                 Err(cannot_connect(&self.addr, &runloom::Error::from(status)))
             }

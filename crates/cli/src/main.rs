@@ -8,6 +8,7 @@ mod failure;
 mod graph;
 mod health;
 mod integrations;
+mod keys;
 mod options;
 mod remote;
 mod run;
@@ -56,11 +57,12 @@ struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Command {
-    Serve(serve::Serve),
-    Run(run::Run),
+    Serve(Box<serve::Serve>),
+    Run(Box<run::Run>),
     Runs(runs::Runs),
     Threads(threads::Threads),
     Workers(workers::Workers),
+    Keys(keys::Keys),
     Graph(graph::GraphCommand),
     Health(health::Health),
     Store(store::StoreCommand),
@@ -78,6 +80,7 @@ impl Command {
             Self::Runs(command) => command.run().await,
             Self::Threads(command) => command.run().await,
             Self::Workers(command) => command.run().await,
+            Self::Keys(command) => command.run().await,
             Self::Graph(command) => command.run().await,
             Self::Health(command) => command.run().await,
             Self::Store(command) => command.run().await,

@@ -107,12 +107,6 @@ fn a_port_in_use_is_reported_and_nothing_is_changed() {
 }
 
 #[test]
-fn an_address_that_other_machines_can_reach_is_warned_about() {
-    let server = Server::start(&["--data", ":memory:", "--grpc", "0.0.0.0:0"]);
-    assert!(server.logs("no TLS and no authentication").contains("gRPC"));
-}
-
-#[test]
 fn a_data_folder_has_one_server() {
     let data = tempfile::tempdir().unwrap();
     let _server = Server::start(&["--data", path(data.path())]);

@@ -18,6 +18,9 @@ pub enum Reason {
     AssistantVersionNotFound,
     CheckpointNotFound,
     CronNotFound,
+    KeyNotFound,
+    Unauthenticated,
+    ScopeMissing,
     GraphUnknown,
     GraphInvalid,
     GraphInUse,
@@ -63,13 +66,16 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, with its name on disk. A name never changes: logs and runs hold it.
-    const NAMES: [(Self, &str); 47] = [
+    const NAMES: [(Self, &str); 50] = [
         (Self::ThreadNotFound, "ThreadNotFound"),
         (Self::RunNotFound, "RunNotFound"),
         (Self::AssistantNotFound, "AssistantNotFound"),
         (Self::AssistantVersionNotFound, "AssistantVersionNotFound"),
         (Self::CheckpointNotFound, "CheckpointNotFound"),
         (Self::CronNotFound, "CronNotFound"),
+        (Self::KeyNotFound, "KeyNotFound"),
+        (Self::Unauthenticated, "Unauthenticated"),
+        (Self::ScopeMissing, "ScopeMissing"),
         (Self::GraphUnknown, "GraphUnknown"),
         (Self::GraphInvalid, "GraphInvalid"),
         (Self::GraphInUse, "GraphInUse"),
@@ -295,8 +301,7 @@ impl From<store::Error> for Error {
                 What::Version => new(Reason::AssistantVersionNotFound).with("version", id),
                 What::Graph => new(Reason::GraphNotRegistered).with("graph", id),
                 What::Cron => new(Reason::CronNotFound).with("cron_id", id),
-                // No API names a key yet.
-                What::ApiKey => new(Reason::Internal),
+                What::ApiKey => new(Reason::KeyNotFound).with("key_id", id),
             },
             E::AlreadyExists { what, id } => match what {
                 What::Thread => new(Reason::ThreadExists).with("thread_id", id),

@@ -24,6 +24,7 @@ mod options;
 mod protocol;
 mod routes;
 mod runs;
+mod scopes;
 mod serve;
 mod states;
 mod storage;

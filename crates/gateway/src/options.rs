@@ -2,12 +2,15 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use runloom_auth::Authenticator;
 use runloom_core::Caller;
 pub use runloom_net::Cors;
 
 /// How the face behaves. The default is for a server on loopback.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// Who may call. `None`, the default: every request has the caller of [`caller`](Self::caller).
+    pub auth: Option<Authenticator>,
     /// The caller of requests that carry no [`Caller`] in their extensions. Default: the default tenant, anonymous.
     pub caller: Caller,
     /// Which pages of other origins may use it.
@@ -39,6 +42,7 @@ impl fmt::Debug for Figures {
 impl Default for Options {
     fn default() -> Self {
         Self {
+            auth: None,
             caller: Caller::default(),
             cors: Cors::Loopback,
             max_body_bytes: 32 << 20,

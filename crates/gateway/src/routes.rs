@@ -13,9 +13,11 @@ use tokio::sync::Semaphore;
 
 use crate::{
     Options, assistants, browser, crons,
-    face::{Shared, guard, squeeze},
+    face::{Needs, Shared, admit, guard, squeeze},
     langgraph::records,
-    protocol, runs, states, storage, store, system, thread_stream, threads,
+    protocol, runs,
+    scopes::scope,
+    states, storage, store, system, thread_stream, threads,
 };
 
 /// An endpoint.
@@ -261,10 +263,23 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
 pub fn router(core: Core, options: Options) -> Router {
     let room = Arc::new(Semaphore::new(options.compressed_streams.min(Semaphore::MAX_PERMITS)));
     let deadline = BodyDeadlineLayer::new("http", options.body_timeout);
+    let auth = options.auth.clone();
     let shared = Shared { core, options: Arc::new(options) };
     let mut router = Router::new();
     for endpoint in endpoints() {
-        router = router.route(endpoint.path, endpoint.handler);
+        let handler = match (&auth, scope(&endpoint)) {
+            (Some(auth), Some(scope)) => {
+                let needs = Needs { auth: auth.clone(), core: shared.core.clone(), route: endpoint.path, scope };
+                let admit = middleware::from_fn_with_state(needs, admit);
+                match endpoint.method {
+                    // Its handler is the fallback of all methods.
+                    "any" => endpoint.handler.layer(admit),
+                    _ => endpoint.handler.route_layer(admit),
+                }
+            }
+            _ => endpoint.handler,
+        };
+        router = router.route(endpoint.path, handler);
     }
     router
         .fallback(system::not_found)

@@ -224,8 +224,9 @@ calls! {
 
 /// RPCs that answer the same whether there was something or not.
 const BLIND: [&str; 2] = ["Store/PutItem", "Store/DeleteItem"];
-/// RPCs about the server's own workers, which belong to no tenant.
-const WORKERS: [&str; 3] = ["Workers/Attach", "Workers/ListWorkers", "Workers/GetWorker"];
+/// RPCs about the server's own workers, which belong to no tenant; and those about keys, whose test is that of authentication.
+const WORKERS: [&str; 6] =
+    ["Workers/Attach", "Workers/ListWorkers", "Workers/GetWorker", "Keys/CreateKey", "Keys/ListKeys", "Keys/RevokeKey"];
 
 // G39
 #[tokio::test]

@@ -16,6 +16,13 @@ use crate::{
     style::{DIM, NAME, STRONG, brief, count},
 };
 
+/// What protects the server.
+#[derive(Clone, Copy)]
+pub struct Security {
+    pub has_tls: bool,
+    pub has_auth: bool,
+}
+
 /// The banner. Not printed with `--log-format json`.
 pub struct Banner {
     address: SocketAddr,
@@ -23,7 +30,7 @@ pub struct Banner {
     graphs: Vec<GraphInfo>,
     /// A graph to try, with an input for it.
     example: Option<(String, Value)>,
-    has_tls: bool,
+    security: Security,
     is_shown: bool,
 }
 
@@ -32,7 +39,7 @@ impl Banner {
     pub async fn of(
         core: &Core,
         at: (SocketAddr, Option<SocketAddr>),
-        has_tls: bool,
+        security: Security,
         format: LogFormat,
     ) -> Result<Self> {
         let failed = |error: runloom_core::Error| Failure::failed(error.message);
@@ -52,7 +59,7 @@ impl Banner {
             }
         }
         let (address, http) = (reachable(at.0), at.1.map(reachable));
-        Ok(Self { address, http, graphs, example, has_tls, is_shown: format == LogFormat::Text })
+        Ok(Self { address, http, graphs, example, security, is_shown: format == LogFormat::Text })
     }
 
     /// Prints the banner. A closed output is not an error.
@@ -78,7 +85,7 @@ impl Banner {
             (Some((graph, input)), _) => {
                 writeln!(out, "\nTry in another terminal:\n")?;
                 writeln!(out, "  {}", run_command(graph, input, &self.server()))?;
-                writeln!(out, "  {}", grpcurl_command(graph, input, self.address, self.has_tls))?;
+                writeln!(out, "  {}", grpcurl_command(graph, input, self.address, self.security.has_tls))?;
             }
             (None, Some(folder)) => {
                 writeln!(out, "\nNo graphs yet: add a document to {}", folder.display())?;
@@ -86,20 +93,21 @@ impl Banner {
             (None, None) => {}
         }
         let watched = folder.map(|folder| format!(" · graphs in {}, watched", folder.display())).unwrap_or_default();
-        let security = if self.has_tls { "TLS, no authentication" } else { "no TLS, no authentication" };
-        writeln!(out, "\n{DIM}{stored}{watched} · {security} · Ctrl-C drains and stops{DIM:#}\n")?;
+        let tls = if self.security.has_tls { "TLS" } else { "no TLS" };
+        let auth = if self.security.has_auth { "authentication" } else { "no authentication" };
+        writeln!(out, "\n{DIM}{stored}{watched} · {tls}, {auth} · Ctrl-C drains and stops{DIM:#}\n")?;
         out.flush()
     }
 }
 
 impl Banner {
     fn scheme(&self) -> &'static str {
-        if self.has_tls { "https" } else { "http" }
+        if self.security.has_tls { "https" } else { "http" }
     }
 
     /// The address for `--addr`.
     fn server(&self) -> String {
-        if self.has_tls { format!("https://{}", self.address) } else { self.address.to_string() }
+        if self.security.has_tls { format!("https://{}", self.address) } else { self.address.to_string() }
     }
 }
 

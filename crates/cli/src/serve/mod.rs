@@ -1,5 +1,6 @@
 //! `runloom serve`: runs a server.
 
+mod auth;
 mod banner;
 mod limits;
 mod tls;
@@ -8,6 +9,7 @@ mod watch;
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use clap::Args;
+use runloom_auth::Authenticator;
 use runloom_core::Reason;
 use runloom_document::Registry;
 use runloom_gateway::{Cors, Figures, WebhookClient, WebhookOptions};
@@ -16,7 +18,12 @@ use runloom_tools::{Allow, Egress};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use self::{banner::Banner, limits::Limits, tls::TlsArgs};
+use self::{
+    auth::AuthArgs,
+    banner::{Banner, Security},
+    limits::Limits,
+    tls::TlsArgs,
+};
 use crate::{
     backend::{DEFAULT_ADDRESS, DEFAULT_HTTP},
     embedded::builder,
@@ -44,8 +51,8 @@ Examples:
                                                TLS on both ports
   runloom serve --log-format json              JSON logs; RUST_LOG=debug logs more
 
-There is no authentication yet. Keep both ports on loopback, behind a proxy that provides it, or \
-use mutual TLS (--tls-client-ca).
+Without --tls-cert and authentication (RUNLOOM_ADMIN_KEY, --auth) the server listens on loopback \
+only, unless --insecure is set. docs/guides/authentication.md explains keys, tokens and tenants.
 
 SIGINT and SIGTERM drain the server: it starts no new run, gives active runs --drain-timeout to end, \
 and tells clients to rejoin. Runs that do not end continue when the server starts again. A second \
@@ -77,6 +84,8 @@ pub struct Serve {
     limits: Limits,
     #[command(flatten)]
     tls: TlsArgs,
+    #[command(flatten)]
+    auth: AuthArgs,
     #[command(flatten)]
     integrations: Integrations,
     /// Secret to sign webhook calls with (Standard Webhooks): whsec_ and base64, or any text. Default: calls are not signed.
@@ -111,14 +120,17 @@ impl Serve {
             "off" => None,
             address => Some(listen(address).await.map_err(|error| http_failure(error, address))?),
         };
-        let tls = self.tls.load()?;
+        let (tls, auth) = (self.tls.load()?, self.auth.load()?);
+        let addresses = [Some(listener.local_addr()?), http.as_ref().map(TcpListener::local_addr).transpose()?];
+        let addresses: Vec<SocketAddr> = addresses.into_iter().flatten().collect();
+        self.auth.check(&addresses, tls.as_ref(), auth.is_some())?;
         let webhooks = Arc::new(self.webhooks()?);
         let integrations = tokio::select! {
             opened = self.integrations.start() => opened?,
             _ = signals.next() => return Ok(Exit::Interrupted),
         };
         let brought = integrations.registry.clone();
-        let result = self.serve(brought, webhooks, (listener, http), (tls, metrics), &mut signals).await;
+        let result = self.serve(brought, webhooks, (listener, http), (tls, auth, metrics), &mut signals).await;
         integrations.stop().await;
         result
     }
@@ -128,13 +140,14 @@ impl Serve {
         brought: Registry,
         webhooks: Arc<WebhookClient>,
         (listener, http): (TcpListener, Option<TcpListener>),
-        (tls, metrics): (Option<Tls>, Figures),
+        (tls, auth, metrics): (Option<Tls>, Option<Authenticator>, Figures),
         signals: &mut Signals,
     ) -> Result {
         let (drain_timeout, webhook_retry_window, limits) =
             (self.drain_timeout, self.webhook_retry_window, self.limits.clone());
         let mut options = limits.server();
         options.connections.tls = tls.clone();
+        options.auth = auth.clone();
         options.cors = cors(&self.cors, listener.local_addr()?.ip().is_loopback());
         let store = tokio::select! {
             opened = self.store.open_postgres() => opened?,
@@ -162,10 +175,11 @@ impl Serve {
         };
         // So are the files of TLS.
         let _tls_watch = tls.as_ref().map(tls::watch).transpose()?;
+        let _auth_watch = auth.as_ref().map(|auth| self.auth.watch(auth)).transpose()?;
         let address = listener.local_addr()?;
         let http_address = http.as_ref().map(|http| http.local_addr()).transpose()?;
-        warn_if_public(address, http_address, tls.is_some());
-        Banner::of(server.core(), (address, http_address), tls.is_some(), self.log_format)
+        let security = Security { has_tls: tls.is_some(), has_auth: auth.is_some() };
+        Banner::of(server.core(), (address, http_address), security, self.log_format)
             .await?
             .print(&self.store.place(), self.graphs.as_deref());
 
@@ -177,7 +191,7 @@ impl Serve {
             match http {
                 None => {}
                 Some(http) => {
-                    let options = self.http_options(http_address, tls, metrics);
+                    let options = self.http_options(http_address, (tls, auth), metrics);
                     runloom_gateway::serve(http, http_core, options, stop.clone().cancelled_owned()).await;
                 }
             }
@@ -207,11 +221,12 @@ impl Serve {
     fn http_options(
         &self,
         address: Option<SocketAddr>,
-        tls: Option<Tls>,
+        (tls, auth): (Option<Tls>, Option<Authenticator>),
         figures: Figures,
     ) -> runloom_gateway::Options {
         let default = runloom_gateway::Options::default();
         runloom_gateway::Options {
+            auth,
             cors: cors(&self.cors, address.is_some_and(|address| address.ip().is_loopback())),
             max_body_bytes: default.max_body_bytes.max(self.limits.request_bytes()),
             compressed_streams: self.limits.compressed_streams,
@@ -276,15 +291,5 @@ fn http_failure(error: ListenError, address: &str) -> Failure {
         ListenError::PortTaken { .. } => Failure::failed(error.to_string())
             .hint(format!("{}, or turn the API off with --http off", other_port("--http", address))),
         error => error.into(),
-    }
-}
-
-/// Warns about each API that other machines can reach.
-fn warn_if_public(grpc: SocketAddr, http: Option<SocketAddr>, has_tls: bool) {
-    let lacks = if has_tls { "no authentication" } else { "no TLS and no authentication" };
-    for (api, address) in [("gRPC", Some(grpc)), ("HTTP", http)] {
-        if let Some(address) = address.filter(|address| !address.ip().is_loopback()) {
-            tracing::warn!(api, %address, "other machines can reach this API, which has {lacks}");
-        }
     }
 }

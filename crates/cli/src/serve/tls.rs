@@ -71,7 +71,7 @@ pub(super) fn watch(tls: &Tls) -> Result<Watch> {
 }
 
 /// The folder of a file; the present one for a bare name.
-fn folder_of(path: &std::path::Path) -> Option<PathBuf> {
+pub(super) fn folder_of(path: &std::path::Path) -> Option<PathBuf> {
     let folder = path.parent()?;
     Some(if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder.to_owned() })
 }

@@ -24,6 +24,7 @@ pub fn install_metrics() -> Result<Figures> {
     let handle = builder.map_err(failed)?.install_recorder().map_err(failed)?;
     runloom_core::describe_metrics();
     runloom_net::describe_metrics();
+    runloom_auth::describe_metrics();
     let upkeep = handle.clone();
     tokio::spawn(async move {
         loop {

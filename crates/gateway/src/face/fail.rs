@@ -48,6 +48,7 @@ fn status(reason: Reason) -> StatusCode {
         | R::AssistantVersionNotFound
         | R::CheckpointNotFound
         | R::CronNotFound
+        | R::KeyNotFound
         | R::WorkerNotFound
         | R::GraphNotRegistered => StatusCode::NOT_FOUND,
         R::GraphUnknown
@@ -79,6 +80,8 @@ fn status(reason: Reason) -> StatusCode {
         | R::WorkerLost
         | R::Cancelled => StatusCode::CONFLICT,
         R::CursorExpired => StatusCode::GONE,
+        R::Unauthenticated => StatusCode::UNAUTHORIZED,
+        R::ScopeMissing => StatusCode::FORBIDDEN,
         R::LimitReached => StatusCode::TOO_MANY_REQUESTS,
         R::NotSupported => StatusCode::NOT_IMPLEMENTED,
         R::StoreUnavailable | R::ServerDraining => StatusCode::SERVICE_UNAVAILABLE,

@@ -1,5 +1,6 @@
 //! What every endpoint shares: the request as it came, the answer, the error, the stream.
 
+mod auth;
 mod call;
 mod cors;
 mod fail;
@@ -9,6 +10,7 @@ mod reply;
 mod session;
 mod sse;
 
+pub(crate) use auth::{Needs, admit};
 pub(crate) use call::Call;
 pub(crate) use cors::{guard, is_allowed};
 pub(crate) use fail::{Fail, Reply};

@@ -1,5 +1,6 @@
 //! The server: what it is made of, how it serves, how it goes down.
 
+mod auth;
 mod builder;
 mod error;
 mod health;
@@ -14,7 +15,7 @@ use runloom::{
     FILE_DESCRIPTOR_SET,
     v1::{
         assistants_server::AssistantsServer, crons_server::CronsServer, graphs_server::GraphsServer,
-        runs_server::RunsServer, store_server::StoreServer, threads_server::ThreadsServer,
+        keys_server::KeysServer, runs_server::RunsServer, store_server::StoreServer, threads_server::ThreadsServer,
         workers_server::WorkersServer,
     },
 };
@@ -26,12 +27,13 @@ use tonic::{codec::CompressionEncoding, service::Routes};
 use tonic_health::{pb::health_server::HealthServer, server::HealthService};
 use tower::Layer;
 
-pub use self::{builder::Builder, error::Error, options::Options};
 use self::{
+    auth::Guarded,
     health::Health,
     layer::{Edge, EdgeLayer},
     web::{Web, web},
 };
+pub use self::{builder::Builder, error::Error, options::Options};
 use crate::{
     routes::{Limits, Streams},
     services::Api,
@@ -107,7 +109,7 @@ impl Server {
     }
 
     /// All services, with what surrounds each call.
-    fn service(&self) -> BodyDeadline<Web<Edge<Routes>>> {
+    fn service(&self) -> BodyDeadline<Web<Edge<Guarded<Routes>>>> {
         let Options { max_request_bytes, gzip, .. } = self.options;
         let limits = Limits { max_request_bytes, gzip };
         macro_rules! limited {
@@ -128,6 +130,7 @@ impl Server {
             .add_service(limited!(GraphsServer))
             .add_service(limited!(StoreServer))
             .add_service(limited!(CronsServer))
+            .add_service(limited!(KeysServer))
             .add_service(limited!(WorkersServer))
             .add_service(HealthServer::new(HealthService::from_health_reporter(self.health.reporter())));
         if self.options.reflection {
@@ -146,11 +149,12 @@ impl Server {
                 (Err(error), _) | (_, Err(error)) => tracing::error!(%error, "no reflection"),
             }
         }
+        let guarded = Guarded::new(routes.routes().prepare(), self.core.clone(), self.options.auth.clone());
         let deadline = BodyDeadlineLayer::new(API, self.options.body_timeout)
             .error(layer::body_timeout)
             // Streams in both directions.
             .except(|uri| uri.path() == ATTACH || uri.path().starts_with("/grpc.reflection."));
-        deadline.layer(web(EdgeLayer.layer(routes.routes().prepare()), &self.options.cors))
+        deadline.layer(web(EdgeLayer.layer(guarded), &self.options.cors))
     }
 }
 

@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use runloom_auth::Authenticator;
 use runloom_core::Caller;
 use runloom_net::Cors;
 
 /// Limits and timings of the server.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// Who may call. `None`, the default: every call has the caller of [`caller`](Self::caller).
+    pub auth: Option<Authenticator>,
     /// The caller of requests that carry no [`Caller`] in their extensions. Default: the default tenant, anonymous.
     pub caller: Caller,
     /// The largest request, in bytes. Default: 32 MiB, which leaves room around the largest input.
@@ -29,6 +32,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
+            auth: None,
             caller: Caller::default(),
             max_request_bytes: 32 << 20,
             cors: Cors::Loopback,

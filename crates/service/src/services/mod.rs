@@ -3,6 +3,7 @@
 mod assistants;
 mod crons;
 mod graphs;
+mod keys;
 mod runs;
 mod store;
 mod threads;

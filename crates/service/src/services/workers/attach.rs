@@ -176,6 +176,12 @@ async fn greet(
         Some(_) => return Err(refuse("the first message of a worker is a Hello")),
         None => return Err(refuse("the stream ended before its first message, a Hello")),
     };
+    let queue = &greeting.hello.queue;
+    if !session.caller().may_for("workers:attach", queue) {
+        let scope = format!("workers:attach:{queue}");
+        let message = format!("the worker lacks the scope `{scope}` for its queue");
+        return Err(status(Error::new(Reason::ScopeMissing, message).with("scope", scope)));
+    }
     for document in &greeting.documents {
         session.register_graph(document, false).await.map_err(status)?;
     }

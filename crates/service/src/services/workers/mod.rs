@@ -15,8 +15,10 @@ use runloom::v1::{
 };
 use tonic::{Request, Response, Status, Streaming};
 
+use runloom_core::{Error, Reason, Session};
+
 use super::{Answer, Api};
-use crate::connection::Call;
+use crate::{connection::Call, status::status};
 
 /// The largest Emit, in bytes.
 pub(super) const MAX_EMIT_BYTES: usize = 1 << 20;
@@ -36,16 +38,27 @@ impl Workers for Api {
     async fn attach(&self, request: Request<Streaming<AttachRequest>>) -> Answer<Self::AttachStream> {
         let call = Call::of(&request);
         let permit = call.open_stream()?;
-        let session = self.session(&request);
+        let session = operators(self.session(&request))?;
         let messages = attach::attach(self.clone(), session, call.caller(), request.into_inner(), permit);
         Ok(Response::new(Box::pin(messages)))
     }
 
     async fn list_workers(&self, request: Request<ListWorkersRequest>) -> Answer<ListWorkersResponse> {
+        operators(self.session(&request))?;
         self.list_workers_of(request.into_inner())
     }
 
     async fn get_worker(&self, request: Request<GetWorkerRequest>) -> Answer<GetWorkerResponse> {
+        operators(self.session(&request))?;
         self.get_worker_by_id(request.into_inner())
     }
+}
+
+/// A session of the default tenant. A queue of workers serves the runs of all tenants, so that only the operator's workers may see its tasks.
+fn operators(session: Session) -> Result<Session, Status> {
+    if session.caller().tenant.is_default() {
+        return Ok(session);
+    }
+    let message = "workers belong to the operator: use a key of the default tenant";
+    Err(status(Error::new(Reason::ScopeMissing, message).with("scope", "workers")))
 }
