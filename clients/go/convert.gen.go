@@ -6,6 +6,21 @@ import (
 	v1 "runloom.dev/clients/go/runloom/v1"
 )
 
+func newApiKey(p *v1.ApiKey) *ApiKey {
+	if p == nil {
+		return nil
+	}
+	m := &ApiKey{
+		ID:         p.GetId(),
+		Name:       p.GetName(),
+		Tenant:     p.GetTenant(),
+		Scopes:     p.GetScopes(),
+		CreateTime: timeFrom(p.GetCreateTime()),
+		ExpireTime: timeFrom(p.GetExpireTime()),
+	}
+	return m
+}
+
 func newAssistant(p *v1.Assistant) *Assistant {
 	if p == nil {
 		return nil
@@ -298,6 +313,30 @@ func (m *CreateCronRequest) proto(e *encoder) *v1.CreateCronRequest {
 		Cron: m.Cron.proto(e),
 	}
 	return p
+}
+
+func (m *CreateKeyRequest) proto(e *encoder) *v1.CreateKeyRequest {
+	if m == nil {
+		return nil
+	}
+	p := &v1.CreateKeyRequest{
+		Name:       m.Name,
+		Tenant:     m.Tenant,
+		Scopes:     m.Scopes,
+		ExpireTime: timeTo(m.ExpireTime),
+	}
+	return p
+}
+
+func newCreateKeyResponse(p *v1.CreateKeyResponse) *CreateKeyResponse {
+	if p == nil {
+		return nil
+	}
+	m := &CreateKeyResponse{
+		Secret: p.GetSecret(),
+		Key:    newApiKey(p.GetKey()),
+	}
+	return m
 }
 
 func (m *CreateRunRequest) proto(e *encoder) *v1.CreateRunRequest {
@@ -972,6 +1011,17 @@ func (m *ListGraphsRequest) proto(e *encoder) *v1.ListGraphsRequest {
 	return p
 }
 
+func (m *ListKeysRequest) proto(e *encoder) *v1.ListKeysRequest {
+	if m == nil {
+		return nil
+	}
+	p := &v1.ListKeysRequest{
+		Tenant:   m.Tenant,
+		PageSize: m.PageSize,
+	}
+	return p
+}
+
 func (m *ListNamespacesRequest) proto(e *encoder) *v1.ListNamespacesRequest {
 	if m == nil {
 		return nil
@@ -1316,6 +1366,16 @@ func newRegisterGraphResponse(p *v1.RegisterGraphResponse) *RegisterGraphRespons
 		Changed:  p.GetChanged(),
 	}
 	return m
+}
+
+func (m *RevokeKeyRequest) proto(e *encoder) *v1.RevokeKeyRequest {
+	if m == nil {
+		return nil
+	}
+	p := &v1.RevokeKeyRequest{
+		Id: m.ID,
+	}
+	return p
 }
 
 func newRun(p *v1.Run) *Run {

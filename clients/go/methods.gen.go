@@ -298,6 +298,38 @@ func (c *Client) DeleteGraph(ctx context.Context, request DeleteGraphRequest) er
 	return err
 }
 
+// CreateKey creates a key and returns it, this one time: the server stores only its hash. Retry: not safe; a lost answer leaves a key that nobody knows.
+func (c *Client) CreateKey(ctx context.Context, request CreateKeyRequest) (*CreateKeyResponse, error) {
+	var e encoder
+	p := request.proto(&e)
+	r, err := call(ctx, c, true, e.err, p, v1.NewKeysClient(c.conn).CreateKey)
+	if err != nil {
+		return nil, err
+	}
+	return newCreateKeyResponse(r), nil
+}
+
+// ListKeys lists keys, oldest first, without their secret. Retry: safe. Errors: PAGE_TOKEN_INVALID.
+//
+// It reads the pages as the loop needs them; an error ends it.
+func (c *Client) ListKeys(ctx context.Context, request ListKeysRequest) iter.Seq2[*ApiKey, error] {
+	var e encoder
+	p := request.proto(&e)
+	return pages(ctx, c, e.err, func(ctx context.Context, token string) ([]*v1.ApiKey, string, error) {
+		p.PageToken = token
+		r, err := call(ctx, c, true, nil, p, v1.NewKeysClient(c.conn).ListKeys)
+		return r.GetKeys(), r.GetNextPageToken(), err
+	}, newApiKey)
+}
+
+// RevokeKey revokes a key: the next call with it is refused, on every server. Retry: safe; KEY_NOT_FOUND then means that it is done. Errors: KEY_NOT_FOUND.
+func (c *Client) RevokeKey(ctx context.Context, request RevokeKeyRequest) error {
+	var e encoder
+	p := request.proto(&e)
+	_, err := call(ctx, c, true, e.err, p, v1.NewKeysClient(c.conn).RevokeKey)
+	return err
+}
+
 // CreateRun creates a run in the background. Returns when the run is on disk, before it starts.
 // Retry: safe with a request_id. Errors: as StreamRun.
 func (c *Client) CreateRun(ctx context.Context, request CreateRunRequest) (*Run, error) {

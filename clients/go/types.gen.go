@@ -7,6 +7,22 @@ import (
 	"time"
 )
 
+// ApiKey: an API key, without its secret.
+type ApiKey struct {
+	// Its id, which is part of the key.
+	ID string
+	// What it is for.
+	Name string
+	// The tenant of its callers.
+	Tenant string
+	// What its callers may do.
+	Scopes []string
+	// When it was created.
+	CreateTime time.Time
+	// When it stops being valid. Absent: never.
+	ExpireTime time.Time
+}
+
 // Assistant: one version of an assistant.
 type Assistant struct {
 	// Its id: a UUID.
@@ -239,6 +255,26 @@ type CreateAssistantRequest struct {
 type CreateCronRequest struct {
 	// The cron.
 	Cron *Cron
+}
+
+// CreateKeyRequest: request of CreateKey.
+type CreateKeyRequest struct {
+	// What it is for. Up to 128 characters.
+	Name string
+	// The tenant of its callers: 1 to 64 ASCII letters, digits, or any of `._-@:`. Empty: the tenant of the caller.
+	Tenant string
+	// What its callers may do: `runs`, `runs:read`, `workers:attach:orders`, `admin`. At least one.
+	Scopes []string
+	// When it stops being valid. Absent: never.
+	ExpireTime time.Time
+}
+
+// CreateKeyResponse: response of CreateKey.
+type CreateKeyResponse struct {
+	// The key, to be sent as `authorization: Bearer` or `x-api-key`. It begins with `rl_`.
+	Secret string
+	// What the server stores of it.
+	Key *ApiKey
 }
 
 // CreateRunRequest: request of CreateRun.
@@ -752,6 +788,14 @@ type ListGraphsRequest struct {
 	PageSize uint32
 }
 
+// ListKeysRequest: request of ListKeys.
+type ListKeysRequest struct {
+	// Only keys of this tenant. Empty: all that the caller manages.
+	Tenant string
+	// Maximum number of keys. 0: 50. Values above 1,000 mean 1,000.
+	PageSize uint32
+}
+
 // ListNamespacesRequest: which namespaces. In the prefix and in the suffix a `*` stands for any name.
 type ListNamespacesRequest struct {
 	// Return only namespaces that begin with these names; `*` matches any name.
@@ -1020,6 +1064,12 @@ type RegisterGraphResponse struct {
 	Warnings []GraphWarning
 	// Whether the graph changed: false if this revision was already registered, and for validate_only.
 	Changed bool
+}
+
+// RevokeKeyRequest: request of RevokeKey.
+type RevokeKeyRequest struct {
+	// Its id.
+	ID string
 }
 
 // Run: a run.
@@ -1818,6 +1868,8 @@ const (
 	ReasonCheckpointNotFound Reason = "CHECKPOINT_NOT_FOUND"
 	// NOT_FOUND. No such cron, or it was deleted. metadata: `cron_id`.
 	ReasonCronNotFound Reason = "CRON_NOT_FOUND"
+	// NOT_FOUND. No such API key, or it was revoked. metadata: `key_id`.
+	ReasonKeyNotFound Reason = "KEY_NOT_FOUND"
 	// NOT_FOUND. No such worker is attached. metadata: `worker_id`.
 	ReasonWorkerNotFound Reason = "WORKER_NOT_FOUND"
 	// ALREADY_EXISTS. The request_id was used before for a different request. Example: a counter that was reset. metadata: `request_id`, `run_id`.
@@ -1876,4 +1928,8 @@ const (
 	ReasonCancelled Reason = "CANCELLED"
 	// Of a run; INTERNAL. The server stopped during each of its attempts. metadata: `attempts`.
 	ReasonAttemptsExhausted Reason = "ATTEMPTS_EXHAUSTED"
+	// UNAUTHENTICATED. The call has no valid credentials: none, a key that was revoked, a token that has expired. The message says which.
+	ReasonUnauthenticated Reason = "UNAUTHENTICATED"
+	// PERMISSION_DENIED. The caller is known and may not do this. Example: CreateRun with a key for `runs:read`. metadata: `scope`, the missing one.
+	ReasonScopeMissing Reason = "SCOPE_MISSING"
 )

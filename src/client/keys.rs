@@ -3,7 +3,7 @@
 use super::{Client, once, repeated};
 use crate::{
     Error,
-    v1::{ApiKey, CreateKeyRequest, CreateKeyResponse, ListKeysRequest, RevokeKeyRequest},
+    v1::{CreateKeyRequest, CreateKeyResponse, ListKeysRequest, ListKeysResponse, RevokeKeyRequest},
 };
 
 impl Client {
@@ -12,9 +12,9 @@ impl Client {
         once!(self, keys.create_key(request))
     }
 
-    /// Lists API keys, oldest first.
-    pub async fn list_keys(&self, request: ListKeysRequest) -> Result<Vec<ApiKey>, Error> {
-        Ok(repeated!(self, keys.list_keys(request))?.keys)
+    /// Lists API keys, oldest first, a page at a time.
+    pub async fn list_keys(&self, request: ListKeysRequest) -> Result<ListKeysResponse, Error> {
+        repeated!(self, keys.list_keys(request))
     }
 
     /// Revokes an API key, by its id.

@@ -95,7 +95,19 @@ impl Keys {
                     writeln!(anstream::stdout().lock(), "{}", made.secret)?;
                 }
             }
-            KeysAction::List { tenant, json } => list(&client.list_keys(ListKeysRequest { tenant }).await?, json)?,
+            KeysAction::List { tenant, json } => {
+                let (mut keys, mut request) =
+                    (Vec::new(), ListKeysRequest { tenant, page_size: 1000, ..Default::default() });
+                loop {
+                    let page = client.list_keys(request.clone()).await?;
+                    keys.extend(page.keys);
+                    if page.next_page_token.is_empty() {
+                        break;
+                    }
+                    request.page_token = page.next_page_token;
+                }
+                list(&keys, json)?;
+            }
             KeysAction::Revoke { id } => client.revoke_key(id).await?,
         }
         Ok(Exit::Ok)

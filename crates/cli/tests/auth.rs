@@ -186,11 +186,17 @@ async fn keys_are_revoked_and_expire() {
     let secret = key(&root, "acme", &["admin"]).await;
     let acme = client(&server, &secret).await;
     // An administrator of a tenant manages its keys and no others.
-    let listed = acme.list_keys(ListKeysRequest::default()).await.unwrap();
+    let listed = acme.list_keys(ListKeysRequest::default()).await.unwrap().keys;
     assert_eq!(listed.len(), 1);
     assert!(secret.contains(&listed[0].id) && secret.starts_with("rl_"), "{secret}");
     let request = CreateKeyRequest { tenant: "default".into(), scopes: vec!["admin".into()], ..Default::default() };
     assert_eq!(acme.create_key(request).await.unwrap_err().reason(), Some(ErrorReason::FieldInvalid));
+    key(&root, "other", &["runs"]).await;
+    let page = root.list_keys(ListKeysRequest { page_size: 1, ..Default::default() }).await.unwrap();
+    assert_eq!((page.keys.len(), &page.keys[0].id), (1, &listed[0].id));
+    let next = ListKeysRequest { page_token: page.next_page_token, ..Default::default() };
+    let rest = root.list_keys(next).await.unwrap();
+    assert_eq!((rest.keys.len(), &*rest.keys[0].tenant, &*rest.next_page_token), (1, "other", ""));
     root.revoke_key(listed[0].id.as_str()).await.unwrap();
     let refused = acme.list_keys(ListKeysRequest::default()).await.unwrap_err();
     assert_eq!(refused.reason(), Some(ErrorReason::Unauthenticated));

@@ -1554,7 +1554,7 @@ var File_runloom_v1_assistants_proto protoreflect.FileDescriptor
 const file_runloom_v1_assistants_proto_rawDesc = "" +
 	"\n" +
 	"\x1brunloom/v1/assistants.proto\x12\n" +
-	"runloom.v1\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15runloom/v1/json.proto\x1a\x14runloom/v1/run.proto\x1a\x16runloom/v1/state.proto\x1a\x18runloom/v1/threads.proto\"\xe6\x03\n" +
+	"runloom.v1\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15runloom/v1/json.proto\x1a\x14runloom/v1/run.proto\x1a\x16runloom/v1/scope.proto\x1a\x16runloom/v1/state.proto\x1a\x18runloom/v1/threads.proto\"\xe6\x03\n" +
 	"\tAssistant\x12!\n" +
 	"\fassistant_id\x18\x01 \x01(\tR\vassistantId\x12\x14\n" +
 	"\x05owner\x18\x02 \x01(\tR\x05owner\x12\x1d\n" +
@@ -1669,18 +1669,18 @@ const file_runloom_v1_assistants_proto_rawDesc = "" +
 	"\x15GRAPH_NODE_KIND_START\x10\x01\x12\x17\n" +
 	"\x13GRAPH_NODE_KIND_END\x10\x02\x12\x18\n" +
 	"\x14GRAPH_NODE_KIND_NODE\x10\x03\x12\x1c\n" +
-	"\x18GRAPH_NODE_KIND_SUBGRAPH\x10\x042\xfe\x06\n" +
+	"\x18GRAPH_NODE_KIND_SUBGRAPH\x10\x042\xc1\b\n" +
 	"\n" +
-	"Assistants\x12Z\n" +
-	"\x0fCreateAssistant\x12\".runloom.v1.CreateAssistantRequest\x1a#.runloom.v1.CreateAssistantResponse\x12Q\n" +
-	"\fGetAssistant\x12\x1f.runloom.v1.GetAssistantRequest\x1a .runloom.v1.GetAssistantResponse\x12Z\n" +
-	"\x0fUpdateAssistant\x12\".runloom.v1.UpdateAssistantRequest\x1a#.runloom.v1.UpdateAssistantResponse\x12Z\n" +
-	"\x0fDeleteAssistant\x12\".runloom.v1.DeleteAssistantRequest\x1a#.runloom.v1.DeleteAssistantResponse\x12W\n" +
-	"\x0eListAssistants\x12!.runloom.v1.ListAssistantsRequest\x1a\".runloom.v1.ListAssistantsResponse\x12l\n" +
-	"\x15ListAssistantVersions\x12(.runloom.v1.ListAssistantVersionsRequest\x1a).runloom.v1.ListAssistantVersionsResponse\x12x\n" +
-	"\x19SetLatestAssistantVersion\x12,.runloom.v1.SetLatestAssistantVersionRequest\x1a-.runloom.v1.SetLatestAssistantVersionResponse\x12`\n" +
-	"\x11GetAssistantGraph\x12$.runloom.v1.GetAssistantGraphRequest\x1a%.runloom.v1.GetAssistantGraphResponse\x12f\n" +
-	"\x13GetAssistantSchemas\x12&.runloom.v1.GetAssistantSchemasRequest\x1a'.runloom.v1.GetAssistantSchemasResponseBL\n" +
+	"Assistants\x12p\n" +
+	"\x0fCreateAssistant\x12\".runloom.v1.CreateAssistantRequest\x1a#.runloom.v1.CreateAssistantResponse\"\x14\x8a\xb2\x19\x10assistants:write\x12f\n" +
+	"\fGetAssistant\x12\x1f.runloom.v1.GetAssistantRequest\x1a .runloom.v1.GetAssistantResponse\"\x13\x8a\xb2\x19\x0fassistants:read\x12p\n" +
+	"\x0fUpdateAssistant\x12\".runloom.v1.UpdateAssistantRequest\x1a#.runloom.v1.UpdateAssistantResponse\"\x14\x8a\xb2\x19\x10assistants:write\x12p\n" +
+	"\x0fDeleteAssistant\x12\".runloom.v1.DeleteAssistantRequest\x1a#.runloom.v1.DeleteAssistantResponse\"\x14\x8a\xb2\x19\x10assistants:write\x12l\n" +
+	"\x0eListAssistants\x12!.runloom.v1.ListAssistantsRequest\x1a\".runloom.v1.ListAssistantsResponse\"\x13\x8a\xb2\x19\x0fassistants:read\x12\x81\x01\n" +
+	"\x15ListAssistantVersions\x12(.runloom.v1.ListAssistantVersionsRequest\x1a).runloom.v1.ListAssistantVersionsResponse\"\x13\x8a\xb2\x19\x0fassistants:read\x12\x8e\x01\n" +
+	"\x19SetLatestAssistantVersion\x12,.runloom.v1.SetLatestAssistantVersionRequest\x1a-.runloom.v1.SetLatestAssistantVersionResponse\"\x14\x8a\xb2\x19\x10assistants:write\x12u\n" +
+	"\x11GetAssistantGraph\x12$.runloom.v1.GetAssistantGraphRequest\x1a%.runloom.v1.GetAssistantGraphResponse\"\x13\x8a\xb2\x19\x0fassistants:read\x12{\n" +
+	"\x13GetAssistantSchemas\x12&.runloom.v1.GetAssistantSchemasRequest\x1a'.runloom.v1.GetAssistantSchemasResponse\"\x13\x8a\xb2\x19\x0fassistants:readBL\n" +
 	"\x0edev.runloom.v1P\x01Z+runloom.dev/clients/go/runloom/v1;runloomv1\xaa\x02\n" +
 	"Runloom.V1b\x06proto3"
 
@@ -1800,6 +1800,7 @@ func file_runloom_v1_assistants_proto_init() {
 	}
 	file_runloom_v1_json_proto_init()
 	file_runloom_v1_run_proto_init()
+	file_runloom_v1_scope_proto_init()
 	file_runloom_v1_state_proto_init()
 	file_runloom_v1_threads_proto_init()
 	type x struct{}

@@ -827,7 +827,7 @@ var File_runloom_v1_crons_proto protoreflect.FileDescriptor
 const file_runloom_v1_crons_proto_rawDesc = "" +
 	"\n" +
 	"\x16runloom/v1/crons.proto\x12\n" +
-	"runloom.v1\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15runloom/v1/json.proto\x1a\x14runloom/v1/run.proto\x1a\x16runloom/v1/state.proto\"\xc5\x05\n" +
+	"runloom.v1\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15runloom/v1/json.proto\x1a\x14runloom/v1/run.proto\x1a\x16runloom/v1/scope.proto\x1a\x16runloom/v1/state.proto\"\xc5\x05\n" +
 	"\x04Cron\x12\x17\n" +
 	"\acron_id\x18\x01 \x01(\tR\x06cronId\x12\x1a\n" +
 	"\bschedule\x18\x02 \x01(\tR\bschedule\x12\x1b\n" +
@@ -886,16 +886,18 @@ const file_runloom_v1_crons_proto_rawDesc = "" +
 	"\x0eOnRunCompleted\x12 \n" +
 	"\x1cON_RUN_COMPLETED_UNSPECIFIED\x10\x00\x12\x1b\n" +
 	"\x17ON_RUN_COMPLETED_DELETE\x10\x01\x12\x19\n" +
-	"\x15ON_RUN_COMPLETED_KEEP\x10\x022\xfc\x02\n" +
-	"\x05Crons\x12K\n" +
+	"\x15ON_RUN_COMPLETED_KEEP\x10\x022\xcf\x03\n" +
+	"\x05Crons\x12\\\n" +
 	"\n" +
-	"CreateCron\x12\x1d.runloom.v1.CreateCronRequest\x1a\x1e.runloom.v1.CreateCronResponse\x12B\n" +
-	"\aGetCron\x12\x1a.runloom.v1.GetCronRequest\x1a\x1b.runloom.v1.GetCronResponse\x12K\n" +
+	"CreateCron\x12\x1d.runloom.v1.CreateCronRequest\x1a\x1e.runloom.v1.CreateCronResponse\"\x0f\x8a\xb2\x19\vcrons:write\x12R\n" +
+	"\aGetCron\x12\x1a.runloom.v1.GetCronRequest\x1a\x1b.runloom.v1.GetCronResponse\"\x0e\x8a\xb2\x19\n" +
+	"crons:read\x12\\\n" +
 	"\n" +
-	"UpdateCron\x12\x1d.runloom.v1.UpdateCronRequest\x1a\x1e.runloom.v1.UpdateCronResponse\x12K\n" +
+	"UpdateCron\x12\x1d.runloom.v1.UpdateCronRequest\x1a\x1e.runloom.v1.UpdateCronResponse\"\x0f\x8a\xb2\x19\vcrons:write\x12\\\n" +
 	"\n" +
-	"DeleteCron\x12\x1d.runloom.v1.DeleteCronRequest\x1a\x1e.runloom.v1.DeleteCronResponse\x12H\n" +
-	"\tListCrons\x12\x1c.runloom.v1.ListCronsRequest\x1a\x1d.runloom.v1.ListCronsResponseBL\n" +
+	"DeleteCron\x12\x1d.runloom.v1.DeleteCronRequest\x1a\x1e.runloom.v1.DeleteCronResponse\"\x0f\x8a\xb2\x19\vcrons:write\x12X\n" +
+	"\tListCrons\x12\x1c.runloom.v1.ListCronsRequest\x1a\x1d.runloom.v1.ListCronsResponse\"\x0e\x8a\xb2\x19\n" +
+	"crons:readBL\n" +
 	"\x0edev.runloom.v1P\x01Z+runloom.dev/clients/go/runloom/v1;runloomv1\xaa\x02\n" +
 	"Runloom.V1b\x06proto3"
 
@@ -979,6 +981,7 @@ func file_runloom_v1_crons_proto_init() {
 	}
 	file_runloom_v1_json_proto_init()
 	file_runloom_v1_run_proto_init()
+	file_runloom_v1_scope_proto_init()
 	file_runloom_v1_state_proto_init()
 	file_runloom_v1_crons_proto_msgTypes[9].OneofWrappers = []any{}
 	type x struct{}

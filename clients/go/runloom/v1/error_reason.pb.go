@@ -86,6 +86,8 @@ const (
 	ErrorReason_ERROR_REASON_CHECKPOINT_NOT_FOUND ErrorReason = 35
 	// NOT_FOUND. No such cron, or it was deleted. metadata: `cron_id`.
 	ErrorReason_ERROR_REASON_CRON_NOT_FOUND ErrorReason = 36
+	// NOT_FOUND. No such API key, or it was revoked. metadata: `key_id`.
+	ErrorReason_ERROR_REASON_KEY_NOT_FOUND ErrorReason = 38
 	// NOT_FOUND. No such worker is attached. metadata: `worker_id`.
 	ErrorReason_ERROR_REASON_WORKER_NOT_FOUND ErrorReason = 37
 	// ALREADY_EXISTS. The request_id was used before for a different request. Example: a counter that was reset. metadata: `request_id`, `run_id`.
@@ -144,6 +146,10 @@ const (
 	ErrorReason_ERROR_REASON_CANCELLED ErrorReason = 85
 	// Of a run; INTERNAL. The server stopped during each of its attempts. metadata: `attempts`.
 	ErrorReason_ERROR_REASON_ATTEMPTS_EXHAUSTED ErrorReason = 86
+	// UNAUTHENTICATED. The call has no valid credentials: none, a key that was revoked, a token that has expired. The message says which.
+	ErrorReason_ERROR_REASON_UNAUTHENTICATED ErrorReason = 90
+	// PERMISSION_DENIED. The caller is known and may not do this. Example: CreateRun with a key for `runs:read`. metadata: `scope`, the missing one.
+	ErrorReason_ERROR_REASON_SCOPE_MISSING ErrorReason = 91
 )
 
 // Enum value maps for ErrorReason.
@@ -172,6 +178,7 @@ var (
 		34: "ERROR_REASON_ASSISTANT_VERSION_NOT_FOUND",
 		35: "ERROR_REASON_CHECKPOINT_NOT_FOUND",
 		36: "ERROR_REASON_CRON_NOT_FOUND",
+		38: "ERROR_REASON_KEY_NOT_FOUND",
 		37: "ERROR_REASON_WORKER_NOT_FOUND",
 		40: "ERROR_REASON_REQUEST_ID_REUSED",
 		41: "ERROR_REASON_GRAPH_NAME_TAKEN",
@@ -199,6 +206,8 @@ var (
 		84: "ERROR_REASON_NODE_TIMEOUT",
 		85: "ERROR_REASON_CANCELLED",
 		86: "ERROR_REASON_ATTEMPTS_EXHAUSTED",
+		90: "ERROR_REASON_UNAUTHENTICATED",
+		91: "ERROR_REASON_SCOPE_MISSING",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":                 0,
@@ -224,6 +233,7 @@ var (
 		"ERROR_REASON_ASSISTANT_VERSION_NOT_FOUND": 34,
 		"ERROR_REASON_CHECKPOINT_NOT_FOUND":        35,
 		"ERROR_REASON_CRON_NOT_FOUND":              36,
+		"ERROR_REASON_KEY_NOT_FOUND":               38,
 		"ERROR_REASON_WORKER_NOT_FOUND":            37,
 		"ERROR_REASON_REQUEST_ID_REUSED":           40,
 		"ERROR_REASON_GRAPH_NAME_TAKEN":            41,
@@ -251,6 +261,8 @@ var (
 		"ERROR_REASON_NODE_TIMEOUT":                84,
 		"ERROR_REASON_CANCELLED":                   85,
 		"ERROR_REASON_ATTEMPTS_EXHAUSTED":          86,
+		"ERROR_REASON_UNAUTHENTICATED":             90,
+		"ERROR_REASON_SCOPE_MISSING":               91,
 	}
 )
 
@@ -286,7 +298,7 @@ var File_runloom_v1_error_reason_proto protoreflect.FileDescriptor
 const file_runloom_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
 	"\x1drunloom/v1/error_reason.proto\x12\n" +
-	"runloom.v1*\xa3\r\n" +
+	"runloom.v1*\x85\x0e\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15ERROR_REASON_INTERNAL\x10\x01\x12\x1e\n" +
@@ -311,7 +323,8 @@ const file_runloom_v1_error_reason_proto_rawDesc = "" +
 	" ERROR_REASON_ASSISTANT_NOT_FOUND\x10!\x12,\n" +
 	"(ERROR_REASON_ASSISTANT_VERSION_NOT_FOUND\x10\"\x12%\n" +
 	"!ERROR_REASON_CHECKPOINT_NOT_FOUND\x10#\x12\x1f\n" +
-	"\x1bERROR_REASON_CRON_NOT_FOUND\x10$\x12!\n" +
+	"\x1bERROR_REASON_CRON_NOT_FOUND\x10$\x12\x1e\n" +
+	"\x1aERROR_REASON_KEY_NOT_FOUND\x10&\x12!\n" +
 	"\x1dERROR_REASON_WORKER_NOT_FOUND\x10%\x12\"\n" +
 	"\x1eERROR_REASON_REQUEST_ID_REUSED\x10(\x12!\n" +
 	"\x1dERROR_REASON_GRAPH_NAME_TAKEN\x10)\x12\x1e\n" +
@@ -338,7 +351,9 @@ const file_runloom_v1_error_reason_proto_rawDesc = "" +
 	"\x18ERROR_REASON_RUN_TIMEOUT\x10S\x12\x1d\n" +
 	"\x19ERROR_REASON_NODE_TIMEOUT\x10T\x12\x1a\n" +
 	"\x16ERROR_REASON_CANCELLED\x10U\x12#\n" +
-	"\x1fERROR_REASON_ATTEMPTS_EXHAUSTED\x10VBL\n" +
+	"\x1fERROR_REASON_ATTEMPTS_EXHAUSTED\x10V\x12 \n" +
+	"\x1cERROR_REASON_UNAUTHENTICATED\x10Z\x12\x1e\n" +
+	"\x1aERROR_REASON_SCOPE_MISSING\x10[BL\n" +
 	"\x0edev.runloom.v1P\x01Z+runloom.dev/clients/go/runloom/v1;runloomv1\xaa\x02\n" +
 	"Runloom.V1b\x06proto3"
 

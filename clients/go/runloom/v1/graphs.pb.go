@@ -580,7 +580,7 @@ var File_runloom_v1_graphs_proto protoreflect.FileDescriptor
 const file_runloom_v1_graphs_proto_rawDesc = "" +
 	"\n" +
 	"\x17runloom/v1/graphs.proto\x12\n" +
-	"runloom.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xce\x02\n" +
+	"runloom.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16runloom/v1/scope.proto\"\xce\x02\n" +
 	"\x05Graph\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
 	"\vdescription\x18\x02 \x01(\tR\vdescription\x12\x1a\n" +
@@ -618,12 +618,12 @@ const file_runloom_v1_graphs_proto_rawDesc = "" +
 	"\x18GRAPH_SOURCE_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13GRAPH_SOURCE_FOLDER\x10\x01\x12\x18\n" +
 	"\x14GRAPH_SOURCE_PROGRAM\x10\x02\x12\x1b\n" +
-	"\x17GRAPH_SOURCE_REGISTERED\x10\x032\xfb\x01\n" +
-	"\x06Graphs\x12K\n" +
+	"\x17GRAPH_SOURCE_REGISTERED\x10\x032\xb0\x02\n" +
+	"\x06Graphs\x12\\\n" +
 	"\n" +
-	"ListGraphs\x12\x1d.runloom.v1.ListGraphsRequest\x1a\x1e.runloom.v1.ListGraphsResponse\x12T\n" +
-	"\rRegisterGraph\x12 .runloom.v1.RegisterGraphRequest\x1a!.runloom.v1.RegisterGraphResponse\x12N\n" +
-	"\vDeleteGraph\x12\x1e.runloom.v1.DeleteGraphRequest\x1a\x1f.runloom.v1.DeleteGraphResponseBL\n" +
+	"ListGraphs\x12\x1d.runloom.v1.ListGraphsRequest\x1a\x1e.runloom.v1.ListGraphsResponse\"\x0f\x8a\xb2\x19\vgraphs:read\x12f\n" +
+	"\rRegisterGraph\x12 .runloom.v1.RegisterGraphRequest\x1a!.runloom.v1.RegisterGraphResponse\"\x10\x8a\xb2\x19\fgraphs:admin\x12`\n" +
+	"\vDeleteGraph\x12\x1e.runloom.v1.DeleteGraphRequest\x1a\x1f.runloom.v1.DeleteGraphResponse\"\x10\x8a\xb2\x19\fgraphs:adminBL\n" +
 	"\x0edev.runloom.v1P\x01Z+runloom.dev/clients/go/runloom/v1;runloomv1\xaa\x02\n" +
 	"Runloom.V1b\x06proto3"
 
@@ -678,6 +678,7 @@ func file_runloom_v1_graphs_proto_init() {
 	if File_runloom_v1_graphs_proto != nil {
 		return
 	}
+	file_runloom_v1_scope_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

@@ -939,7 +939,7 @@ var File_runloom_v1_runs_proto protoreflect.FileDescriptor
 const file_runloom_v1_runs_proto_rawDesc = "" +
 	"\n" +
 	"\x15runloom/v1/runs.proto\x12\n" +
-	"runloom.v1\x1a\x16runloom/v1/event.proto\x1a\x15runloom/v1/json.proto\x1a\x14runloom/v1/run.proto\x1a\x16runloom/v1/state.proto\x1a\x17runloom/v1/stream.proto\"\x9e\x01\n" +
+	"runloom.v1\x1a\x16runloom/v1/event.proto\x1a\x15runloom/v1/json.proto\x1a\x14runloom/v1/run.proto\x1a\x16runloom/v1/scope.proto\x1a\x16runloom/v1/state.proto\x1a\x17runloom/v1/stream.proto\"\x9e\x01\n" +
 	"\x10StreamRunRequest\x12%\n" +
 	"\x03run\x18\x01 \x01(\v2\x13.runloom.v1.RunSpecR\x03run\x12=\n" +
 	"\rjson_encoding\x18\x02 \x01(\x0e2\x18.runloom.v1.JsonEncodingR\fjsonEncoding\x12$\n" +
@@ -997,16 +997,21 @@ const file_runloom_v1_runs_proto_rawDesc = "" +
 	"\x03run\x18\x01 \x01(\v2\x0f.runloom.v1.RunR\x03run\")\n" +
 	"\x10DeleteRunRequest\x12\x15\n" +
 	"\x06run_id\x18\x01 \x01(\tR\x05runId\"\x13\n" +
-	"\x11DeleteRunResponse2\xc4\x04\n" +
-	"\x04Runs\x12J\n" +
-	"\tStreamRun\x12\x1c.runloom.v1.StreamRunRequest\x1a\x1d.runloom.v1.StreamRunResponse0\x01\x12H\n" +
-	"\tCreateRun\x12\x1c.runloom.v1.CreateRunRequest\x1a\x1d.runloom.v1.CreateRunResponse\x12B\n" +
-	"\aWaitRun\x12\x1a.runloom.v1.WaitRunRequest\x1a\x1b.runloom.v1.WaitRunResponse\x12F\n" +
-	"\aJoinRun\x12\x1a.runloom.v1.JoinRunRequest\x1a\x1d.runloom.v1.StreamRunResponse0\x01\x12?\n" +
-	"\x06GetRun\x12\x19.runloom.v1.GetRunRequest\x1a\x1a.runloom.v1.GetRunResponse\x12E\n" +
-	"\bListRuns\x12\x1b.runloom.v1.ListRunsRequest\x1a\x1c.runloom.v1.ListRunsResponse\x12H\n" +
-	"\tCancelRun\x12\x1c.runloom.v1.CancelRunRequest\x1a\x1d.runloom.v1.CancelRunResponse\x12H\n" +
-	"\tDeleteRun\x12\x1c.runloom.v1.DeleteRunRequest\x1a\x1d.runloom.v1.DeleteRunResponseBL\n" +
+	"\x11DeleteRunResponse2\xc1\x05\n" +
+	"\x04Runs\x12Z\n" +
+	"\tStreamRun\x12\x1c.runloom.v1.StreamRunRequest\x1a\x1d.runloom.v1.StreamRunResponse\"\x0e\x8a\xb2\x19\n" +
+	"runs:write0\x01\x12X\n" +
+	"\tCreateRun\x12\x1c.runloom.v1.CreateRunRequest\x1a\x1d.runloom.v1.CreateRunResponse\"\x0e\x8a\xb2\x19\n" +
+	"runs:write\x12R\n" +
+	"\aWaitRun\x12\x1a.runloom.v1.WaitRunRequest\x1a\x1b.runloom.v1.WaitRunResponse\"\x0e\x8a\xb2\x19\n" +
+	"runs:write\x12U\n" +
+	"\aJoinRun\x12\x1a.runloom.v1.JoinRunRequest\x1a\x1d.runloom.v1.StreamRunResponse\"\r\x8a\xb2\x19\truns:read0\x01\x12N\n" +
+	"\x06GetRun\x12\x19.runloom.v1.GetRunRequest\x1a\x1a.runloom.v1.GetRunResponse\"\r\x8a\xb2\x19\truns:read\x12T\n" +
+	"\bListRuns\x12\x1b.runloom.v1.ListRunsRequest\x1a\x1c.runloom.v1.ListRunsResponse\"\r\x8a\xb2\x19\truns:read\x12X\n" +
+	"\tCancelRun\x12\x1c.runloom.v1.CancelRunRequest\x1a\x1d.runloom.v1.CancelRunResponse\"\x0e\x8a\xb2\x19\n" +
+	"runs:write\x12X\n" +
+	"\tDeleteRun\x12\x1c.runloom.v1.DeleteRunRequest\x1a\x1d.runloom.v1.DeleteRunResponse\"\x0e\x8a\xb2\x19\n" +
+	"runs:writeBL\n" +
 	"\x0edev.runloom.v1P\x01Z+runloom.dev/clients/go/runloom/v1;runloomv1\xaa\x02\n" +
 	"Runloom.V1b\x06proto3"
 
@@ -1107,6 +1112,7 @@ func file_runloom_v1_runs_proto_init() {
 	file_runloom_v1_event_proto_init()
 	file_runloom_v1_json_proto_init()
 	file_runloom_v1_run_proto_init()
+	file_runloom_v1_scope_proto_init()
 	file_runloom_v1_state_proto_init()
 	file_runloom_v1_stream_proto_init()
 	file_runloom_v1_runs_proto_msgTypes[3].OneofWrappers = []any{

@@ -799,7 +799,7 @@ var File_runloom_v1_store_proto protoreflect.FileDescriptor
 const file_runloom_v1_store_proto_rawDesc = "" +
 	"\n" +
 	"\x16runloom/v1/store.proto\x12\n" +
-	"runloom.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15runloom/v1/json.proto\x1a\x16runloom/v1/state.proto\"\xc5\x02\n" +
+	"runloom.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15runloom/v1/json.proto\x1a\x16runloom/v1/scope.proto\x1a\x16runloom/v1/state.proto\"\xc5\x02\n" +
 	"\x04Item\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x03(\tR\tnamespace\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\tR\x03key\x12&\n" +
@@ -854,14 +854,17 @@ const file_runloom_v1_store_proto_rawDesc = "" +
 	"namespaces\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"!\n" +
 	"\tNamespace\x12\x14\n" +
-	"\x05names\x18\x01 \x03(\tR\x05names2\x85\x03\n" +
-	"\x05Store\x12B\n" +
-	"\aPutItem\x12\x1a.runloom.v1.PutItemRequest\x1a\x1b.runloom.v1.PutItemResponse\x12B\n" +
-	"\aGetItem\x12\x1a.runloom.v1.GetItemRequest\x1a\x1b.runloom.v1.GetItemResponse\x12K\n" +
+	"\x05names\x18\x01 \x03(\tR\x05names2\xd7\x03\n" +
+	"\x05Store\x12S\n" +
+	"\aPutItem\x12\x1a.runloom.v1.PutItemRequest\x1a\x1b.runloom.v1.PutItemResponse\"\x0f\x8a\xb2\x19\vstore:write\x12R\n" +
+	"\aGetItem\x12\x1a.runloom.v1.GetItemRequest\x1a\x1b.runloom.v1.GetItemResponse\"\x0e\x8a\xb2\x19\n" +
+	"store:read\x12\\\n" +
 	"\n" +
-	"DeleteItem\x12\x1d.runloom.v1.DeleteItemRequest\x1a\x1e.runloom.v1.DeleteItemResponse\x12N\n" +
-	"\vSearchItems\x12\x1e.runloom.v1.SearchItemsRequest\x1a\x1f.runloom.v1.SearchItemsResponse\x12W\n" +
-	"\x0eListNamespaces\x12!.runloom.v1.ListNamespacesRequest\x1a\".runloom.v1.ListNamespacesResponseBL\n" +
+	"DeleteItem\x12\x1d.runloom.v1.DeleteItemRequest\x1a\x1e.runloom.v1.DeleteItemResponse\"\x0f\x8a\xb2\x19\vstore:write\x12^\n" +
+	"\vSearchItems\x12\x1e.runloom.v1.SearchItemsRequest\x1a\x1f.runloom.v1.SearchItemsResponse\"\x0e\x8a\xb2\x19\n" +
+	"store:read\x12g\n" +
+	"\x0eListNamespaces\x12!.runloom.v1.ListNamespacesRequest\x1a\".runloom.v1.ListNamespacesResponse\"\x0e\x8a\xb2\x19\n" +
+	"store:readBL\n" +
 	"\x0edev.runloom.v1P\x01Z+runloom.dev/clients/go/runloom/v1;runloomv1\xaa\x02\n" +
 	"Runloom.V1b\x06proto3"
 
@@ -934,6 +937,7 @@ func file_runloom_v1_store_proto_init() {
 		return
 	}
 	file_runloom_v1_json_proto_init()
+	file_runloom_v1_scope_proto_init()
 	file_runloom_v1_state_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{

@@ -1657,7 +1657,7 @@ var File_runloom_v1_threads_proto protoreflect.FileDescriptor
 const file_runloom_v1_threads_proto_rawDesc = "" +
 	"\n" +
 	"\x18runloom/v1/threads.proto\x12\n" +
-	"runloom.v1\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x16runloom/v1/event.proto\x1a\x15runloom/v1/json.proto\x1a\x16runloom/v1/state.proto\x1a\x17runloom/v1/stream.proto\"\xb7\x04\n" +
+	"runloom.v1\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x16runloom/v1/event.proto\x1a\x15runloom/v1/json.proto\x1a\x16runloom/v1/scope.proto\x1a\x16runloom/v1/state.proto\x1a\x17runloom/v1/stream.proto\"\xb7\x04\n" +
 	"\x06Thread\x12\x1b\n" +
 	"\tthread_id\x18\x01 \x01(\tR\bthreadId\x12\x14\n" +
 	"\x05owner\x18\x02 \x01(\tR\x05owner\x120\n" +
@@ -1782,19 +1782,19 @@ const file_runloom_v1_threads_proto_rawDesc = "" +
 	"\bIfExists\x12\x19\n" +
 	"\x15IF_EXISTS_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10IF_EXISTS_REJECT\x10\x01\x12\x14\n" +
-	"\x10IF_EXISTS_RETURN\x10\x022\xae\x06\n" +
-	"\aThreads\x12Q\n" +
-	"\fCreateThread\x12\x1f.runloom.v1.CreateThreadRequest\x1a .runloom.v1.CreateThreadResponse\x12H\n" +
-	"\tGetThread\x12\x1c.runloom.v1.GetThreadRequest\x1a\x1d.runloom.v1.GetThreadResponse\x12Q\n" +
-	"\fUpdateThread\x12\x1f.runloom.v1.UpdateThreadRequest\x1a .runloom.v1.UpdateThreadResponse\x12Q\n" +
-	"\fDeleteThread\x12\x1f.runloom.v1.DeleteThreadRequest\x1a .runloom.v1.DeleteThreadResponse\x12N\n" +
-	"\vListThreads\x12\x1e.runloom.v1.ListThreadsRequest\x1a\x1f.runloom.v1.ListThreadsResponse\x12K\n" +
+	"\x10IF_EXISTS_RETURN\x10\x022\xe7\a\n" +
+	"\aThreads\x12d\n" +
+	"\fCreateThread\x12\x1f.runloom.v1.CreateThreadRequest\x1a .runloom.v1.CreateThreadResponse\"\x11\x8a\xb2\x19\rthreads:write\x12Z\n" +
+	"\tGetThread\x12\x1c.runloom.v1.GetThreadRequest\x1a\x1d.runloom.v1.GetThreadResponse\"\x10\x8a\xb2\x19\fthreads:read\x12d\n" +
+	"\fUpdateThread\x12\x1f.runloom.v1.UpdateThreadRequest\x1a .runloom.v1.UpdateThreadResponse\"\x11\x8a\xb2\x19\rthreads:write\x12d\n" +
+	"\fDeleteThread\x12\x1f.runloom.v1.DeleteThreadRequest\x1a .runloom.v1.DeleteThreadResponse\"\x11\x8a\xb2\x19\rthreads:write\x12`\n" +
+	"\vListThreads\x12\x1e.runloom.v1.ListThreadsRequest\x1a\x1f.runloom.v1.ListThreadsResponse\"\x10\x8a\xb2\x19\fthreads:read\x12^\n" +
 	"\n" +
-	"CopyThread\x12\x1d.runloom.v1.CopyThreadRequest\x1a\x1e.runloom.v1.CopyThreadResponse\x12E\n" +
-	"\bGetState\x12\x1b.runloom.v1.GetStateRequest\x1a\x1c.runloom.v1.GetStateResponse\x12N\n" +
-	"\vUpdateState\x12\x1e.runloom.v1.UpdateStateRequest\x1a\x1f.runloom.v1.UpdateStateResponse\x12Z\n" +
-	"\x0fListCheckpoints\x12\".runloom.v1.ListCheckpointsRequest\x1a#.runloom.v1.ListCheckpointsResponse\x12P\n" +
-	"\fStreamThread\x12\x1f.runloom.v1.StreamThreadRequest\x1a\x1d.runloom.v1.StreamRunResponse0\x01BL\n" +
+	"CopyThread\x12\x1d.runloom.v1.CopyThreadRequest\x1a\x1e.runloom.v1.CopyThreadResponse\"\x11\x8a\xb2\x19\rthreads:write\x12W\n" +
+	"\bGetState\x12\x1b.runloom.v1.GetStateRequest\x1a\x1c.runloom.v1.GetStateResponse\"\x10\x8a\xb2\x19\fthreads:read\x12a\n" +
+	"\vUpdateState\x12\x1e.runloom.v1.UpdateStateRequest\x1a\x1f.runloom.v1.UpdateStateResponse\"\x11\x8a\xb2\x19\rthreads:write\x12l\n" +
+	"\x0fListCheckpoints\x12\".runloom.v1.ListCheckpointsRequest\x1a#.runloom.v1.ListCheckpointsResponse\"\x10\x8a\xb2\x19\fthreads:read\x12b\n" +
+	"\fStreamThread\x12\x1f.runloom.v1.StreamThreadRequest\x1a\x1d.runloom.v1.StreamRunResponse\"\x10\x8a\xb2\x19\fthreads:read0\x01BL\n" +
 	"\x0edev.runloom.v1P\x01Z+runloom.dev/clients/go/runloom/v1;runloomv1\xaa\x02\n" +
 	"Runloom.V1b\x06proto3"
 
@@ -1924,6 +1924,7 @@ func file_runloom_v1_threads_proto_init() {
 	}
 	file_runloom_v1_event_proto_init()
 	file_runloom_v1_json_proto_init()
+	file_runloom_v1_scope_proto_init()
 	file_runloom_v1_state_proto_init()
 	file_runloom_v1_stream_proto_init()
 	type x struct{}

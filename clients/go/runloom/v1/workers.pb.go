@@ -3466,7 +3466,7 @@ var File_runloom_v1_workers_proto protoreflect.FileDescriptor
 const file_runloom_v1_workers_proto_rawDesc = "" +
 	"\n" +
 	"\x18runloom/v1/workers.proto\x12\n" +
-	"runloom.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16runloom/v1/event.proto\x1a\x15runloom/v1/json.proto\x1a\x18runloom/v1/message.proto\x1a\x14runloom/v1/run.proto\x1a\x17runloom/v1/stream.proto\"\xdc\x02\n" +
+	"runloom.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16runloom/v1/event.proto\x1a\x15runloom/v1/json.proto\x1a\x18runloom/v1/message.proto\x1a\x14runloom/v1/run.proto\x1a\x16runloom/v1/scope.proto\x1a\x17runloom/v1/stream.proto\"\xdc\x02\n" +
 	"\rAttachRequest\x12)\n" +
 	"\x05hello\x18\x01 \x01(\v2\x11.runloom.v1.HelloH\x00R\x05hello\x12)\n" +
 	"\x05ready\x18\x02 \x01(\v2\x11.runloom.v1.ReadyH\x00R\x05ready\x125\n" +
@@ -3725,11 +3725,11 @@ const file_runloom_v1_workers_proto_rawDesc = "" +
 	"\x1cCANCEL_TASK_REASON_TIMED_OUT\x10\x02\x12\x1d\n" +
 	"\x19CANCEL_TASK_REASON_FENCED\x10\x03\x12\"\n" +
 	"\x1eCANCEL_TASK_REASON_WORKER_LOST\x10\x04\x12\"\n" +
-	"\x1eCANCEL_TASK_REASON_STEP_FAILED\x10\x052\xe8\x01\n" +
-	"\aWorkers\x12C\n" +
-	"\x06Attach\x12\x19.runloom.v1.AttachRequest\x1a\x1a.runloom.v1.AttachResponse(\x010\x01\x12N\n" +
-	"\vListWorkers\x12\x1e.runloom.v1.ListWorkersRequest\x1a\x1f.runloom.v1.ListWorkersResponse\x12H\n" +
-	"\tGetWorker\x12\x1c.runloom.v1.GetWorkerRequest\x1a\x1d.runloom.v1.GetWorkerResponseBL\n" +
+	"\x1eCANCEL_TASK_REASON_STEP_FAILED\x10\x052\xa0\x02\n" +
+	"\aWorkers\x12W\n" +
+	"\x06Attach\x12\x19.runloom.v1.AttachRequest\x1a\x1a.runloom.v1.AttachResponse\"\x12\x8a\xb2\x19\x0eworkers:attach(\x010\x01\x12`\n" +
+	"\vListWorkers\x12\x1e.runloom.v1.ListWorkersRequest\x1a\x1f.runloom.v1.ListWorkersResponse\"\x10\x8a\xb2\x19\fworkers:read\x12Z\n" +
+	"\tGetWorker\x12\x1c.runloom.v1.GetWorkerRequest\x1a\x1d.runloom.v1.GetWorkerResponse\"\x10\x8a\xb2\x19\fworkers:readBL\n" +
 	"\x0edev.runloom.v1P\x01Z+runloom.dev/clients/go/runloom/v1;runloomv1\xaa\x02\n" +
 	"Runloom.V1b\x06proto3"
 
@@ -3903,6 +3903,7 @@ func file_runloom_v1_workers_proto_init() {
 	file_runloom_v1_json_proto_init()
 	file_runloom_v1_message_proto_init()
 	file_runloom_v1_run_proto_init()
+	file_runloom_v1_scope_proto_init()
 	file_runloom_v1_stream_proto_init()
 	file_runloom_v1_workers_proto_msgTypes[0].OneofWrappers = []any{
 		(*AttachRequest_Hello)(nil),

@@ -493,6 +493,56 @@ abstract class Methods extends Calls {
     deleteGraph(builder.build());
   }
 
+  /** Creates a key and returns it, this one time: the server stores only its hash. Retry: not safe; a lost answer leaves a key that nobody knows.
+   */
+  public CreateKeyResponse createKey(CreateKeyRequest request) {
+    var p = request.toProto().toBuilder();
+    return CreateKeyResponse.from(call(true, dev.runloom.v1.KeysGrpc::newBlockingStub, s -> s.createKey(p.build())));
+  }
+
+  /** Creates a key and returns it, this one time: the server stores only its hash. Retry: not safe; a lost answer leaves a key that nobody knows.
+   */
+  public CreateKeyResponse createKey(Consumer<CreateKeyRequest.Builder> request) {
+    var builder = CreateKeyRequest.builder();
+    request.accept(builder);
+    return createKey(builder.build());
+  }
+
+  /** Lists keys, oldest first, without their secret. Retry: safe. Errors: PAGE_TOKEN_INVALID.
+   * It reads the pages as they are needed.
+   */
+  public Iterable<ApiKey> listKeys(ListKeysRequest request) {
+    var p = request.toProto().toBuilder();
+    return pages(token -> {
+      var page = call(true, dev.runloom.v1.KeysGrpc::newBlockingStub, s -> s.listKeys(p.setPageToken(token).build()));
+      return new Page<>(Values.list(page.getKeysList(), ApiKey::from), page.getNextPageToken());
+    });
+  }
+
+  /** Lists keys, oldest first, without their secret. Retry: safe. Errors: PAGE_TOKEN_INVALID.
+   * It reads the pages as they are needed.
+   */
+  public Iterable<ApiKey> listKeys(Consumer<ListKeysRequest.Builder> request) {
+    var builder = ListKeysRequest.builder();
+    request.accept(builder);
+    return listKeys(builder.build());
+  }
+
+  /** Revokes a key: the next call with it is refused, on every server. Retry: safe; KEY_NOT_FOUND then means that it is done. Errors: KEY_NOT_FOUND.
+   */
+  public void revokeKey(RevokeKeyRequest request) {
+    var p = request.toProto().toBuilder();
+    call(true, dev.runloom.v1.KeysGrpc::newBlockingStub, s -> s.revokeKey(p.build()));
+  }
+
+  /** Revokes a key: the next call with it is refused, on every server. Retry: safe; KEY_NOT_FOUND then means that it is done. Errors: KEY_NOT_FOUND.
+   */
+  public void revokeKey(Consumer<RevokeKeyRequest.Builder> request) {
+    var builder = RevokeKeyRequest.builder();
+    request.accept(builder);
+    revokeKey(builder.build());
+  }
+
   /** Creates a run in the background. Returns when the run is on disk, before it starts.
    * Retry: safe with a request_id. Errors: as StreamRun.
    */

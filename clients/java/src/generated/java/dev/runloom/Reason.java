@@ -86,6 +86,9 @@ public enum Reason {
   /** NOT_FOUND. No such cron, or it was deleted. metadata: `cron_id`.
    */
   CRON_NOT_FOUND,
+  /** NOT_FOUND. No such API key, or it was revoked. metadata: `key_id`.
+   */
+  KEY_NOT_FOUND,
   /** NOT_FOUND. No such worker is attached. metadata: `worker_id`.
    */
   WORKER_NOT_FOUND,
@@ -170,7 +173,13 @@ public enum Reason {
   CANCELLED,
   /** Of a run; INTERNAL. The server stopped during each of its attempts. metadata: `attempts`.
    */
-  ATTEMPTS_EXHAUSTED;
+  ATTEMPTS_EXHAUSTED,
+  /** UNAUTHENTICATED. The call has no valid credentials: none, a key that was revoked, a token that has expired. The message says which.
+   */
+  UNAUTHENTICATED,
+  /** PERMISSION_DENIED. The caller is known and may not do this. Example: CreateRun with a key for `runs:read`. metadata: `scope`, the missing one.
+   */
+  SCOPE_MISSING;
 
   static Reason from(dev.runloom.v1.ErrorReason p) {
     return p == dev.runloom.v1.ErrorReason.UNRECOGNIZED ? UNSPECIFIED : valueOf(p.name().substring(13));
