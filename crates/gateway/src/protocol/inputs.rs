@@ -11,6 +11,9 @@ use crate::face::{Api, Fields};
 /// How long an answer waits for the run that asked to reach its end.
 const ENDING: Duration = Duration::from_secs(10);
 
+/// How long an input waits for a run with an open interrupt: one that has asked ends at once, one that was resumed goes on.
+const ASKING: Duration = Duration::from_secs(1);
+
 /// The ids of the interrupts that a thread waits on.
 async fn open_interrupts(api: &Api, thread: ThreadId) -> Result<Vec<String>, Refused> {
     let query = StateQuery { subgraphs: true, ..StateQuery::latest(thread) };
@@ -21,9 +24,17 @@ async fn open_interrupts(api: &Api, thread: ThreadId) -> Result<Vec<String>, Ref
     }
 }
 
-/// Whether a thread waits for an answer.
+/// Whether a thread waits for an answer. A client may answer as soon as it has received the interrupt, before the run that asked has quite ended.
 pub(super) async fn is_waiting(api: &Api, thread: ThreadId) -> Result<bool, Refused> {
-    Ok(active(api, thread).await?.is_none() && !open_interrupts(api, thread).await?.is_empty())
+    let is_open = !open_interrupts(api, thread).await?.is_empty();
+    match active(api, thread).await? {
+        None => Ok(is_open),
+        Some(run) if is_open => {
+            let _ = tokio::time::timeout(ASKING, api.core.wait_run(run.id)).await;
+            Ok(active(api, thread).await?.is_none() && !open_interrupts(api, thread).await?.is_empty())
+        }
+        Some(_) => Ok(false),
+    }
 }
 
 /// `input.respond`: answers one interrupt, or several at once, with an update and a place to go on beside.
