@@ -5,11 +5,18 @@
 #[path = "support/server.rs"]
 mod server;
 
-use std::process::{Command, Output};
+use std::{
+    io::Write,
+    process::{Command, Output, Stdio},
+};
 
+use futures_util::StreamExt;
 use runloom::{
     Client, ClientOptions,
-    v1::{CreateThreadRequest, ListThreadsRequest},
+    v1::{
+        CreateThreadRequest, GetStateRequest, JoinRunRequest, ListThreadsRequest, RunSpec, RunState, WaitRunRequest,
+        stream_run_response::Payload, wait_run_request::Target,
+    },
 };
 use runloom_store_postgres::testing;
 use server::{Server, folder, free_port};
@@ -79,3 +86,84 @@ fn a_server_that_cannot_open_its_database_says_why() {
         assert!(!ok && said.contains(says) && !said.contains("s3cret"), "{said}");
     }
 }
+
+#[tokio::test]
+async fn a_data_folder_moves_to_postgres_and_its_runs_go_on() {
+    let Some(postgres) = testing::server() else {
+        eprintln!("skipped: RUNLOOM_POSTGRES is not set; ./test rust sets it");
+        return;
+    };
+    let (place, port) = (folder(&[("count.yaml", COUNT)]), free_port());
+    let mut server = Server::start(place.path(), port, &[]);
+    let spec = |ms: u64| {
+        let input = serde_json::json!({"n": 0, "ms": ms});
+        RunSpec::graph("count").with_new_thread(uuid::Uuid::new_v4().to_string()).with_input(input)
+    };
+    let old = client(port).await;
+    let ended = old.create_run(spec(0)).await.unwrap();
+    old.wait_run(WaitRunRequest { target: Some(Target::RunId(ended.run_id.clone())), ..Default::default() })
+        .await
+        .unwrap();
+    let active = old.create_run(spec(30)).await.unwrap();
+    let mut parts = old.join_run(JoinRunRequest { run_id: active.run_id.clone(), ..Default::default() });
+    while parts.next().await.unwrap().unwrap().seq < 5 {}
+    server.kill();
+
+    let (data, url) = (place.path().join("data").display().to_string(), postgres.url(&postgres.database().await));
+    let (ok, lines) = runloom(&["store", "export", "--data", &data]);
+    assert!(ok && lines.starts_with("{\"runloom_export\":1}\n"), "{lines}");
+    let import = |lines: &str| {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_runloom"))
+            .args(["store", "import", "--store", &url])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let _ = child.stdin.take().unwrap().write_all(lines.as_bytes());
+        let done = child.wait_with_output().unwrap();
+        (done.status.success(), String::from_utf8(done.stdout).unwrap() + &String::from_utf8(done.stderr).unwrap())
+    };
+    let (ok, said) = import(&lines.replace("\"table\":\"runs\"", "\"table\":\"walks\""));
+    assert!(!ok && said.contains("unknown table `walks`"), "{said}");
+    let (ok, said) = import(&lines);
+    assert!(ok, "a refused import left something behind: {said}");
+    let (ok, said) = import(&lines);
+    assert!(!ok && said.contains("not empty"), "{said}");
+    // What Postgres gives is what it was given.
+    let (ok, again) = runloom(&["store", "export", "--store", &url]);
+    let sorted = |text: &str| {
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    assert!(ok);
+    assert_eq!(sorted(&again), sorted(&lines));
+
+    let port = free_port();
+    let _server = Server::start(place.path(), port, &[("RUNLOOM_STORE", url.as_ref())]);
+    let new = client(port).await;
+    for run in [ended, active] {
+        let parts = new.join_run(JoinRunRequest { run_id: run.run_id.clone(), ..Default::default() });
+        let parts: Vec<_> = parts.map(Result::unwrap).collect().await;
+        let Some(Payload::End(end)) = &parts.last().unwrap().payload else { panic!("no end") };
+        assert_eq!(end.state(), RunState::Succeeded);
+        let request = GetStateRequest { thread_id: run.thread_id, ..Default::default() };
+        let state = new.get_state(request).await.unwrap().checkpoint.unwrap().values.unwrap().decode().unwrap();
+        assert_eq!(state["log"], serde_json::json!((0..40).collect::<Vec<_>>()));
+    }
+}
+
+const COUNT: &str = r#"
+runloom: v1
+name: count
+state:
+  n: { schema: { type: integer } }
+  ms: { schema: { type: integer } }
+  log: { reducer: append }
+nodes:
+  one: { steps: [ { emit: '{"n": state.n}' }, { sleep_ms: state.ms }, { update: { n: 'state.n + 1', log: '[state.n]' } } ] }
+edges:
+  - { from: START, to: one }
+  - { from: one, route: 'state.n < 40 ? "one" : "END"', to: [one, END] }
+"#;

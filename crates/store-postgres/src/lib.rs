@@ -28,6 +28,7 @@ mod sql;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod threads;
+mod transfer;
 mod tx;
 mod upkeep;
 

@@ -23,7 +23,7 @@ pub struct Checked {
 }
 
 /// A connection that only reads, beside a server that writes.
-fn reader(folder: &Path) -> Result<Connection> {
+pub(crate) fn reader(folder: &Path) -> Result<Connection> {
     let file = folder.join(open::FILE);
     if !file.exists() {
         return Err(Error::Invalid(format!("there is no {}", file.display())));

@@ -9,6 +9,7 @@ mod chain;
 mod checkpoints;
 mod claims;
 mod crons;
+mod export;
 mod graphs;
 mod items;
 mod keys;
@@ -43,6 +44,7 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 pub use admin::{Checked, backup, check};
+pub use export::export;
 pub use open::OpenOptions;
 
 use self::{

@@ -11,6 +11,7 @@ mod claims;
 mod crons;
 mod deliveries;
 pub mod delta;
+pub mod dump;
 mod error;
 pub mod filter;
 pub mod graphs;

@@ -2,10 +2,14 @@
 
 mod options;
 
-use std::{io::Write, path::PathBuf, time::Instant};
+use std::{
+    io::{BufRead, Write},
+    path::PathBuf,
+    time::Instant,
+};
 
 use clap::{Args, Subcommand};
-use runloom_store::{Health, Store};
+use runloom_store::{Health, Store, dump};
 use runloom_store_postgres::PostgresStore;
 use runloom_store_sqlite::SqliteStore;
 
@@ -20,9 +24,11 @@ const EXAMPLES: &str = "\
 Examples:
   runloom store check --store postgres://host/runloom              versions, connection, time of a write
   runloom store migrate --store postgres://host/runloom --dry-run  the SQL that a start would run
-  runloom store backup --data ./data --to backup.db                a copy of ./data, while it is served";
+  runloom store backup --data ./data --to backup.db                a copy of ./data, while it is served
+  runloom store export --data ./data | runloom store import --store postgres://host/runloom
+                                                                   move from SQLite to Postgres";
 
-/// Check, migrate and back up a store
+/// Check, migrate, move and back up a store
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct StoreCommand {
@@ -35,6 +41,8 @@ enum Command {
     Check(Check),
     Migrate(Migrate),
     Backup(Backup),
+    Export(Export),
+    Import(Import),
 }
 
 /// Check that a store can be opened and written, and that its schema is known
@@ -68,6 +76,24 @@ struct Backup {
     to: PathBuf,
 }
 
+/// Write everything in a store to standard output, as lines of JSON
+#[derive(Args, Debug)]
+#[command(after_help = format!("Example:\n  runloom store export --data ./data > export.jsonl\n\nThe lines hold everything, \
+    the hashes of API keys included. Cached results of nodes\nare left out. Runs that are active continue where the export \
+    is imported: stop the\nservers first.\n\n{}", exit::HELP))]
+struct Export {
+    #[command(flatten)]
+    store: StoreOptions,
+}
+
+/// Read lines that `runloom store export` has written from standard input into an empty database
+#[derive(Args, Debug)]
+#[command(after_help = format!("Example:\n  runloom store import --store postgres://host/runloom < export.jsonl\n\n{}", exit::HELP))]
+struct Import {
+    #[command(flatten)]
+    store: StoreOptions,
+}
+
 impl StoreCommand {
     /// Runs the command.
     pub async fn run(self) -> Result {
@@ -75,6 +101,8 @@ impl StoreCommand {
             Command::Check(check) => check.run().await,
             Command::Migrate(migrate) => migrate.run().await,
             Command::Backup(backup) => backup.run().await,
+            Command::Export(export) => export.run().await,
+            Command::Import(import) => import.run().await,
         }
     }
 }
@@ -173,6 +201,50 @@ impl Backup {
         blocking(move || runloom_store_sqlite::backup(&folder, &to)).await?;
         let bytes = std::fs::metadata(&self.to)?.len();
         writeln!(anstream::stdout().lock(), "{}: {bytes} bytes", self.to.display())?;
+        Ok(Exit::Ok)
+    }
+}
+
+impl Export {
+    async fn run(self) -> Result {
+        let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+        writeln!(out, "{}", dump::header())?;
+        // A closed pipe ends the export.
+        let mut failed = None;
+        let mut give = |row: dump::Row| {
+            writeln!(out, "{}", row.to_line()).map_err(|error| {
+                let told = runloom_store::Error::Unavailable(error.to_string());
+                failed = Some(error);
+                told
+            })
+        };
+        let exported = match (self.store.postgres(), self.store.folder()) {
+            (Some(options), _) => PostgresStore::export(&options.url, give).await,
+            (None, Some(folder)) => runloom_store_sqlite::export(folder, &mut give),
+            (None, None) => return Err(no_folder()),
+        };
+        match failed {
+            Some(error) => return Err(error.into()),
+            None => exported.map_err(store_failure)?,
+        }
+        out.flush()?;
+        Ok(Exit::Ok)
+    }
+}
+
+impl Import {
+    async fn run(self) -> Result {
+        let Some(options) = self.store.postgres() else {
+            return Err(Failure::usage("an export is imported into a database: --store URL")
+                .hint("to move a data folder, copy it, or use: runloom store backup"));
+        };
+        let mut lines = std::io::BufReader::new(std::io::stdin()).lines();
+        let unreadable = |error: std::io::Error| runloom_store::Error::Invalid(error.to_string());
+        let header = lines.next().transpose()?.unwrap_or_default();
+        dump::check_header(&header).map_err(store_failure)?;
+        let mut rows = lines.map(|line| dump::Row::parse(&line.map_err(unreadable)?));
+        let count = PostgresStore::import(&options.url, &mut rows).await.map_err(store_failure)?;
+        writeln!(anstream::stdout().lock(), "{count} rows")?;
         Ok(Exit::Ok)
     }
 }
