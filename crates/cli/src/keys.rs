@@ -21,10 +21,10 @@ use crate::{
 
 const EXAMPLES: &str = "\
 Examples:
-  export RUNLOOM_API_KEY=...                                the operator's key, or a key with the scope admin
+  export RUNLOOM_API_KEY=...                                      the operator's key
   runloom keys create --tenant acme --scopes runs,threads --expires 90d
   runloom keys create --name ci --scopes runs:read
-  runloom keys create --scopes workers:attach:orders        a key for the workers of a queue
+  runloom keys create --scopes workers:attach:orders              for the workers of a queue
   runloom keys list
   runloom keys revoke 3f6c0a7e2d11b951
 

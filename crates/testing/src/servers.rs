@@ -33,10 +33,11 @@ pub async fn a_server_that_starts_leaves_the_runs_of_another_alone(shared: &Shar
 pub async fn the_runs_of_a_killed_server_go_on_from_their_last_checkpoint(shared: &Shared) {
     let world = World::default();
     let a = Machine::start(shared, &world).await;
-    let b = Machine::start(shared, &world).await;
     let thread = thread(&a).await;
     let run = a.create(thread, "g").await;
     world.until(|world| world.count("two:g") == 1).await;
+    // Started now, so that it is A that has begun the run.
+    let b = Machine::start(shared, &world).await;
     a.kill().await;
     let killed = SystemTime::now();
     world.until(|world| world.count("two:g") == 2).await;
@@ -53,10 +54,11 @@ pub async fn the_runs_of_a_killed_server_go_on_from_their_last_checkpoint(shared
 pub async fn what_a_server_writes_past_its_lease_is_refused(shared: &Shared) {
     let world = World::default();
     let mut a = Machine::start(shared, &world).await;
-    let b = Machine::start(shared, &world).await;
     let thread = thread(&a).await;
     let run = a.create(thread, "g").await;
     world.until(|world| world.count("two:g") == 1).await;
+    // Started now, so that it is A that has begun the run.
+    let b = Machine::start(shared, &world).await;
     a.pause().await;
     world.until(|world| world.count("two:g") == 2).await;
     // Both could end it now. A finds that it lost the run, whatever it does first.
@@ -210,10 +212,12 @@ pub async fn runs_of_a_thread_wait_for_one_another_on_all_servers(shared: &Share
 pub async fn a_run_is_read_whole_however_often_its_server_changes(shared: &Shared) {
     let world = World::default();
     let a = Machine::start(shared, &world).await;
-    let b = Machine::start(shared, &world).await;
-    let c = Machine::start(shared, &world).await;
     let thread = thread(&a).await;
     let run = a.create(thread, "g").await;
+    world.until(|world| world.count("two:g") == 1).await;
+    // Started now, so that it is A that has begun the run.
+    let b = Machine::start(shared, &world).await;
+    let c = Machine::start(shared, &world).await;
     let readers: Vec<_> = (0..10).flat_map(|_| [&b, &c]).map(|machine| machine.session.clone()).collect();
     let readers = readers.into_iter().map(|session| {
         tokio::spawn(async move {
@@ -221,7 +225,6 @@ pub async fn a_run_is_read_whole_however_often_its_server_changes(shared: &Share
         })
     });
     let readers: Vec<_> = readers.collect();
-    world.until(|world| world.count("two:g") == 1).await;
     a.kill().await;
     world.until(|world| world.count("two:g") == 2).await;
     world.open("g");

@@ -22,11 +22,11 @@ use crate::{
 
 const EXAMPLES: &str = "\
 Examples:
-  runloom store check --store postgres://host/runloom              versions, connection, time of a write
-  runloom store migrate --store postgres://host/runloom --dry-run  the SQL that a start would run
-  runloom store backup --data ./data --to backup.db                a copy of ./data, while it is served
-  runloom store export --data ./data | runloom store import --store postgres://host/runloom
-                                                                   move from SQLite to Postgres";
+  runloom store check --store postgres://db/runloom              version, connection, latency
+  runloom store migrate --store postgres://db/runloom --dry-run  the SQL that a start would run
+  runloom store backup --data ./data --to backup.db              a copy, while it is served
+  runloom store export --data ./data | runloom store import --store postgres://db/runloom
+                                                                 move from SQLite to Postgres";
 
 /// Check, migrate, move and back up a store
 #[derive(Args, Debug)]
