@@ -52,10 +52,10 @@ def test_an_open_stream_and_a_first_token_are_counted(server):
     body = json.dumps({"assistant_id": "traced", "input": {"messages": [{"role": "human", "content": "hi"}]}, "stream_mode": "messages-tuple", "after_seconds": 0.5})
     request = urllib.request.Request(f"http://{server.http}/runs/stream", body.encode(), {"content-type": "application/json"})
     with urllib.request.urlopen(request, timeout=60) as answer:
-        assert samples(server)['runloom_streams_open{face="http"}'] == 1
+        assert samples(server)['runloom_streams_open{api="http"}'] == 1
         answer.read()
     now = samples(server)
-    assert now['runloom_streams_open{face="http"}'] == 0
+    assert now['runloom_streams_open{api="http"}'] == 0
     assert now["runloom_run_time_to_first_token_seconds_count"] == 1
 
 
