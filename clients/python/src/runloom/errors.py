@@ -43,6 +43,10 @@ class DeadlineExceeded(RunloomError, code="DEADLINE_EXCEEDED"):
     """The call did not end within its timeout."""
 
 
+class PermissionDenied(RunloomError, code="PERMISSION_DENIED"):
+    """The caller is known and may not do this."""
+
+
 class RunError(RunloomError):
     """A run failed: the error in its End, not of a call."""
 
@@ -51,6 +55,18 @@ class Internal(RunloomError):
     """A fault of the server, whose log has the details."""
 
     reason = "INTERNAL"
+
+
+class Unauthenticated(RunloomError, code="UNAUTHENTICATED"):
+    """The call has no valid credentials."""
+
+    reason = "UNAUTHENTICATED"
+
+
+class ScopeMissing(PermissionDenied):
+    """The credentials do not allow this call; `metadata["scope"]` is the missing scope."""
+
+    reason = "SCOPE_MISSING"
 
 
 class NotSupported(RunloomError):
@@ -177,6 +193,12 @@ class CronNotFound(NotFound):
     """No such cron, or it was deleted."""
 
     reason = "CRON_NOT_FOUND"
+
+
+class KeyNotFound(NotFound):
+    """No such API key, or it was revoked."""
+
+    reason = "KEY_NOT_FOUND"
 
 
 class WorkerNotFound(NotFound):
