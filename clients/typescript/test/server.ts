@@ -12,7 +12,7 @@ import { connect, type Client } from "@runloom/client";
 
 export const root = join(import.meta.dirname, "../../../..");
 const binary = process.env["RUNLOOM_BIN"] ?? join(root, "target/debug/runloom");
-const cut = process.env["RUNLOOM_CUT"] ?? join(root, "target/tools/bin/cut");
+const cut = process.env["RUNLOOM_CUT"] ?? join(root, "target/tools/bin/runloom-cut");
 
 /** Retries that do not make tests slow. */
 export const fast = { maxRetries: 40, initialDelay: 1, maxDelay: 200 };

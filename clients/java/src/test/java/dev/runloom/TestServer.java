@@ -62,7 +62,7 @@ final class TestServer implements AutoCloseable {
 
   /** Writes certificates for tests: ca.crt, server.crt, server.key, client.crt, client.key. */
   static void certificates(Path folder) throws Exception {
-    int code = new ProcessBuilder(path("RUNLOOM_CUT", "target/tools/bin/cut").toString(), "certs", folder.toString()).inheritIO().start().waitFor();
+    int code = new ProcessBuilder(path("RUNLOOM_CUT", "target/tools/bin/runloom-cut").toString(), "certs", folder.toString()).inheritIO().start().waitFor();
     if (code != 0) throw new IllegalStateException("the certificates cannot be written");
   }
 
@@ -87,7 +87,7 @@ final class TestServer implements AutoCloseable {
     private final BufferedReader lines;
 
     Cutter() throws IOException {
-      process = new ProcessBuilder(path("RUNLOOM_CUT", "target/tools/bin/cut").toString()).redirectError(ProcessBuilder.Redirect.INHERIT).start();
+      process = new ProcessBuilder(path("RUNLOOM_CUT", "target/tools/bin/runloom-cut").toString()).redirectError(ProcessBuilder.Redirect.INHERIT).start();
       lines = new BufferedReader(new InputStreamReader(process.getInputStream(), StandardCharsets.UTF_8));
     }
 
