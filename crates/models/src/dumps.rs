@@ -5,7 +5,7 @@ use std::fmt::Write;
 use runloom_engine::Value;
 
 /// The JSON text of a value, with a space after every `:` and `,`. With `ascii`, other characters are written as
-/// `\uXXXX`, as `json.dumps` does unless told otherwise.
+/// `\uXXXX`, as `json.dumps` does by default.
 pub fn dumps(value: &Value, ascii: bool) -> String {
     let mut out = String::new();
     put(&mut out, value, ascii);
